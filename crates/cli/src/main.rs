@@ -1,0 +1,2 @@
+//! Split denormalised Parquet into tables with gap-free sequential IDs.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Plan, scan, resolve, reserve, write, publish, verify: denormalised Parquet into tables with gap-free IDs.

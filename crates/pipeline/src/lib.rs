@@ -1,0 +1,1 @@
+//! The pipeline file of Seriatim: parsing, validation, JSON Schema.

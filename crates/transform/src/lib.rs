@@ -1,0 +1,1 @@
+//! Row-wise SQL over record batches.
