@@ -1,1 +1,3 @@
 //! The pipeline file of Seriatim: parsing, validation, JSON Schema.
+
+pub mod model;

@@ -1,0 +1,149 @@
+//! The errors of an ingest: a few kinds, by what the caller should do, each with what happened, to what, and what to
+//! do next. An error crosses the durable layer as the protocol's failure details and comes back as the same error.
+//! This module must never decide what is an error.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+
+use seriatim_durable::Failure;
+
+/// What the caller should do about an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The pipeline does not fit the data or itself: change the pipeline file (exit code 2).
+    Pipeline,
+    /// A source file is missing, damaged or not what it was: mend or remove the file that is named (exit code 1).
+    Input,
+    /// The output folder is not what the last run left there: the message says which file (exit code 1).
+    Output,
+    /// The state folder cannot be used: held by another process, or damaged (exit code 1).
+    State,
+    /// The machine failed: disk full, no permission, out of handles. Mend the cause and run again (exit code 1).
+    System,
+    /// The run was cancelled on request; nothing of it was published (exit code 1).
+    Cancelled,
+    /// A promise inside this program was broken: please report it (exit code 1).
+    Internal,
+}
+
+impl ErrorKind {
+    const ALL: [(Self, &'static str); 7] = [
+        (Self::Pipeline, "PipelineError"),
+        (Self::Input, "InputError"),
+        (Self::Output, "OutputError"),
+        (Self::State, "StateError"),
+        (Self::System, "SystemError"),
+        (Self::Cancelled, "Cancelled"),
+        (Self::Internal, "InternalError"),
+    ];
+
+    fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(kind, _)| *kind == self).map_or("InternalError", |(_, name)| name)
+    }
+
+    /// The exit code of a program that ends with such an error.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Pipeline => 2,
+            _ => 1,
+        }
+    }
+}
+
+/// Why an ingest did not do what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IngestError {
+    /// What the caller should do.
+    pub kind: ErrorKind,
+    /// What happened, and to what.
+    pub message: String,
+    /// What to do next, if the message does not already say it.
+    pub help: Option<String>,
+}
+
+/// The outcome of a step of an ingest.
+pub type Result<T, E = IngestError> = std::result::Result<T, E>;
+
+impl IngestError {
+    /// An error of `kind`.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), help: None }
+    }
+
+    /// The pipeline does not fit.
+    pub fn pipeline(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Pipeline, message)
+    }
+
+    /// A source file is at fault.
+    pub fn input(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Input, message)
+    }
+
+    /// The output folder is at fault.
+    pub fn output(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Output, message)
+    }
+
+    /// The state folder is at fault.
+    pub fn state(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::State, message)
+    }
+
+    /// A broken promise of this program.
+    pub fn internal(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Internal, message)
+            .help("this is a defect of the program; nothing was published. Please report it with this message")
+    }
+
+    /// An operation of the operating system on `path` failed.
+    pub fn io(doing: &str, path: &Path, error: &std::io::Error) -> Self {
+        let e = Self::new(ErrorKind::System, format!("cannot {doing} {}: {error}", path.display()));
+        match error.kind() {
+            std::io::ErrorKind::StorageFull => e.help("free some space, then run again: the run goes on where it was"),
+            std::io::ErrorKind::PermissionDenied => e.help("give this user the permission, then run again"),
+            _ => e,
+        }
+    }
+
+    /// The same error with advice.
+    #[must_use]
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+}
+
+impl fmt::Display for IngestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for IngestError {}
+
+impl From<IngestError> for Failure {
+    fn from(error: IngestError) -> Self {
+        let mut failure = Failure::new(error.kind.name(), error.message);
+        // A second attempt of a pure step on the same input ends the same way; only the machine's own troubles pass.
+        failure.non_retriable = error.kind != ErrorKind::System;
+        if let Some(help) = error.help {
+            failure.properties = BTreeMap::from([("help".to_owned(), serde_json::Value::from(help))]);
+        }
+        failure
+    }
+}
+
+impl From<Failure> for IngestError {
+    fn from(failure: Failure) -> Self {
+        let known = ErrorKind::ALL.iter().find(|(_, name)| *name == failure.error_type);
+        match known {
+            Some((kind, _)) => {
+                let help = failure.properties.get("help").and_then(|h| h.as_str()).map(str::to_owned);
+                Self { kind: *kind, message: failure.message, help }
+            }
+            None => Self::internal(format!("{}: {}", failure.error_type, failure.message)),
+        }
+    }
+}

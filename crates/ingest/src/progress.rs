@@ -1,0 +1,97 @@
+//! How far a run is, as counters that any thread may read while it works. The counters are for eyes only: nothing may
+//! be decided by them, and they start again at zero when a process takes up a run.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Instant;
+
+/// The steps of a run, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Listing files, reading footers.
+    Plan,
+    /// Finding the distinct keys of each chunk.
+    Scan,
+    /// Waiting for another run that holds the same sequences.
+    Lock,
+    /// Telling new keys from known ones.
+    Resolve,
+    /// Reserving IDs.
+    Reserve,
+    /// Numbering and writing.
+    Write,
+    /// Making the run visible.
+    Publish,
+}
+
+impl Step {
+    /// The step's name, as reports have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Plan => "plan",
+            Self::Scan => "scan",
+            Self::Lock => "lock",
+            Self::Resolve => "resolve",
+            Self::Reserve => "reserve",
+            Self::Write => "write",
+            Self::Publish => "publish",
+        }
+    }
+}
+
+/// The counters of one process's work on one run.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// New source files; 0 until planned.
+    pub files: AtomicU64,
+    /// Source records; 0 until planned.
+    pub records: AtomicU64,
+    /// Units of work of the current step.
+    pub step_total: AtomicU64,
+    /// Units of work of the current step that are done.
+    pub step_done: AtomicU64,
+    /// Records scanned.
+    pub scanned: AtomicU64,
+    /// Records numbered and written.
+    pub written: AtomicU64,
+    steps: Mutex<Steps>,
+}
+
+#[derive(Debug, Default)]
+struct Steps {
+    current: Option<(Step, Instant)>,
+    ended: Vec<(Step, f64)>,
+}
+
+impl Progress {
+    /// Begins a step and ends the one before it.
+    pub fn enter(&self, step: Step, units: u64) {
+        self.end_step(Some(step));
+        self.step_done.store(0, Relaxed);
+        self.step_total.store(units, Relaxed);
+    }
+
+    /// Ends the current step.
+    pub fn finish(&self) {
+        self.end_step(None);
+    }
+
+    fn end_step(&self, next: Option<Step>) {
+        let mut steps = self.steps.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some((step, since)) = steps.current.take() {
+            steps.ended.push((step, since.elapsed().as_secs_f64()));
+        }
+        steps.current = next.map(|step| (step, Instant::now()));
+    }
+
+    /// The current step.
+    pub fn step(&self) -> Option<Step> {
+        self.steps.lock().unwrap_or_else(std::sync::PoisonError::into_inner).current.map(|(step, _)| step)
+    }
+
+    /// The seconds that each ended step took, in order.
+    pub fn seconds(&self) -> Vec<(String, f64)> {
+        let steps = self.steps.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        steps.ended.iter().map(|(step, seconds)| (step.name().to_owned(), *seconds)).collect()
+    }
+}

@@ -1,0 +1,181 @@
+//! What a run, a plan, a check and an audit have to say, as data: printed for people by the program, and as JSON for
+//! programs. This module must never compute anything.
+
+use serde::{Deserialize, Serialize};
+
+/// How a run ended, or where it stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunStatus {
+    /// Working, in a process that is alive.
+    Running,
+    /// Begun, and its process is gone: the next `run` of its pipeline takes it up.
+    Interrupted,
+    /// Published.
+    Done,
+    /// There was no new file.
+    NothingToDo,
+    /// Failed; nothing of it was published, no ID is lost.
+    Failed,
+    /// Cancelled on request; nothing of it was published, no ID is lost.
+    Cancelled,
+}
+
+/// The IDs that one run gave out in one table: `first, first + step, ..., last`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdRange {
+    /// The first ID.
+    pub first: i64,
+    /// The last ID.
+    pub last: i64,
+    /// The distance from one to the next.
+    pub step: i64,
+    /// How many.
+    pub count: u64,
+}
+
+/// What a run did to one table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableReport {
+    /// The table's name.
+    pub table: String,
+    /// Rows written by this run.
+    pub rows: u64,
+    /// Rows in the table after this run, over all runs.
+    pub total_rows: u64,
+    /// The IDs given by this run; `None` if it gave none.
+    pub ids: Option<IdRange>,
+    /// Distinct keys that this run met and that had an ID already. 0 for a table without key.
+    pub known_keys: u64,
+    /// Records whose key for this table was null and that made no row in it.
+    pub null_keys: u64,
+    /// Files written, relative to the output folder, in reading order.
+    pub files: Vec<String>,
+    /// Their size in bytes, together.
+    pub bytes: u64,
+}
+
+/// What a run did.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunReport {
+    /// The run's name, for `show` and `cancel`.
+    pub run: String,
+    /// The pipeline's name.
+    pub pipeline: String,
+    /// How it ended.
+    pub status: RunStatus,
+    /// Whether this process took up a run that another had begun.
+    pub resumed: bool,
+    /// When it began, RFC 3339, UTC.
+    pub started: String,
+    /// When it ended, RFC 3339, UTC; `None` while it runs.
+    pub ended: Option<String>,
+    /// The number of this run among the published ones (1, 2, ...); it names the run's output files.
+    pub number: Option<u64>,
+    /// New source files.
+    pub files: u64,
+    /// Files that earlier runs had ingested.
+    pub files_known: u64,
+    /// Source records read.
+    pub records: u64,
+    /// Records that the transform's `WHERE` dropped.
+    pub filtered: u64,
+    /// Records in quarantine.
+    pub quarantined: u64,
+    /// Each table.
+    pub tables: Vec<TableReport>,
+    /// Wall time in this process, in seconds, by step: plan, scan, resolve, reserve, write, publish.
+    pub seconds: Vec<(String, f64)>,
+    /// Wall time in this process, in seconds.
+    pub total_seconds: f64,
+    /// The output folder.
+    pub output: String,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// What to do about it.
+    pub help: Option<String>,
+    /// Process id and host of the process that has, or had, the run.
+    pub owner: Option<String>,
+}
+
+/// What a run would do.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlanReport {
+    /// The pipeline's name.
+    pub pipeline: String,
+    /// A run that was interrupted and would be taken up first.
+    pub interrupted: Option<String>,
+    /// The files that would be ingested, in order.
+    pub files: Vec<PlanFile>,
+    /// Files that earlier runs had ingested.
+    pub files_known: u64,
+    /// Source records to read.
+    pub records: u64,
+    /// Records that the transform's `WHERE` would drop.
+    pub filtered: u64,
+    /// Records that would go to quarantine.
+    pub quarantined: u64,
+    /// Chunks, the unit of work.
+    pub chunks: u64,
+    /// Each table: the rows, new keys and exact IDs that the run would give.
+    pub tables: Vec<TableReport>,
+}
+
+/// One file of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanFile {
+    /// The file, as the pipeline reaches it.
+    pub file: String,
+    /// Its records.
+    pub rows: u64,
+    /// Its bytes.
+    pub bytes: u64,
+}
+
+/// What `check` found: the pipeline against the real schema.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckReport {
+    /// The pipeline's name.
+    pub pipeline: String,
+    /// Files found.
+    pub files: u64,
+    /// Their records.
+    pub records: u64,
+    /// The columns of each output table.
+    pub tables: Vec<CheckTable>,
+    /// Source columns that go nowhere.
+    pub unused_columns: Vec<String>,
+}
+
+/// The columns of one output table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckTable {
+    /// The table's name.
+    pub table: String,
+    /// Name, type and role (`id`, `key`, `reference to X`, `column`) of each column, in order.
+    pub columns: Vec<(String, String, String)>,
+}
+
+/// What an audit found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerifyReport {
+    /// The pipeline's name.
+    pub pipeline: String,
+    /// Whether every check held.
+    pub ok: bool,
+    /// Each check, in order.
+    pub checks: Vec<VerifyCheck>,
+}
+
+/// One check of an audit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerifyCheck {
+    /// The guarantee that it proves (`G1`, `G2`, `G3`, `G4`, `G7`, `references`, `files`).
+    pub guarantee: String,
+    /// The table, or `None` for the whole output.
+    pub table: Option<String>,
+    /// What was checked, with figures, or what is wrong, with the first place.
+    pub message: String,
+    /// Whether it held.
+    pub ok: bool,
+}

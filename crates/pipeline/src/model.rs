@@ -1,0 +1,153 @@
+//! A valid pipeline, as the rest of the program sees it: every default filled in, every name checked against every
+//! other. It is also what a run records, so its JSON form is stable: a field is added, never renamed. This module must
+//! never read a file or the environment, and knows nothing of YAML.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// A validated pipeline file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pipeline {
+    /// The pipeline's name: its sequences and its memory of files are kept under it.
+    pub name: String,
+    /// Where the records come from.
+    pub source: Source,
+    /// Row-wise SQL over `source`, if the records are to be changed or filtered first.
+    pub transform: Option<String>,
+    /// The output tables, in the order of the file.
+    pub tables: Vec<Table>,
+    /// Where the tables go, and how.
+    pub output: Output,
+    /// The state folder, as written: relative paths start at the pipeline file's folder.
+    pub state: String,
+}
+
+/// The source of a pipeline.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// Paths, folders and globs, as written; relative ones start at the pipeline file's folder. Never empty.
+    pub files: Vec<String>,
+}
+
+/// One output table: one kind of thing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Table {
+    /// The table's name, also the name of its folder in the output. Letters, digits, `_`, `-`.
+    pub name: String,
+    /// The columns of the natural key, in order. Empty: the table has no key, and every record is a row of it.
+    pub key: Vec<String>,
+    /// The ID column; `None` only where `key` is empty.
+    pub id: Option<Id>,
+    /// The tables whose IDs this table carries, in order.
+    pub references: Vec<String>,
+    /// The other columns of the table, in order.
+    pub columns: Vec<String>,
+    /// Which attributes win where records with one key differ. Has no meaning without a key.
+    pub on_conflict: OnConflict,
+    /// What happens to a record whose key is null (that is: has a null in any of its columns). Has no meaning
+    /// without a key.
+    pub on_null_key: OnNullKey,
+}
+
+impl Table {
+    /// Whether the table has a natural key.
+    pub fn is_keyed(&self) -> bool {
+        !self.key.is_empty()
+    }
+}
+
+/// The ID column of a table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Id {
+    /// The name of the column.
+    pub column: String,
+    /// The first ID ever given.
+    pub start: i64,
+    /// The distance from an ID to the next; never 0, may be negative.
+    pub step: i64,
+}
+
+/// Which attributes a thing gets if its records differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnConflict {
+    /// Those of the first record.
+    #[default]
+    First,
+    /// Those of the last record of the run in which the thing appears first.
+    Last,
+    /// The run fails and names the key and both records.
+    Error,
+}
+
+/// What happens to a record without a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnNullKey {
+    /// It makes no row in this table, and refers to none: its reference is null.
+    #[default]
+    Null,
+    /// The whole record goes to quarantine and takes no ID anywhere.
+    Quarantine,
+    /// The run fails and names the record.
+    Error,
+}
+
+/// Where the tables go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Output {
+    /// The output folder, as written; a relative path starts at the pipeline file's folder.
+    pub path: String,
+    /// The file format.
+    pub format: Format,
+    /// How pages are compressed.
+    pub compression: Compression,
+}
+
+/// The format of the output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Format {
+    /// Parquet files and a manifest.
+    #[default]
+    Parquet,
+}
+
+/// The compression of Parquet pages, with the level where the codec has one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Compression {
+    /// Uncompressed.
+    None,
+    /// Snappy.
+    Snappy,
+    /// LZ4, raw blocks.
+    Lz4,
+    /// Gzip, level 0 to 9.
+    Gzip(u32),
+    /// Brotli, level 0 to 11.
+    Brotli(u32),
+    /// Zstandard, level 1 to 22.
+    Zstd(i32),
+}
+
+impl Default for Compression {
+    /// `zstd(1)`: on such data nearly as fast as snappy, and a third smaller.
+    fn default() -> Self {
+        Self::Zstd(1)
+    }
+}
+
+impl fmt::Display for Compression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("none"),
+            Self::Snappy => f.write_str("snappy"),
+            Self::Lz4 => f.write_str("lz4"),
+            Self::Gzip(level) => write!(f, "gzip({level})"),
+            Self::Brotli(level) => write!(f, "brotli({level})"),
+            Self::Zstd(level) => write!(f, "zstd({level})"),
+        }
+    }
+}
