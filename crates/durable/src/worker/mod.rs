@@ -1,0 +1,393 @@
+//! The worker: it takes work items from a hub, runs the registered code, and answers. This module must never lose an
+//! item silently: what it cannot finish it gives back, and what the hub refuses it logs.
+
+mod cache;
+mod items;
+
+use std::collections::HashMap;
+use std::future::{Future, pending};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::task::{Id, JoinError, JoinHandle, JoinSet};
+use tokio::time::{Instant, sleep, timeout_at};
+use tracing::{debug, warn};
+
+use crate::hub::{HubError, HubResult, TaskHub, WorkItemStream};
+use crate::proto;
+use crate::proto::work_item::Request;
+use crate::registry::Registry;
+use cache::Cache;
+use items::Shop;
+
+/// The waits between attempts to reach a hub again: the first, and the longest (they double).
+const RECONNECT_FIRST: Duration = Duration::from_millis(50);
+const RECONNECT_LONGEST: Duration = Duration::from_secs(5);
+
+/// Why a worker ended by itself.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum WorkerError {
+    /// The hub refused to go on, for example because its store failed ([`HubError::Fenced`]): mend the cause, then open
+    /// the hub and start the worker again.
+    #[error("the worker ended: {0}")]
+    Hub(#[from] HubError),
+    /// The worker's own task was cancelled or panicked, which is a defect of this crate or of the runtime.
+    #[error("the worker's task ended abnormally: {0}")]
+    Task(String),
+}
+
+/// The settings of a worker.
+#[derive(Debug, Clone)]
+pub struct WorkerBuilder {
+    hub: Arc<dyn TaskHub>,
+    registry: Registry,
+    activities: usize,
+    orchestrations: usize,
+    entities: usize,
+    kept: usize,
+    grace: Duration,
+    filtered: bool,
+}
+
+impl WorkerBuilder {
+    /// At most so many activities at a time (default: the number of cores). 0 takes none.
+    #[must_use]
+    pub fn max_concurrent_activities(mut self, n: usize) -> Self {
+        self.activities = n;
+        self
+    }
+
+    /// At most so many orchestrator turns at a time (default: the number of cores). 0 takes none. An orchestration
+    /// that waits does not count.
+    #[must_use]
+    pub fn max_concurrent_orchestrations(mut self, n: usize) -> Self {
+        self.orchestrations = n;
+        self
+    }
+
+    /// At most so many entity batches at a time (default: the number of cores). 0 takes none.
+    #[must_use]
+    pub fn max_concurrent_entities(mut self, n: usize) -> Self {
+        self.entities = n;
+        self
+    }
+
+    /// At most so many waiting orchestrations are kept alive in memory (default: 256); others are replayed at their
+    /// next turn. 0 replays always.
+    #[must_use]
+    pub fn max_kept_orchestrations(mut self, n: usize) -> Self {
+        self.kept = n;
+        self
+    }
+
+    /// How long running items may take to end when the worker stops (default: 10 s); the rest is given back.
+    #[must_use]
+    pub fn stop_grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
+    }
+
+    /// Takes items of any name (default: only registered names). Those that are not registered then fail with an error
+    /// that says so, where otherwise they wait for a worker that knows them.
+    #[must_use]
+    pub fn accept_any_name(mut self) -> Self {
+        self.filtered = false;
+        self
+    }
+
+    /// The worker.
+    pub fn build(self) -> Worker {
+        Worker { settings: self }
+    }
+}
+
+/// Runs the registered code on the work items of a hub.
+#[derive(Debug)]
+pub struct Worker {
+    settings: WorkerBuilder,
+}
+
+impl Worker {
+    /// A worker of this hub, with this code.
+    pub fn builder(hub: Arc<dyn TaskHub>, registry: Registry) -> WorkerBuilder {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        WorkerBuilder {
+            hub,
+            registry,
+            activities: cores,
+            orchestrations: cores,
+            entities: cores,
+            kept: 256,
+            grace: Duration::from_secs(10),
+            filtered: true,
+        }
+    }
+
+    /// Works until `shutdown` is ready: then no new items are taken, running ones may end within the grace, and the
+    /// rest is given back. Ends earlier, with the error, only if the hub refuses to go on.
+    pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), WorkerError> {
+        let mut running = Running::new(&self.settings);
+        let outcome = running.work(shutdown).await;
+        running.wind_down().await;
+        outcome
+    }
+
+    /// Starts working in a task of the current runtime.
+    pub fn start(self) -> WorkerHandle {
+        let (stop, stopped) = oneshot::channel::<()>();
+        let task = tokio::spawn(self.run(async move {
+            // A handle that is dropped without a stop leaves the worker running: it ends with the runtime.
+            if stopped.await.is_err() {
+                pending::<()>().await;
+            }
+        }));
+        WorkerHandle { stop, task }
+    }
+}
+
+/// A worker that was started. Dropping the handle leaves the worker running.
+#[derive(Debug)]
+pub struct WorkerHandle {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<Result<(), WorkerError>>,
+}
+
+impl WorkerHandle {
+    /// Stops: takes no new items, waits for running ones up to the grace, gives back the rest. The error is that of a
+    /// worker which had ended by itself before.
+    pub async fn stop(self) -> Result<(), WorkerError> {
+        // It fails only if the worker has ended already.
+        let _ = self.stop.send(());
+        flatten(self.task.await)
+    }
+
+    /// Waits for the worker to end by itself, which it does only with an error.
+    pub async fn ended(&mut self) -> Result<(), WorkerError> {
+        flatten((&mut self.task).await)
+    }
+
+    /// Whether the worker has ended.
+    pub fn is_ended(&self) -> bool {
+        self.task.is_finished()
+    }
+}
+
+fn flatten(joined: Result<Result<(), WorkerError>, JoinError>) -> Result<(), WorkerError> {
+    joined.unwrap_or_else(|error| Err(WorkerError::Task(error.to_string())))
+}
+
+/// A worker at work.
+struct Running<'a> {
+    settings: &'a WorkerBuilder,
+    shop: Arc<Shop>,
+    /// A hub keeps to the limits that it was told; these see to it that one which does not cannot flood the machine.
+    orchestrations: Arc<Semaphore>,
+    activities: Arc<Semaphore>,
+    entities: Arc<Semaphore>,
+    tasks: JoinSet<HubResult<()>>,
+    /// The completion tokens of the items that are running.
+    tokens: HashMap<Id, String>,
+    /// Kept until all items have ended: dropping it would give them to other workers.
+    stream: Option<WorkItemStream>,
+}
+
+impl<'a> Running<'a> {
+    fn new(settings: &'a WorkerBuilder) -> Self {
+        let shop = Shop {
+            hub: Arc::clone(&settings.hub),
+            registry: Arc::new(settings.registry.clone()),
+            cache: Cache::new(settings.kept),
+        };
+        Self {
+            settings,
+            shop: Arc::new(shop),
+            orchestrations: Arc::new(Semaphore::new(
+                settings.orchestrations.min(Semaphore::MAX_PERMITS),
+            )),
+            activities: Arc::new(Semaphore::new(
+                settings.activities.min(Semaphore::MAX_PERMITS),
+            )),
+            entities: Arc::new(Semaphore::new(
+                settings.entities.min(Semaphore::MAX_PERMITS),
+            )),
+            tasks: JoinSet::new(),
+            tokens: HashMap::new(),
+            stream: None,
+        }
+    }
+
+    /// Takes items until the shutdown or an error that no new attempt can heal.
+    async fn work(&mut self, shutdown: impl Future<Output = ()> + Send) -> Result<(), WorkerError> {
+        let mut shutdown = std::pin::pin!(shutdown);
+        let mut wait = RECONNECT_FIRST;
+        loop {
+            let opened = tokio::select! {
+                () = &mut shutdown => return Ok(()),
+                opened = self.shop.hub.work_items(work_items_request(self.settings)) => opened,
+            };
+            let lost = match opened {
+                Ok(stream) => {
+                    debug!("the worker is connected to its task hub");
+                    self.stream = Some(stream);
+                    match self.take_items(shutdown.as_mut(), &mut wait).await? {
+                        Some(lost) => lost,
+                        None => return Ok(()),
+                    }
+                }
+                Err(error) => error,
+            };
+            if !matches!(lost, HubError::Unavailable(_)) {
+                return Err(lost.into());
+            }
+            warn!(error = %lost, wait_ms = wait.as_millis(), "the worker lost its task hub and will try again");
+            tokio::select! {
+                () = &mut shutdown => return Ok(()),
+                () = sleep(wait) => {}
+            }
+            wait = (wait * 2).min(RECONNECT_LONGEST);
+        }
+    }
+
+    /// Takes items from the open stream. `Ok(None)`: shut down; `Ok(Some(_))`: the stream is lost, for this reason.
+    async fn take_items(
+        &mut self,
+        mut shutdown: std::pin::Pin<&mut (impl Future<Output = ()> + Send)>,
+        wait: &mut Duration,
+    ) -> Result<Option<HubError>, WorkerError> {
+        let Some(stream) = &mut self.stream else {
+            return Ok(None);
+        };
+        let lost = loop {
+            tokio::select! {
+                () = &mut shutdown => return Ok(None),
+                Some(ended) = self.tasks.join_next_with_id(), if !self.tasks.is_empty() => {
+                    settle(&mut self.tokens, ended)?;
+                }
+                item = stream.next() => match item {
+                    Some(Ok(item)) => {
+                        *wait = RECONNECT_FIRST;
+                        let Some(request) = item.request else { continue };
+                        let limit = match &request {
+                            Request::OrchestratorRequest(_) => &self.orchestrations,
+                            Request::ActivityRequest(_) => &self.activities,
+                            Request::EntityRequest(_) | Request::EntityRequestV2(_) => &self.entities,
+                            Request::HealthPing(_) => continue,
+                        };
+                        let (shop, limit, token) = (Arc::clone(&self.shop), Arc::clone(limit), item.completion_token);
+                        let kept_token = token.clone();
+                        let task = self.tasks.spawn(async move {
+                            // The semaphore is never closed; without a permit the item would still be right to run.
+                            let _permit = limit.acquire().await.ok();
+                            shop.serve(request, token).await
+                        });
+                        self.tokens.insert(task.id(), kept_token);
+                    }
+                    Some(Err(error)) => break error,
+                    None => break HubError::Unavailable("the stream of work items ended".to_owned()),
+                },
+            }
+        };
+        // Items that are still running go to other workers now; their answers here will be refused, and logged.
+        self.stream = None;
+        Ok(Some(lost))
+    }
+
+    /// Lets running items end within the grace, and gives back the rest.
+    async fn wind_down(&mut self) {
+        let deadline = Instant::now() + self.settings.grace;
+        while let Ok(Some(ended)) = timeout_at(deadline, self.tasks.join_next_with_id()).await {
+            if let Err(error) = settle(&mut self.tokens, ended) {
+                warn!(%error, "an item ended badly while the worker stopped");
+            }
+        }
+        self.tasks.abort_all();
+        while let Some(ended) = self.tasks.join_next_with_id().await {
+            if ended.is_ok() {
+                // It ended before the abort reached it.
+                let _ = settle(&mut self.tokens, ended);
+            }
+        }
+        for token in std::mem::take(&mut self.tokens).into_values() {
+            if let Err(error) = self.shop.hub.abandon(&token).await {
+                debug!(%error, "the task hub would not take an unfinished item back");
+            }
+        }
+        self.stream = None;
+    }
+}
+
+/// Takes note of how an item ended. An error means that the worker cannot go on.
+fn settle(
+    tokens: &mut HashMap<Id, String>,
+    ended: Result<(Id, HubResult<()>), JoinError>,
+) -> Result<(), WorkerError> {
+    match ended {
+        Ok((id, outcome)) => {
+            tokens.remove(&id);
+            match outcome {
+                Err(error @ HubError::Fenced(_)) => Err(error.into()),
+                Err(error) => {
+                    warn!(%error, "the task hub did not take the answer to a work item");
+                    Ok(())
+                }
+                Ok(()) => Ok(()),
+            }
+        }
+        Err(error) => {
+            // The token stays, so that the item is given back when the worker stops; until then its lease holds it.
+            warn!(%error, "a work item ended abnormally");
+            Ok(())
+        }
+    }
+}
+
+/// What the hub is told about this worker. A kind that nothing is registered for is not asked for at all.
+fn work_items_request(settings: &WorkerBuilder) -> proto::GetWorkItemsRequest {
+    let registry = &settings.registry;
+    let limit = |n: usize, any: bool| {
+        let wanted = any || !settings.filtered;
+        if wanted {
+            i32::try_from(n).unwrap_or(i32::MAX)
+        } else {
+            0
+        }
+    };
+    let filters = proto::WorkItemFilters {
+        orchestrations: registry
+            .orchestration_names()
+            .map(|name| proto::OrchestrationFilter {
+                name: name.to_owned(),
+                versions: Vec::new(),
+            })
+            .collect(),
+        activities: registry
+            .activity_names()
+            .map(|name| proto::ActivityFilter {
+                name: name.to_owned(),
+                versions: Vec::new(),
+            })
+            .collect(),
+        entities: registry
+            .entity_names()
+            .map(|name| proto::EntityFilter {
+                name: name.to_owned(),
+            })
+            .collect(),
+    };
+    proto::GetWorkItemsRequest {
+        max_concurrent_orchestration_work_items: limit(
+            settings.orchestrations,
+            !filters.orchestrations.is_empty(),
+        ),
+        max_concurrent_activity_work_items: limit(
+            settings.activities,
+            !filters.activities.is_empty(),
+        ),
+        max_concurrent_entity_work_items: limit(settings.entities, !filters.entities.is_empty()),
+        capabilities: vec![proto::WorkerCapability::HistoryStreaming.into()],
+        work_item_filters: settings.filtered.then_some(filters),
+    }
+}
