@@ -1,3 +1,30 @@
-//! The pipeline file of Seriatim: parsing, validation, JSON Schema.
+//! The pipeline file of Seriatim: reading, checking, and its JSON Schema.
+//!
+//! A pipeline file goes through four steps, each in a module of its own: [`load()`] reads the text, `yaml` makes a tree
+//! that knows where everything stands, `decode` gives the tree its shape (with `overrides` and `env` applied), and
+//! `validate` checks every name against every other and fills in the defaults. What comes out is a
+//! [`model::Pipeline`]; what goes wrong comes out as [`PipelineErrors`], all of it at once.
+//!
+//! This crate must never look at the data: whether a column exists is for those to say who have opened the files.
 
+mod columns;
+mod compression;
+mod decode;
+mod env;
+mod error;
+mod load;
 pub mod model;
+mod nearest;
+mod overrides;
+mod raw;
+mod references;
+mod schema;
+mod validate;
+mod yaml;
+
+pub use columns::OutputColumn;
+pub use error::{PipelineErrors, Problem};
+pub use load::{Loaded, MAX_FILE_BYTES, load, parse};
+pub use nearest::nearest;
+pub use overrides::Overrides;
+pub use schema::json_schema;

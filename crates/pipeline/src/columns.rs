@@ -1,0 +1,76 @@
+//! The columns of an output table, in their order. This module only reads the model; whether names collide was settled
+//! when the pipeline was validated.
+
+use crate::model::{Pipeline, Table};
+
+/// A column of an output table and where it comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OutputColumn {
+    /// The table's own ID.
+    Id {
+        /// The name of the column.
+        name: String,
+    },
+    /// A column of the table's natural key.
+    Key {
+        /// The name of the column, in the output and in the records.
+        name: String,
+    },
+    /// The ID of the thing in another table that a row refers to.
+    Reference {
+        /// The name of the column: that of the other table's ID column.
+        name: String,
+        /// The other table.
+        table: String,
+    },
+    /// An attribute.
+    Column {
+        /// The name of the column, in the output and in the records.
+        name: String,
+    },
+}
+
+impl OutputColumn {
+    /// The name of the column in the output.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Id { name }
+            | Self::Key { name }
+            | Self::Reference { name, .. }
+            | Self::Column { name } => name,
+        }
+    }
+}
+
+impl Pipeline {
+    /// The table of that name.
+    pub fn table(&self, name: &str) -> Option<&Table> {
+        self.tables.iter().find(|table| table.name == name)
+    }
+
+    /// The columns of `table` in the order of the output: its ID, its key, its references, its columns.
+    ///
+    /// A reference to a table that is not in the pipeline, or has no ID, adds no column; in a validated pipeline there
+    /// is no such reference.
+    pub fn output_columns(&self, table: &Table) -> Vec<OutputColumn> {
+        let id = table.id.iter().map(|id| OutputColumn::Id {
+            name: id.column.clone(),
+        });
+        let key = table
+            .key
+            .iter()
+            .map(|name| OutputColumn::Key { name: name.clone() });
+        let references = table.references.iter().filter_map(|other| {
+            let id = self.table(other)?.id.as_ref()?;
+            Some(OutputColumn::Reference {
+                name: id.column.clone(),
+                table: other.clone(),
+            })
+        });
+        let columns = table
+            .columns
+            .iter()
+            .map(|name| OutputColumn::Column { name: name.clone() });
+        id.chain(key).chain(references).chain(columns).collect()
+    }
+}

@@ -1,0 +1,512 @@
+//! Gives the tree its shape: which keys there are, of which type their values are, with placeholders filled in from the
+//! environment. This module must never fail at the first mistake: it tells it, marks the value as broken, and goes on.
+
+use crate::env;
+use crate::error::{Draft, Problems, Span, listed, quoted};
+use crate::nearest::nearest;
+use crate::raw::{
+    Field, Number, RawId, RawOutput, RawPipeline, RawSource, RawTable, Text, TextList,
+};
+use crate::yaml::{Entry, Kind, Node, Scalar};
+
+/// The version of the pipeline language that this program reads.
+const VERSION: i64 = 1;
+
+/// More tables than this are refused: checks that compare names with names would take too long.
+const MAX_TABLES: usize = 1000;
+
+/// Decodes the tree of a file. `None` if nothing more can be said about it, or if there is nothing in it.
+pub(crate) fn decode(
+    root: &Node,
+    problems: &mut Problems,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Option<RawPipeline> {
+    if matches!(&root.kind, Kind::Scalar(scalar) if scalar.is_null()) {
+        return None;
+    }
+    Decoder { problems, env }.pipeline(root)
+}
+
+struct Decoder<'a> {
+    problems: &'a mut Problems,
+    env: &'a dyn Fn(&str) -> Option<String>,
+}
+
+/// A map whose keys have been checked.
+struct Fields<'n> {
+    entries: &'n [Entry],
+    /// Keys that are not there, but seem to be meant by keys that are unknown: they count as broken, so that one
+    /// letter too few is not told a second time as a key that is missing.
+    meant: Vec<&'static str>,
+}
+
+impl<'n> Fields<'n> {
+    /// The value of a key, with the place of the key.
+    fn get(&self, key: &str) -> Option<(&'n Node, Span)> {
+        self.entries
+            .iter()
+            .find(|entry| entry.key == key)
+            .map(|entry| (&entry.value, entry.key_span))
+    }
+
+    /// What `read` makes of the value of a key.
+    fn read<T>(&self, key: &str, read: impl FnOnce(&'n Node, Span) -> Option<T>) -> Field<T> {
+        match self.get(key) {
+            Some((node, span)) => Field::from(read(node, span)),
+            None if self.meant.contains(&key) => Field::Broken,
+            None => Field::Absent,
+        }
+    }
+}
+
+impl Decoder<'_> {
+    fn pipeline(&mut self, root: &Node) -> Option<RawPipeline> {
+        // Another version may have other keys, so nothing else is worth a word if the version is wrong.
+        let entries: &[Entry] = match &root.kind {
+            Kind::Map(entries) => entries,
+            Kind::Scalar(_) | Kind::List(_) => &[],
+        };
+        let version = Fields {
+            entries,
+            meant: Vec::new(),
+        }
+        .read("version", |node, _| self.number(node, "version"));
+        if let Some(number) = version.given().filter(|number| number.value != VERSION) {
+            self.problems.push(wrong_version(number.span, number.value));
+            return None;
+        }
+        let required = ["version", "name", "source", "tables", "output"];
+        let fields = self.map(root, "", root.span, RawPipeline::KEYS, &required)?;
+        Some(RawPipeline {
+            version,
+            name: fields.read("name", |node, _| self.text(node, "name")),
+            source: fields.read("source", |node, key| self.source(node, key)),
+            transform: fields.read("transform", |node, _| self.text(node, "transform")),
+            tables: fields.read("tables", |node, key| self.tables(node, key)),
+            output: fields.read("output", |node, key| self.output(node, key)),
+            state: fields.read("state", |node, _| self.text(node, "state")),
+        })
+    }
+
+    fn source(&mut self, node: &Node, key: Span) -> Option<RawSource> {
+        let fields = self.map(node, "source", key, RawSource::KEYS, &["files"])?;
+        Some(RawSource {
+            files: fields.read("files", |node, _| self.text_list(node, "source.files")),
+        })
+    }
+
+    fn output(&mut self, node: &Node, key: Span) -> Option<RawOutput> {
+        let fields = self.map(node, "output", key, RawOutput::KEYS, &["path"])?;
+        Some(RawOutput {
+            path: fields.read("path", |node, _| self.text(node, "output.path")),
+            format: fields.read("format", |node, _| self.text(node, "output.format")),
+            compression: fields.read("compression", |node, _| {
+                self.text(node, "output.compression")
+            }),
+        })
+    }
+
+    fn tables(&mut self, node: &Node, key: Span) -> Option<Vec<(Text, RawTable)>> {
+        let entries = match &node.kind {
+            Kind::Map(entries) if !entries.is_empty() => entries,
+            Kind::Map(_) => {
+                self.problems.push(no_tables(node.span));
+                return None;
+            }
+            Kind::Scalar(scalar) if scalar.is_null() => {
+                self.problems.push(no_tables(key));
+                return None;
+            }
+            Kind::Scalar(_) | Kind::List(_) => {
+                let help = "write each table as its name, a colon, and its settings indented below";
+                self.wrong_type(node, "tables", "a map of tables", help);
+                return None;
+            }
+        };
+        if entries.len() > MAX_TABLES {
+            let message = format!(
+                "the pipeline has {} tables, and {MAX_TABLES} is the most",
+                entries.len()
+            );
+            self.problems
+                .push(Draft::new(key, message).help("make several pipelines of it"));
+            return None;
+        }
+        let mut tables = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let name = Text {
+                value: entry.key.clone(),
+                shown: entry.key.clone(),
+                span: entry.key_span,
+            };
+            let table = self.table(&entry.value, &entry.key, entry.key_span);
+            tables.push((name, table));
+        }
+        Some(tables)
+    }
+
+    /// A table; one that is no map at all has every field broken, so that nothing more is said about it.
+    fn table(&mut self, node: &Node, name: &str, key: Span) -> RawTable {
+        let at = format!("tables.{name}");
+        let Some(fields) = self.map(node, &at, key, RawTable::KEYS, &[]) else {
+            return RawTable {
+                key: Field::Broken,
+                id: Field::Broken,
+                references: Field::Broken,
+                columns: Field::Broken,
+                on_conflict: Field::Broken,
+                on_null_key: Field::Broken,
+            };
+        };
+        RawTable {
+            key: fields.read("key", |node, _| self.text_list(node, &format!("{at}.key"))),
+            id: fields.read("id", |node, key| self.id(node, &format!("{at}.id"), key)),
+            references: fields.read("references", |node, _| {
+                self.text_list(node, &format!("{at}.references"))
+            }),
+            columns: fields.read("columns", |node, _| {
+                self.text_list(node, &format!("{at}.columns"))
+            }),
+            on_conflict: fields.read("on_conflict", |node, _| {
+                self.text(node, &format!("{at}.on_conflict"))
+            }),
+            on_null_key: fields.read("on_null_key", |node, _| match &node.kind {
+                // Without quotes this value is no text to YAML; here it is one like the others.
+                Kind::Scalar(scalar) if scalar.is_null() => Some(Text {
+                    value: "null".to_owned(),
+                    shown: "null".to_owned(),
+                    span: node.span,
+                }),
+                _ => self.text(node, &format!("{at}.on_null_key")),
+            }),
+        }
+    }
+
+    fn id(&mut self, node: &Node, at: &str, key: Span) -> Option<RawId> {
+        match &node.kind {
+            Kind::Scalar(scalar) if !scalar.is_null() => {
+                let column = Field::from(self.text(node, at));
+                Some(RawId {
+                    column,
+                    start: Field::Absent,
+                    step: Field::Absent,
+                })
+            }
+            Kind::List(_) => {
+                let help = "write the name of one column, or `{column: name, start: 1, step: 1}`";
+                self.wrong_type(node, at, "the name of a column or a map", help);
+                None
+            }
+            Kind::Scalar(_) | Kind::Map(_) => {
+                let fields = self.map(node, at, key, RawId::KEYS, &["column"])?;
+                Some(RawId {
+                    column: fields
+                        .read("column", |node, _| self.text(node, &format!("{at}.column"))),
+                    start: fields
+                        .read("start", |node, _| self.number(node, &format!("{at}.start"))),
+                    step: fields.read("step", |node, _| self.number(node, &format!("{at}.step"))),
+                })
+            }
+        }
+    }
+
+    /// A map with these keys only, and at least the required ones. `key` is the place of the key whose value it is.
+    fn map<'n>(
+        &mut self,
+        node: &'n Node,
+        at: &str,
+        key: Span,
+        keys: &'static [&'static str],
+        required: &[&str],
+    ) -> Option<Fields<'n>> {
+        let entries: &[Entry] = match &node.kind {
+            Kind::Map(entries) => entries,
+            Kind::Scalar(scalar) if scalar.is_null() => {
+                let message = format!("{} is empty", quoted(at));
+                let help = format!(
+                    "give it settings, indented below: {}",
+                    listed(keys.iter().copied())
+                );
+                self.problems.push(Draft::new(key, message).help(help));
+                return None;
+            }
+            Kind::Scalar(_) | Kind::List(_) => {
+                let help = format!(
+                    "write settings as `key: value`, with these keys: {}",
+                    listed(keys.iter().copied())
+                );
+                self.wrong_type(node, at, "a map", &help);
+                return None;
+            }
+        };
+        let inside = if at.is_empty() {
+            "at the top level".to_owned()
+        } else {
+            format!("in {}", quoted(at))
+        };
+        let mut meant = Vec::new();
+        for entry in entries
+            .iter()
+            .filter(|entry| !keys.contains(&entry.key.as_str()))
+        {
+            meant.extend(self.unknown_key(entry, &inside, keys, entries));
+        }
+        for missing in required.iter().filter(|key| !meant.contains(key)) {
+            if !entries.iter().any(|entry| entry.key == **missing) {
+                let draft = Draft::new(key, format!("the key `{missing}` is missing {inside}"));
+                self.problems
+                    .push(draft.help(format!("add it: `{}`", example(missing))));
+            }
+        }
+        Some(Fields { entries, meant })
+    }
+
+    /// Complains about a key, and gives the keys that may be meant by it.
+    fn unknown_key(
+        &mut self,
+        entry: &Entry,
+        inside: &str,
+        keys: &'static [&'static str],
+        entries: &[Entry],
+    ) -> Vec<&'static str> {
+        if self.problems.is_full() {
+            self.problems
+                .push(Draft::new(entry.key_span, "an unknown key"));
+            return Vec::new();
+        }
+        // What is there already was not meant.
+        let open: Vec<_> = keys
+            .iter()
+            .copied()
+            .filter(|key| !entries.iter().any(|entry| entry.key == *key))
+            .collect();
+        let near = nearest(&entry.key, open.iter().copied());
+        let (help, meant) = if entry.key == "<<" {
+            (
+                "YAML's merge key is not read here: write the settings out".to_owned(),
+                open,
+            )
+        } else if let Some(near) = near {
+            (
+                format!("did you mean `{near}`?"),
+                open.into_iter().filter(|key| *key == near).collect(),
+            )
+        } else {
+            (
+                format!("the keys here are {}", listed(keys.iter().copied())),
+                Vec::new(),
+            )
+        };
+        let message = format!("the key {} is unknown {inside}", quoted(&entry.key));
+        self.problems.push(
+            Draft::new(entry.key_span, message)
+                .label("unknown")
+                .help(help),
+        );
+        meant
+    }
+
+    /// A text that is not blank.
+    fn text(&mut self, node: &Node, at: &str) -> Option<Text> {
+        let scalar = self.scalar(node, at, "a text")?;
+        if let Some(kind) = scalar.not_a_text() {
+            let message = format!("{} must be a text, and is {kind}", quoted(at));
+            let help = format!(
+                "if it is meant as a text, put it in quotes: \"{}\"",
+                scalar.text
+            );
+            self.problems
+                .push(Draft::new(node.span, message).label(kind).help(help));
+            return None;
+        }
+        let (value, substituted) = self.expand(scalar, node.span)?;
+        if value.trim().is_empty() {
+            let help = if substituted {
+                "the environment gives nothing for it: set the variable, or give a default, `${NAME:-default}`"
+            } else {
+                "give it a value, or remove it"
+            };
+            self.problems
+                .push(Draft::new(node.span, format!("{} is an empty text", quoted(at))).help(help));
+            return None;
+        }
+        let shown = if substituted {
+            scalar.text.clone()
+        } else {
+            value.clone()
+        };
+        Some(Text {
+            value,
+            shown,
+            span: node.span,
+        })
+    }
+
+    /// One text or several.
+    fn text_list(&mut self, node: &Node, at: &str) -> Option<TextList> {
+        let items = match &node.kind {
+            Kind::Scalar(_) => vec![self.text(node, at)?],
+            Kind::List(nodes) => {
+                // All are read before one that is broken breaks the list.
+                let items: Vec<_> = nodes
+                    .iter()
+                    .enumerate()
+                    .map(|(i, node)| self.text(node, &format!("{at}[{i}]")))
+                    .collect();
+                items.into_iter().collect::<Option<_>>()?
+            }
+            Kind::Map(_) => {
+                self.wrong_type(
+                    node,
+                    at,
+                    "a text or a list of texts",
+                    "write one name, or several as `[one, two]`",
+                );
+                return None;
+            }
+        };
+        Some(TextList {
+            items,
+            span: node.span,
+        })
+    }
+
+    /// A whole number of 64 bits.
+    fn number(&mut self, node: &Node, at: &str) -> Option<Number> {
+        let scalar = self.scalar(node, at, "a whole number")?;
+        let (value, substituted) = self.expand(scalar, node.span)?;
+        if (scalar.plain || substituted)
+            && let Some(value) = whole_number(value.trim())
+        {
+            return Some(Number {
+                value,
+                span: node.span,
+            });
+        }
+        let digits = value.trim().trim_start_matches(['+', '-']);
+        let (message, help) = if digits.is_empty() || !digits.chars().all(|c| c.is_ascii_digit()) {
+            (
+                format!("{} must be a whole number", quoted(at)),
+                "write digits only, with a `-` before them at the most".to_owned(),
+            )
+        } else if whole_number(value.trim()).is_some() {
+            (
+                format!("{} must be a whole number, and is a text", quoted(at)),
+                "remove the quotes".to_owned(),
+            )
+        } else {
+            (
+                format!("the number is too large for {}", quoted(at)),
+                format!("whole numbers go from {} to {} here", i64::MIN, i64::MAX),
+            )
+        };
+        self.problems
+            .push(Draft::new(node.span, message).help(help));
+        None
+    }
+
+    /// A scalar that is something.
+    fn scalar<'n>(&mut self, node: &'n Node, at: &str, wanted: &str) -> Option<&'n Scalar> {
+        let Kind::Scalar(scalar) = &node.kind else {
+            self.wrong_type(node, at, wanted, "write one value, without brackets");
+            return None;
+        };
+        if !scalar.is_null() {
+            return Some(scalar);
+        }
+        let help = if scalar.text.is_empty() {
+            "give it a value, or remove it".to_owned()
+        } else {
+            format!(
+                "YAML takes this for nothing; for a text put it in quotes: \"{}\"",
+                scalar.text
+            )
+        };
+        self.problems
+            .push(Draft::new(node.span, format!("{} is empty", quoted(at))).help(help));
+        None
+    }
+
+    /// Fills in placeholders. Also tells whether there were any.
+    fn expand(&mut self, scalar: &Scalar, span: Span) -> Option<(String, bool)> {
+        match env::expand(&scalar.text, self.env) {
+            Ok(expanded) => Some((expanded.text, expanded.substituted)),
+            Err(errors) => {
+                for error in errors {
+                    let place = match env::locate(self.problems.written(span), error.nth) {
+                        Some((start, end)) => Span {
+                            start: span.start + start,
+                            end: span.start + end,
+                            ..span
+                        },
+                        None => span,
+                    };
+                    self.problems
+                        .push(Draft::new(place, error.message).help(error.help));
+                }
+                None
+            }
+        }
+    }
+
+    fn wrong_type(&mut self, node: &Node, at: &str, wanted: &str, help: &str) {
+        let found = match &node.kind {
+            Kind::List(_) => "a list",
+            Kind::Map(_) => "a map",
+            Kind::Scalar(scalar) => scalar.not_a_text().unwrap_or("a text"),
+        };
+        let at = if at.is_empty() {
+            "the pipeline file".to_owned()
+        } else {
+            quoted(at)
+        };
+        let message = format!("{at} must be {wanted}, and is {found}");
+        self.problems
+            .push(Draft::new(node.span, message).label(found).help(help));
+    }
+}
+
+fn wrong_version(span: Span, version: i64) -> Draft {
+    let help = if version > VERSION {
+        "use a newer Seriatim for this pipeline"
+    } else {
+        "write `version: 1`"
+    };
+    let message = format!(
+        "the pipeline is written for version {version}, and this program reads version {VERSION}"
+    );
+    Draft::new(span, message).help(help)
+}
+
+fn no_tables(span: Span) -> Draft {
+    Draft::new(span, "the pipeline has no tables").help(format!("add one: `{}`", example("tables")))
+}
+
+/// YAML's whole numbers: decimal, octal and hexadecimal.
+fn whole_number(text: &str) -> Option<i64> {
+    if let Some(octal) = text.strip_prefix("0o") {
+        return i64::from_str_radix(octal, 8)
+            .ok()
+            .filter(|_| !octal.starts_with(['+', '-']));
+    }
+    if let Some(hex) = text.strip_prefix("0x") {
+        return i64::from_str_radix(hex, 16)
+            .ok()
+            .filter(|_| !hex.starts_with(['+', '-']));
+    }
+    text.parse().ok()
+}
+
+/// How a key that must be there may look.
+fn example(key: &str) -> &'static str {
+    match key {
+        "version" => "version: 1",
+        "name" => "name: sales",
+        "source" => "source: {files: data/*.parquet}",
+        "files" => "files: data/*.parquet",
+        "tables" => "tables: {customers: {key: email, id: customer_id}}",
+        "output" => "output: {path: out}",
+        "path" => "path: out",
+        _ => "column: customer_id",
+    }
+}

@@ -1,0 +1,218 @@
+//! A pipeline file as it is written: the shape of the tree is right, and nothing else is settled. The JSON Schema is
+//! made from these types, so their descriptions are what an editor shows. This module must never check what one
+//! setting means for another.
+
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+
+use crate::error::Span;
+use crate::schema;
+
+/// A text and its place.
+#[derive(Debug, Clone)]
+pub(crate) struct Text {
+    pub(crate) value: String,
+    /// The value as messages may show it: what stands in the file, where the value came from the environment.
+    pub(crate) shown: String,
+    pub(crate) span: Span,
+}
+
+/// A whole number and its place.
+#[derive(Debug, Clone)]
+pub(crate) struct Number {
+    pub(crate) value: i64,
+    pub(crate) span: Span,
+}
+
+/// One text, or a list of them, and its place.
+#[derive(Debug, Clone)]
+pub(crate) struct TextList {
+    pub(crate) items: Vec<Text>,
+    pub(crate) span: Span,
+}
+
+/// The value of a key. What is broken was complained about already, and must not be taken for absent.
+#[derive(Debug, Clone, Default)]
+pub(crate) enum Field<T> {
+    #[default]
+    Absent,
+    Broken,
+    Given(T),
+}
+
+impl<T> Field<T> {
+    pub(crate) fn given(&self) -> Option<&T> {
+        match self {
+            Self::Given(value) => Some(value),
+            Self::Absent | Self::Broken => None,
+        }
+    }
+}
+
+impl<T> From<Option<T>> for Field<T> {
+    /// `None` is broken: whoever reads a value that is there has complained if nothing came out.
+    fn from(read: Option<T>) -> Self {
+        read.map_or(Self::Broken, Self::Given)
+    }
+}
+
+/// The schema of a field is that of its value.
+impl<T: JsonSchema> JsonSchema for Field<T> {
+    fn inline_schema() -> bool {
+        T::inline_schema()
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        T::schema_name()
+    }
+
+    fn schema_id() -> Cow<'static, str> {
+        T::schema_id()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        T::json_schema(generator)
+    }
+}
+
+/// A Seriatim pipeline: which records to read, which tables of distinct things to make of them, and where to put the
+/// tables. Any value may use `${NAME}` or `${NAME:-default}` to read the environment; `$${` stands for a literal `${`.
+#[derive(Debug, Default, JsonSchema)]
+#[schemars(rename = "Pipeline", deny_unknown_fields)]
+#[schemars(extend("required" = ["version", "name", "source", "tables", "output"]))]
+pub(crate) struct RawPipeline {
+    /// The version of the pipeline language: 1.
+    #[schemars(schema_with = "schema::version")]
+    pub(crate) version: Field<Number>,
+    /// The pipeline's name. Its sequences and its memory of ingested files are kept under it, so a new name starts
+    /// anew.
+    #[schemars(schema_with = "schema::name")]
+    pub(crate) name: Field<Text>,
+    /// Where the records come from.
+    pub(crate) source: Field<RawSource>,
+    /// Row-wise SQL over the table `source`, to change or filter the records first.
+    #[schemars(schema_with = "schema::text")]
+    pub(crate) transform: Field<Text>,
+    /// The output tables: one for each kind of thing.
+    #[schemars(schema_with = "schema::tables")]
+    pub(crate) tables: Field<Vec<(Text, RawTable)>>,
+    /// Where the tables go.
+    pub(crate) output: Field<RawOutput>,
+    /// The folder for what is remembered from run to run. A relative path starts at the pipeline file's folder.
+    #[schemars(schema_with = "schema::text", extend("default" = ".seriatim"))]
+    pub(crate) state: Field<Text>,
+}
+
+/// Where the records come from.
+#[derive(Debug, Default, JsonSchema)]
+#[schemars(rename = "Source", deny_unknown_fields)]
+pub(crate) struct RawSource {
+    /// Parquet files: a path, a folder, a glob, or a list of them. Relative paths start at the pipeline file's folder.
+    #[schemars(schema_with = "schema::texts")]
+    pub(crate) files: Field<TextList>,
+}
+
+/// An output table: one kind of thing. Its columns are its ID, its key, its references and its columns, in this order.
+#[derive(Debug, Default, JsonSchema)]
+#[schemars(rename = "Table", deny_unknown_fields)]
+#[schemars(extend(
+    "required" = [],
+    "minProperties" = 1,
+    "dependentRequired" = {"key": ["id"], "on_conflict": ["key"], "on_null_key": ["key"]},
+))]
+pub(crate) struct RawTable {
+    /// The natural key: the column, or the columns, whose values tell one thing from another. Without a key every
+    /// record is a row.
+    #[schemars(schema_with = "schema::names")]
+    pub(crate) key: Field<TextList>,
+    /// The column of the sequential ID. A table with a key needs one.
+    pub(crate) id: Field<RawId>,
+    /// The tables that a row refers to: their ID columns are added to this table. They must have a key.
+    #[schemars(schema_with = "schema::maybe_names")]
+    pub(crate) references: Field<TextList>,
+    /// The other columns.
+    #[schemars(schema_with = "schema::maybe_names")]
+    pub(crate) columns: Field<TextList>,
+    /// Whose columns a thing gets if its records differ: those of its first record, of its last record in the run in
+    /// which it is new, or none, and the run fails.
+    #[schemars(schema_with = "schema::on_conflict", extend("default" = "first"))]
+    pub(crate) on_conflict: Field<Text>,
+    /// What happens to a record whose key is null: it makes no row here and its reference is null, or the record goes
+    /// to quarantine, or the run fails.
+    #[schemars(schema_with = "schema::on_null_key", extend("default" = "null"))]
+    pub(crate) on_null_key: Field<Text>,
+}
+
+/// The ID column of a table, in its long form. The short form is the column's name alone.
+#[derive(Debug, JsonSchema)]
+#[schemars(rename = "Id", deny_unknown_fields, transform = schema::or_column_name)]
+#[schemars(extend("required" = ["column"]))]
+pub(crate) struct RawId {
+    /// The name of the column.
+    #[schemars(schema_with = "schema::text")]
+    pub(crate) column: Field<Text>,
+    /// The first ID.
+    #[schemars(schema_with = "schema::integer", extend("default" = 1))]
+    pub(crate) start: Field<Number>,
+    /// The distance from an ID to the next. It may be negative, and cannot be 0.
+    #[schemars(schema_with = "schema::step", extend("default" = 1))]
+    pub(crate) step: Field<Number>,
+}
+
+/// Where the tables go, and how.
+#[derive(Debug, Default, JsonSchema)]
+#[schemars(rename = "Output", deny_unknown_fields)]
+#[schemars(extend("required" = ["path"]))]
+pub(crate) struct RawOutput {
+    /// The output folder: each table is a folder in it. A relative path starts at the pipeline file's folder.
+    #[schemars(schema_with = "schema::text")]
+    pub(crate) path: Field<Text>,
+    /// The file format.
+    #[schemars(schema_with = "schema::format", extend("default" = "parquet"))]
+    pub(crate) format: Field<Text>,
+    /// How pages are compressed: `none`, `snappy`, `lz4`, `gzip(0)` to `gzip(9)`, `brotli(0)` to `brotli(11)`,
+    /// `zstd(1)` to `zstd(22)`.
+    #[schemars(schema_with = "schema::compression", extend("default" = "zstd(1)"))]
+    pub(crate) compression: Field<Text>,
+}
+
+impl RawPipeline {
+    /// The keys of this level, as they are written.
+    pub(crate) const KEYS: &[&str] = &[
+        "version",
+        "name",
+        "source",
+        "transform",
+        "tables",
+        "output",
+        "state",
+    ];
+}
+
+impl RawSource {
+    /// The keys of this level, as they are written.
+    pub(crate) const KEYS: &[&str] = &["files"];
+}
+
+impl RawTable {
+    /// The keys of this level, as they are written.
+    pub(crate) const KEYS: &[&str] = &[
+        "key",
+        "id",
+        "references",
+        "columns",
+        "on_conflict",
+        "on_null_key",
+    ];
+}
+
+impl RawId {
+    /// The keys of this level, as they are written.
+    pub(crate) const KEYS: &[&str] = &["column", "start", "step"];
+}
+
+impl RawOutput {
+    /// The keys of this level, as they are written.
+    pub(crate) const KEYS: &[&str] = &["path", "format", "compression"];
+}

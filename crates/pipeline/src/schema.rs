@@ -1,0 +1,134 @@
+//! The JSON Schema of the pipeline file, for editors: they complete keys, show what they are for, and underline most
+//! mistakes while they are made. It must never refuse what the parser accepts; what a schema cannot say (a reference to
+//! a table that is not there), it leaves to the parser.
+
+use schemars::generate::SchemaSettings;
+use schemars::transform::{RecursiveTransform, Transform as _};
+use schemars::{Schema, SchemaGenerator, json_schema};
+use serde_json::{Value, json};
+
+use crate::compression;
+use crate::raw::{RawPipeline, RawTable};
+
+/// The names that pipelines and tables may have, as a regular expression.
+pub(crate) const NAME_PATTERN: &str = "^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$";
+
+/// The values of `on_conflict`, the default first.
+pub(crate) const ON_CONFLICT: &[&str] = &["first", "last", "error"];
+
+/// The values of `on_null_key`, the default first.
+pub(crate) const ON_NULL_KEY: &[&str] = &["null", "quarantine", "error"];
+
+/// The values of `output.format`, the default first.
+pub(crate) const FORMATS: &[&str] = &["parquet"];
+
+/// The JSON Schema (draft 2020-12) of the pipeline file.
+pub fn json_schema() -> Value {
+    let generator = SchemaSettings::draft2020_12().into_generator();
+    let mut schema = generator.into_root_schema_for::<RawPipeline>();
+    schema.insert("title".to_owned(), json!("Seriatim pipeline"));
+    RecursiveTransform(unwrap_description).transform(&mut schema);
+    schema.to_value()
+}
+
+/// Joins the lines of a description: they end where the source code's lines end, which means nothing to its reader.
+fn unwrap_description(schema: &mut Schema) {
+    if let Some(Value::String(description)) = schema.get_mut("description") {
+        *description = description.replace('\n', " ");
+    }
+}
+
+/// A text that the environment may decide: no rule applies to it before it is filled in.
+fn placeholder() -> Value {
+    json!({"type": "string", "pattern": r"\$\{"})
+}
+
+/// `schema`, or a text with a placeholder.
+fn or_placeholder(schema: &Value) -> Schema {
+    json_schema!({"anyOf": [schema, placeholder()]})
+}
+
+pub(crate) fn version(_: &mut SchemaGenerator) -> Schema {
+    or_placeholder(&json!({"const": 1}))
+}
+
+pub(crate) fn name(_: &mut SchemaGenerator) -> Schema {
+    or_placeholder(&json!({"type": "string", "pattern": NAME_PATTERN}))
+}
+
+pub(crate) fn text(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "pattern": r"\S"})
+}
+
+pub(crate) fn integer(_: &mut SchemaGenerator) -> Schema {
+    or_placeholder(&json!({"type": "integer", "minimum": i64::MIN, "maximum": i64::MAX}))
+}
+
+pub(crate) fn step(_: &mut SchemaGenerator) -> Schema {
+    or_placeholder(
+        &json!({"type": "integer", "minimum": i64::MIN, "maximum": i64::MAX, "not": {"const": 0}}),
+    )
+}
+
+/// One text or several; the same twice is of no consequence.
+pub(crate) fn texts(_: &mut SchemaGenerator) -> Schema {
+    text_list(1, false)
+}
+
+/// One name or several.
+pub(crate) fn names(_: &mut SchemaGenerator) -> Schema {
+    text_list(1, true)
+}
+
+/// One name, several, or an empty list.
+pub(crate) fn maybe_names(_: &mut SchemaGenerator) -> Schema {
+    text_list(0, true)
+}
+
+fn text_list(least: usize, unique: bool) -> Schema {
+    let text = json!({"type": "string", "pattern": r"\S"});
+    let list = json!({"type": "array", "items": text, "minItems": least, "uniqueItems": unique});
+    json_schema!({"anyOf": [text, list]})
+}
+
+pub(crate) fn tables(generator: &mut SchemaGenerator) -> Schema {
+    let table = generator.subschema_for::<RawTable>();
+    json_schema!({
+        "type": "object",
+        "minProperties": 1,
+        "propertyNames": {"pattern": NAME_PATTERN},
+        "additionalProperties": table,
+    })
+}
+
+pub(crate) fn on_conflict(_: &mut SchemaGenerator) -> Schema {
+    or_placeholder(&json!({"enum": ON_CONFLICT}))
+}
+
+pub(crate) fn on_null_key(_: &mut SchemaGenerator) -> Schema {
+    // Without quotes, `null` is YAML's null and not a text; it means the same.
+    let values: Vec<Value> = ON_NULL_KEY
+        .iter()
+        .map(|value| json!(value))
+        .chain([Value::Null])
+        .collect();
+    or_placeholder(&json!({"enum": values}))
+}
+
+pub(crate) fn format(_: &mut SchemaGenerator) -> Schema {
+    or_placeholder(&json!({"enum": FORMATS}))
+}
+
+pub(crate) fn compression(_: &mut SchemaGenerator) -> Schema {
+    or_placeholder(&json!({"type": "string", "pattern": compression::PATTERN}))
+}
+
+/// Makes the schema of an object into that of an object or a column's name.
+pub(crate) fn or_column_name(schema: &mut Schema) {
+    let mut object = std::mem::take(schema);
+    let description = object.remove("description");
+    *schema = json_schema!({"anyOf": [{"type": "string", "pattern": r"\S"}, object]});
+    if let Some(description) = description {
+        schema.insert("description".to_owned(), description);
+    }
+}

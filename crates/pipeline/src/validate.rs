@@ -1,0 +1,443 @@
+//! From a pipeline file as it is written to a pipeline that makes sense: names are checked against one another and
+//! defaults filled in. This module must never give back a pipeline beside a problem: `None` comes with one at least.
+
+use std::collections::HashMap;
+
+use crate::compression;
+use crate::error::{Draft, Problems, Span, listed, quoted};
+use crate::model::{
+    Compression, Format, Id, OnConflict, OnNullKey, Output, Pipeline, Source, Table,
+};
+use crate::nearest::nearest;
+use crate::raw::{Field, RawId, RawOutput, RawPipeline, RawTable, Text, TextList};
+use crate::references::{self, RawTables};
+
+/// The longest name of a pipeline or table: file systems end at 255 bytes, and ours come on top of it.
+const MAX_NAME: usize = 100;
+
+/// Where the state goes if the file does not say it.
+const DEFAULT_STATE: &str = ".seriatim";
+
+/// Checks a pipeline and makes the model of it.
+pub(crate) fn validate(raw: &RawPipeline, problems: &mut Problems) -> Option<Pipeline> {
+    let name = raw
+        .name
+        .given()
+        .filter(|name| check_name(name, "pipeline", problems));
+    let files = raw.source.given().and_then(|source| source.files.given());
+    let files = files.and_then(|files| {
+        not_empty(
+            files,
+            "source.files",
+            "name a file, a folder or a glob",
+            problems,
+        )
+    });
+    let tables = raw
+        .tables
+        .given()
+        .and_then(|tables| tables_of(tables, problems));
+    let output = raw
+        .output
+        .given()
+        .and_then(|output| output_of(output, problems));
+    let transform = or_default(&raw.transform, None, |text| Some(Some(text.value.clone())));
+    let state = or_default(&raw.state, DEFAULT_STATE.to_owned(), |text| {
+        Some(text.value.clone())
+    });
+    // Decoding has refused every version but the one there is.
+    raw.version.given()?;
+    Some(Pipeline {
+        name: name?.value.clone(),
+        source: Source {
+            files: values(files?),
+        },
+        transform: transform?,
+        tables: tables?,
+        output: output?,
+        state: state?,
+    })
+}
+
+/// What `read` makes of a field, or the default if it is absent. `None` if it is broken, or `read` says so.
+fn or_default<T, U>(field: &Field<T>, default: U, read: impl FnOnce(&T) -> Option<U>) -> Option<U> {
+    match field {
+        Field::Absent => Some(default),
+        Field::Broken => None,
+        Field::Given(value) => read(value),
+    }
+}
+
+fn values(list: &TextList) -> Vec<String> {
+    list.items.iter().map(|text| text.value.clone()).collect()
+}
+
+fn not_empty<'l>(
+    list: &'l TextList,
+    at: &str,
+    help: &str,
+    problems: &mut Problems,
+) -> Option<&'l TextList> {
+    if !list.items.is_empty() {
+        return Some(list);
+    }
+    problems.push(Draft::new(list.span, format!("{} is an empty list", quoted(at))).help(help));
+    None
+}
+
+/// Whether a name is one that a folder can have on every disk.
+fn check_name(name: &Text, what: &str, problems: &mut Problems) -> bool {
+    let shown = quoted(&name.shown);
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    let (message, help) = if name.value.starts_with(['_', '.']) {
+        (
+            format!(
+                "the name {shown} of a {what} begins with `_` or `.`: such names are Seriatim's own"
+            ),
+            "begin it with a letter or a digit",
+        )
+    } else if name.value.is_empty()
+        || name.value.starts_with('-')
+        || !name.value.chars().all(is_plain)
+    {
+        (
+            format!("{shown} is no name for a {what}"),
+            "use the letters a to z and A to Z, digits, `_` and `-`, and begin with a letter or a digit",
+        )
+    } else if name.value.len() > MAX_NAME {
+        (
+            format!("the name {shown} of a {what} is too long"),
+            "use 100 characters at the most",
+        )
+    } else {
+        return true;
+    };
+    problems.push(Draft::new(name.span, message).help(help));
+    false
+}
+
+fn output_of(raw: &RawOutput, problems: &mut Problems) -> Option<Output> {
+    let format = or_default(&raw.format, Format::default(), |text| {
+        let formats = [("parquet", Format::Parquet)];
+        choice(text, "output.format", &formats, problems)
+    });
+    let compression =
+        or_default(
+            &raw.compression,
+            Compression::default(),
+            |text| match compression::parse(&text.value) {
+                Ok(compression) => Some(compression),
+                Err(error) => {
+                    let message =
+                        format!("the compression {} {}", quoted(&text.shown), error.message);
+                    problems.push(Draft::new(text.span, message).help(error.help));
+                    None
+                }
+            },
+        );
+    Some(Output {
+        path: raw.path.given()?.value.clone(),
+        format: format?,
+        compression: compression?,
+    })
+}
+
+/// One of a few values.
+fn choice<T: Copy>(
+    text: &Text,
+    at: &str,
+    values: &[(&str, T)],
+    problems: &mut Problems,
+) -> Option<T> {
+    if let Some((_, value)) = values.iter().find(|(name, _)| *name == text.value) {
+        return Some(*value);
+    }
+    let names = || values.iter().map(|(name, _)| *name);
+    let help = match nearest(&text.value, names()) {
+        _ if values.len() == 1 => format!("it can only be {}", listed(names())),
+        Some(near) => format!("did you mean `{near}`? it is one of {}", listed(names())),
+        None => format!("it is one of {}", listed(names())),
+    };
+    let message = format!("{} cannot be {}", quoted(at), quoted(&text.shown));
+    problems.push(Draft::new(text.span, message).help(help));
+    None
+}
+
+fn tables_of(raw: &RawTables, problems: &mut Problems) -> Option<Vec<Table>> {
+    let mut folded: HashMap<String, &Text> = HashMap::new();
+    for (name, _) in raw {
+        check_name(name, "table", problems);
+        let Some(first) = folded.insert(name.value.to_ascii_lowercase(), name) else {
+            continue;
+        };
+        let message = format!(
+            "the tables {} and {} differ only in the case of letters, and some disks would give them one folder",
+            quoted(&first.value),
+            quoted(&name.value)
+        );
+        let draft = Draft::new(name.span, message).also(first.span, "the other one");
+        problems.push(draft.help("give one of them another name"));
+    }
+    let graph = references::check(raw, problems);
+    let mut tables = Vec::with_capacity(raw.len());
+    for ((name, table), edges) in raw.iter().zip(&graph) {
+        check_columns(
+            name,
+            table,
+            &edges
+                .iter()
+                .map(|(i, text)| (&raw[*i], *text))
+                .collect::<Vec<_>>(),
+            problems,
+        );
+        tables.push(table_of(name, table, problems));
+    }
+    // All are checked before one that is wrong ends it.
+    tables.into_iter().collect()
+}
+
+fn table_of(name: &Text, raw: &RawTable, problems: &mut Problems) -> Option<Table> {
+    let at = format!("tables.{}", name.value);
+    let key = or_default(&raw.key, Vec::new(), |list| {
+        let help = "name a column, or remove `key` if every record is to be a row";
+        not_empty(list, &format!("{at}.key"), help, problems).map(values)
+    });
+    if let (Field::Given(list), Field::Absent) = (&raw.key, &raw.id) {
+        let message = format!("the table {} has a key and no `id`", quoted(&name.value));
+        let id = quoted(&format!("id: {}_id", name.value.trim_end_matches('s')));
+        let help = format!("add the name of its ID column: {id}");
+        problems.push(
+            Draft::new(name.span, message)
+                .also(list.span, "the key")
+                .help(help),
+        );
+    }
+    if matches!(raw.key, Field::Absent) {
+        for (setting, field) in [
+            ("on_conflict", &raw.on_conflict),
+            ("on_null_key", &raw.on_null_key),
+        ] {
+            if let Field::Given(text) = field {
+                problems.push(needs_key(name, setting, text.span));
+            }
+        }
+        if has_no_columns(raw) {
+            let message = format!("the table {} has no columns at all", quoted(&name.value));
+            let help = "give it an `id`, a `key`, `references` or `columns`, or remove it";
+            problems.push(Draft::new(name.span, message).help(help));
+        }
+    }
+    let id = or_default(&raw.id, None, |id| id_of(id, &at, problems).map(Some));
+    let on_conflict = or_default(&raw.on_conflict, OnConflict::default(), |text| {
+        let values = [
+            ("first", OnConflict::First),
+            ("last", OnConflict::Last),
+            ("error", OnConflict::Error),
+        ];
+        choice(text, &format!("{at}.on_conflict"), &values, problems)
+    });
+    let on_null_key = or_default(&raw.on_null_key, OnNullKey::default(), |text| {
+        let values = [
+            ("null", OnNullKey::Null),
+            ("quarantine", OnNullKey::Quarantine),
+            ("error", OnNullKey::Error),
+        ];
+        choice(text, &format!("{at}.on_null_key"), &values, problems)
+    });
+    Some(Table {
+        name: name.value.clone(),
+        key: key?,
+        id: id?,
+        references: or_default(&raw.references, Vec::new(), |list| Some(values(list)))?,
+        columns: or_default(&raw.columns, Vec::new(), |list| Some(values(list)))?,
+        on_conflict: on_conflict?,
+        on_null_key: on_null_key?,
+    })
+}
+
+fn has_no_columns(raw: &RawTable) -> bool {
+    let none = |field: &Field<TextList>| match field {
+        Field::Absent => true,
+        Field::Broken => false,
+        Field::Given(list) => list.items.is_empty(),
+    };
+    matches!(raw.id, Field::Absent) && none(&raw.key) && none(&raw.references) && none(&raw.columns)
+}
+
+fn needs_key(name: &Text, setting: &str, span: Span) -> Draft {
+    let why = match setting {
+        "on_conflict" => "every record is a row of its own, and none can differ from another",
+        _ => "there is no key that could be null",
+    };
+    let message = format!(
+        "the table {} has `{setting}` and no key: {why}",
+        quoted(&name.value)
+    );
+    Draft::new(span, message)
+        .also(name.span, "has no `key`")
+        .help(format!("remove `{setting}`, or give the table a `key`"))
+}
+
+fn id_of(raw: &RawId, at: &str, problems: &mut Problems) -> Option<Id> {
+    let start = or_default(&raw.start, 1, |number| Some(number.value));
+    let step = or_default(&raw.step, 1, |number| {
+        if number.value != 0 {
+            return Some(number.value);
+        }
+        let message = format!(
+            "{} is 0, and every ID would be the same",
+            quoted(&format!("{at}.id.step"))
+        );
+        problems.push(
+            Draft::new(number.span, message)
+                .help("leave it out for 1, 2, 3, ..., or use another number"),
+        );
+        None
+    });
+    let column = raw.column.given()?.value.clone();
+    Some(Id {
+        column,
+        start: start?,
+        step: step?,
+    })
+}
+
+/// Why a table has a column.
+#[derive(Clone, Copy)]
+enum Origin<'t> {
+    Id,
+    Key,
+    Reference(&'t str),
+    Column,
+}
+
+impl Origin<'_> {
+    fn words(self) -> String {
+        match self {
+            Self::Id => "as its ID".to_owned(),
+            Self::Key => "in its key".to_owned(),
+            Self::Reference(table) => format!("as its reference to {}", quoted(table)),
+            Self::Column => "in its columns".to_owned(),
+        }
+    }
+}
+
+/// Whether the output columns of a table are all different. Letter case does not make a difference, because readers
+/// such as DuckDB and Spark fold it.
+fn check_columns(
+    name: &Text,
+    table: &RawTable,
+    references: &[(&(Text, RawTable), &Text)],
+    problems: &mut Problems,
+) {
+    let id = |raw: &Field<RawId>| raw.given().and_then(|id| id.column.given()).cloned();
+    let items = |raw: &Field<TextList>| {
+        raw.given()
+            .map(|list| list.items.clone())
+            .unwrap_or_default()
+    };
+    let mut columns: Vec<(Text, Origin<'_>)> = Vec::new();
+    columns.extend(id(&table.id).map(|column| (column, Origin::Id)));
+    columns.extend(
+        items(&table.key)
+            .into_iter()
+            .map(|column| (column, Origin::Key)),
+    );
+    for ((other, target), reference) in references {
+        // The column is named there, and comes in here.
+        let here = |column: Text| Text {
+            span: reference.span,
+            ..column
+        };
+        columns
+            .extend(id(&target.id).map(|column| (here(column), Origin::Reference(&other.value))));
+    }
+    columns.extend(
+        items(&table.columns)
+            .into_iter()
+            .map(|column| (column, Origin::Column)),
+    );
+    let mut seen: HashMap<String, &(Text, Origin<'_>)> = HashMap::new();
+    for column in &columns {
+        let folded = column.0.value.to_lowercase();
+        match seen.get(&folded) {
+            Some(first) => problems.push(twice(name, first, column)),
+            None => {
+                seen.insert(folded, column);
+            }
+        }
+    }
+}
+
+fn twice(table: &Text, first: &(Text, Origin<'_>), second: &(Text, Origin<'_>)) -> Draft {
+    let (a, b) = (quoted(&first.0.shown), quoted(&second.0.shown));
+    let table = quoted(&table.value);
+    let (a_words, b_words) = (first.1.words(), second.1.words());
+    let message = if first.0.value != second.0.value {
+        format!(
+            "the table {table} has {a} {a_words} and {b} {b_words}: readers that fold letter case take them for one column"
+        )
+    } else if a_words == b_words {
+        format!("the table {table} has the column {b} twice {b_words}")
+    } else {
+        format!("the table {table} has the column {b} twice: {a_words} and {b_words}")
+    };
+    let help = match (first.1, second.1) {
+        (Origin::Key, Origin::Column) if first.0.value == second.0.value => {
+            "remove it from `columns`: the key's columns are in the table anyway".to_owned()
+        }
+        (Origin::Reference(other), Origin::Column) => {
+            format!(
+                "remove it from `columns`: the reference adds it; or give the ID of {} another name",
+                quoted(other)
+            )
+        }
+        (_, Origin::Reference(other)) => format!("give the ID of {} another name", quoted(other)),
+        (Origin::Id, _) => "give the ID another name".to_owned(),
+        _ => "remove one of them, or rename one in `transform`".to_owned(),
+    };
+    Draft::new(second.0.span, message)
+        .label("again")
+        .also(first.0.span, "first")
+        .help(help)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::schema;
+
+    /// The schema and the parser each have their list of values.
+    #[test]
+    fn the_schema_knows_every_choice() {
+        let names = |json: serde_json::Value| {
+            json.as_str()
+                .expect("an enum is written as a text")
+                .to_owned()
+        };
+        let conflicts = [
+            super::OnConflict::First,
+            super::OnConflict::Last,
+            super::OnConflict::Error,
+        ];
+        let nulls = [
+            super::OnNullKey::Null,
+            super::OnNullKey::Quarantine,
+            super::OnNullKey::Error,
+        ];
+        let written = |values: &[&str]| values.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
+        assert_eq!(
+            conflicts.map(|v| names(serde_json::json!(v))).to_vec(),
+            written(schema::ON_CONFLICT)
+        );
+        assert_eq!(
+            nulls.map(|v| names(serde_json::json!(v))).to_vec(),
+            written(schema::ON_NULL_KEY)
+        );
+        assert_eq!(
+            [super::Format::Parquet]
+                .map(|v| names(serde_json::json!(v)))
+                .to_vec(),
+            written(schema::FORMATS)
+        );
+    }
+}
