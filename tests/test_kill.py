@@ -1,0 +1,100 @@
+"""G5: the real program, killed anywhere and run again, publishes the bytes of a run that nobody disturbed."""
+
+import shutil
+import signal
+import subprocess
+import time
+
+import pytest
+
+from conftest import HANG, assert_verifies, scale, tree, with_own_output
+
+KILLS = max(1, round(20 * scale()))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(program, demo, tmp_path_factory):
+    """What a run publishes that nobody disturbs, and how long it takes in seconds (the slowest of three)."""
+    trees, seconds = [], []
+    for attempt in range(3):
+        folder = tmp_path_factory.mktemp("undisturbed")
+        pipeline = with_own_output(demo, folder)
+        started = time.monotonic()
+        program.call("run", pipeline, "--workers", attempt + 1, cwd=folder)
+        seconds.append(time.monotonic() - started)
+        trees.append(tree(folder / "out"))
+    assert trees[0] == trees[1] == trees[2], "the number of workers changes nothing"
+    assert_verifies(program, pipeline)
+    return trees[0], max(seconds)
+
+
+def run_and_kill(program, pipeline, moment) -> bool:
+    """Starts a run and kills it after `moment` seconds. True if it was done before."""
+    process = program.start("run", pipeline, cwd=pipeline.parent)
+    try:
+        process.communicate(timeout=moment)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGKILL)
+        process.communicate(timeout=HANG)
+    assert process.returncode in (0, -signal.SIGKILL), f"exit code {process.returncode}"
+    return process.returncode == 0
+
+
+def test_g5_killed_at_random_moments_and_resumed_it_publishes_the_same_bytes(
+    program, demo, undisturbed, tmp_path, rng
+):
+    expected, seconds = undisturbed
+    killed, lives = 0, 0
+    while killed < KILLS:
+        folder = tmp_path / f"attempt-{lives}"
+        pipeline = with_own_output(demo, folder)
+        moments = []
+        done = False
+        # Each resumed run may be killed again, so that some are killed while they take up a run that was taken up.
+        while not done and killed < KILLS and len(moments) < 4:
+            lives += 1
+            moments.append(rng.uniform(0, seconds))
+            done = run_and_kill(program, pipeline, moments[-1])
+            killed += not done
+            assert_nothing_half_written(folder, expected)
+        program.call("run", pipeline, cwd=folder)
+        assert_verifies(program, pipeline)
+        assert tree(folder / "out") == expected, f"killed after {moments} s of {seconds} s"
+        shutil.rmtree(folder)
+    print(f"{killed} kills in {lives} lives")
+
+
+def assert_nothing_half_written(folder, expected):
+    """G8: whatever the moment, a table's files that a glob finds are those of a finished run."""
+    found = tree(folder / "out")
+    visible = {name: digest for name, digest in found.items() if not name.startswith("_")}
+    for name, digest in visible.items():
+        assert expected.get(name) == digest, f"{name} is visible and not finished"
+
+
+def test_g6_two_runs_at_once_on_one_state_are_both_right(program, demo, undisturbed, tmp_path):
+    expected, _ = undisturbed
+    pipeline = with_own_output(demo, tmp_path / "both")
+    processes = [program.start("run", pipeline, "--json", cwd=pipeline.parent) for _ in range(2)]
+    for process in processes:
+        out, err = process.communicate(timeout=HANG)
+        assert process.returncode == 0, f"{out}\n{err}"
+    assert tree(pipeline.parent / "out") == expected
+    assert_verifies(program, pipeline)
+
+
+def test_ctrl_c_stops_cleanly_and_the_next_run_resumes(program, demo, undisturbed, tmp_path, rng):
+    expected, seconds = undisturbed
+    for attempt in range(5):
+        pipeline = with_own_output(demo, tmp_path / f"interrupted-{attempt}")
+        process = program.start("run", pipeline, cwd=pipeline.parent)
+        try:
+            process.communicate(timeout=rng.uniform(0.2, 0.9) * seconds)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=HANG)
+            # Before the program listens, the signal ends it as it ends any program.
+            assert process.returncode in (0, 130, -signal.SIGINT), f"{process.returncode}\n{err}"
+        program.call("run", pipeline, cwd=pipeline.parent)
+        assert tree(pipeline.parent / "out") == expected
+        assert_verifies(program, pipeline)

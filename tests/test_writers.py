@@ -1,0 +1,283 @@
+"""Files of other writers: the job is right on what pyarrow, DuckDB and the Rust writer make, alone and mixed.
+
+The results are compared with the same job done by DuckDB's SQL, which shares nothing with the program.
+"""
+
+import datetime
+import decimal
+import itertools
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from conftest import assert_verifies, scale
+
+SCHEMA = pa.schema(
+    [
+        ("order_no", pa.int64()),
+        ("store", pa.int32()),
+        ("sku", pa.string()),
+        ("price", pa.decimal128(9, 2)),
+        ("weight", pa.decimal128(20, 6)),
+        ("day", pa.date32()),
+        ("sold_at", pa.timestamp("us")),
+        ("seen_at", pa.timestamp("us", tz="UTC")),
+        ("gift", pa.bool_()),
+        ("share", pa.float64()),
+        ("remark", pa.string()),
+    ]
+)
+
+PIPELINE = """\
+version: 1
+name: writers
+source: {files: data/*.parquet}
+tables:
+  days: {key: day, id: day_id}
+  stores: {key: [store, day], id: {column: store_day_id, start: 100, step: 10}, references: [days]}
+  prices: {key: price, id: price_id, columns: [weight]}
+  moments: {key: [sold_at, seen_at], id: moment_id}
+  articles: {key: sku, id: article_id, references: [prices], columns: [gift, remark]}
+  orders: {key: order_no, id: order_id, references: [stores, moments], columns: [share]}
+  lines: {id: line_id, references: [orders, articles], columns: [price, weight, share, remark, sold_at, seen_at]}
+output: {path: out}
+"""
+
+#: Table -> key, ID column, first ID, step, references, columns: the pipeline once more, for the SQL.
+TABLES = {
+    "days": (["day"], "day_id", 1, 1, [], []),
+    "stores": (["store", "day"], "store_day_id", 100, 10, ["days"], []),
+    "prices": (["price"], "price_id", 1, 1, [], ["weight"]),
+    "moments": (["sold_at", "seen_at"], "moment_id", 1, 1, [], []),
+    "articles": (["sku"], "article_id", 1, 1, ["prices"], ["gift", "remark"]),
+    "orders": (["order_no"], "order_id", 1, 1, ["stores", "moments"], ["share"]),
+    "lines": ([], "line_id", 1, 1, ["orders", "articles"], ["price", "weight", "share", "remark", "sold_at", "seen_at"]),
+}
+
+
+def make_table(rng, rows: int) -> pa.Table:
+    """Records with keys of every type, few and many distinct ones, and nulls in some."""
+
+    def maybe(value, percent):
+        return None if rng.random() * 100 < percent else value
+
+    moment = datetime.datetime(2024, 2, 28, 23, 0, 0)
+    orders = max(rows // 4, 1)
+    record = {
+        "order_no": lambda: rng.randrange(-orders, orders) * 10_000_000_019,
+        "store": lambda: maybe(rng.randrange(30), 3),
+        "sku": lambda: maybe(rng.choice(["", "ä", "日本", "sku-"]) + str(rng.randrange(500)), 2),
+        "price": lambda: maybe(decimal.Decimal(rng.randrange(-999_999_999, 999_999_999)) / 100, 1),
+        "weight": lambda: maybe(decimal.Decimal(rng.randrange(10**15)) / 1_000_000, 10),
+        "day": lambda: maybe(datetime.date(1969, 12, 1) + datetime.timedelta(days=rng.randrange(60)), 1),
+        "sold_at": lambda: maybe(moment + datetime.timedelta(microseconds=rng.randrange(2000) * 333), 1),
+        "seen_at": lambda: maybe(
+            moment.replace(tzinfo=datetime.timezone.utc) + datetime.timedelta(seconds=rng.randrange(5)), 1
+        ),
+        "gift": lambda: maybe(rng.random() < 0.3, 5),
+        "share": lambda: maybe(rng.random(), 5),
+        "remark": lambda: maybe(rng.choice(["", "fragile", "a longer remark, with a comma"]), 60),
+    }
+    columns = {name: [draw() for _ in range(rows)] for name, draw in record.items()}
+    return pa.table(columns, schema=SCHEMA)
+
+
+def write_pyarrow(table, path, compression, dictionary, row_group, version="1.0"):
+    pq.write_table(
+        table,
+        path,
+        compression=compression,
+        use_dictionary=dictionary,
+        row_group_size=row_group,
+        data_page_version=version,
+        write_page_checksum=True,
+        write_page_index=dictionary,
+    )
+
+
+def write_duckdb(table, path, compression, dictionary, row_group, version="1.0"):
+    compression = {"none": "uncompressed"}.get(compression, compression)
+    # A dictionary of at most one byte is no dictionary.
+    limit = "" if dictionary else ", dictionary_size_limit 1, string_dictionary_page_size_limit 1"
+    with duckdb.connect() as connection:
+        connection.execute("SET timezone = 'UTC'")
+        connection.execute("SET preserve_insertion_order = true")
+        connection.register("records", table)
+        connection.execute(
+            f"COPY records TO '{path}' (FORMAT parquet, COMPRESSION {compression}, ROW_GROUP_SIZE {row_group}, "
+            f"PARQUET_VERSION V{version[0]}{limit})"
+        )
+
+
+def has_dictionary(path):
+    group = pq.read_metadata(path).row_group(0)
+    return any("DICTIONARY" in name for at in range(group.num_columns) for name in group.column(at).encodings)
+
+
+WRITERS = {"pyarrow": write_pyarrow, "duckdb": write_duckdb}
+#: Written and read once more: small row groups make many chunks, large ones are cut into several.
+SIZES = {"small": (3_000, 700), "large": (int(150_000 * min(scale(), 10)), 1_000_000)}
+
+
+def expected(connection, files):
+    """The tables that the job must give, as SQL over the source in its order."""
+    parts = [
+        f"SELECT {number} AS file, file_row_number AS row, * EXCLUDE (file_row_number) "
+        f"FROM read_parquet('{path}', file_row_number = true)"
+        for number, path in enumerate(sorted(files, key=lambda path: str(path).encode()))
+    ]
+    connection.execute(f"CREATE TABLE source AS {' UNION ALL BY NAME '.join(parts)}")
+    for table, (key, identifier, start, step, references, columns) in TABLES.items():
+        if key:
+            present = " AND ".join(f"{column} IS NOT NULL" for column in key)
+            firsts = (
+                f"SELECT * FROM source WHERE {present} "
+                f"QUALIFY row_number() OVER (PARTITION BY {', '.join(key)} ORDER BY file, row) = 1"
+            )
+        else:
+            firsts = "SELECT * FROM source"
+        joins, selected = [], [f"{start} + {step} * (row_number() OVER (ORDER BY s.file, s.row) - 1) AS {identifier}"]
+        selected += [f"s.{column} AS {column}" for column in key]
+        for reference in references:
+            on = " AND ".join(f"{reference}.{column} = s.{column}" for column in TABLES[reference][0])
+            joins.append(f"LEFT JOIN expected_{reference} AS {reference} ON {on}")
+            selected.append(f"{reference}.{TABLES[reference][1]} AS {TABLES[reference][1]}")
+        selected += [f"s.{column} AS {column}" for column in columns]
+        connection.execute(
+            f"CREATE TABLE expected_{table} AS SELECT {', '.join(selected)} FROM ({firsts}) AS s {' '.join(joins)}"
+        )
+
+
+def only_in_first(connection, one, other):
+    """Some rows of a query that another one does not give, as text."""
+    query = f"SELECT COLUMNS(*)::VARCHAR FROM (({one}) EXCEPT ALL ({other})) LIMIT 3"
+    return connection.execute(query).fetchall()
+
+
+def compare(folder, files):
+    """All tables: the same rows, and in the files in the order of the IDs."""
+    with duckdb.connect() as connection:
+        connection.execute("SET timezone = 'UTC'")
+        expected(connection, files)
+        for table, (_, identifier, _, step, _, _) in TABLES.items():
+            found = f"read_parquet('{folder / 'out' / table}/*.parquet', file_row_number = true, filename = true)"
+            wanted = [row[0] for row in connection.execute(f"DESCRIBE expected_{table}").fetchall()]
+            names = [row[0] for row in connection.execute(f"DESCRIBE SELECT * FROM {found}").fetchall()]
+            assert names[: len(wanted)] == wanted, table
+            columns = ", ".join(wanted)
+            for one, other in itertools.permutations([f"SELECT {columns} FROM {found}", f"FROM expected_{table}"]):
+                difference = only_in_first(connection, one, other)
+                assert difference == [], f"{table}: in `{one}` and not in `{other}`"
+            disorder = connection.execute(
+                f"SELECT {identifier} FROM (SELECT {identifier}, lag({identifier}) OVER "
+                f"(ORDER BY filename, file_row_number) AS before FROM {found}) WHERE {identifier} <> before + {step}"
+            ).fetchall()
+            assert disorder == [], f"{table}: not in the order of the IDs"
+
+
+def run(program, folder):
+    pipeline = folder / "pipeline.yaml"
+    pipeline.write_text(PIPELINE)
+    report = program.json("run", pipeline, cwd=folder)["runs"][-1]
+    assert report["status"] == "done", report
+    assert_verifies(program, pipeline)
+    return report
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("dictionary", [True, False], ids=["dictionary", "plain"])
+@pytest.mark.parametrize("compression", ["snappy", "zstd", "none"])
+@pytest.mark.parametrize("writer", WRITERS)
+def test_files_of_one_writer(program, tmp_path, rng, writer, compression, dictionary, size):
+    rows, row_group = SIZES[size]
+    if size == "large" and (dictionary, compression) not in [(True, "snappy"), (False, "zstd")]:
+        pytest.skip("large files with the usual settings only")
+    (tmp_path / "data").mkdir()
+    paths = []
+    for name, count in [("b", rows), ("a", rows // 3), ("c", 0)]:
+        paths.append(tmp_path / "data" / f"{name}.parquet")
+        version = rng.choice(["1.0", "2.0"])
+        WRITERS[writer](make_table(rng, count), paths[-1], compression, dictionary, row_group, version)
+    assert has_dictionary(paths[0]) == dictionary, "the file is what this test is about"
+    report = run(program, tmp_path)
+    assert (report["files"], report["records"]) == (3, rows + rows // 3)
+    compare(tmp_path, paths)
+
+
+def test_files_of_several_writers_in_one_source(program, tmp_path, rng):
+    (tmp_path / "data").mkdir()
+    paths = []
+    for part in range(8):
+        paths.append(tmp_path / "data" / f"part-{part}.parquet")
+        write = WRITERS[rng.choice(sorted(WRITERS))] if part > 1 else WRITERS[sorted(WRITERS)[part]]
+        compression = rng.choice(["snappy", "zstd", "none"])
+        write(make_table(rng, rng.randrange(2000)), paths[-1], compression, rng.random() < 0.5, rng.choice([100, 5000]))
+    run(program, tmp_path)
+    compare(tmp_path, paths)
+
+
+def test_strings_in_all_forms_that_arrow_has_are_one_type(program, tmp_path, rng):
+    """pyarrow notes in the file whether a string was large or a dictionary; to Parquet it is one type."""
+    (tmp_path / "data").mkdir()
+    paths = []
+    forms = [pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string()), pa.string_view()]
+    for part, form in enumerate(forms):
+        table = make_table(rng, 500)
+        for name in ["sku", "remark"]:
+            at = table.schema.get_field_index(name)
+            table = table.set_column(at, pa.field(name, form), table.column(name).cast(form))
+        paths.append(tmp_path / "data" / f"part-{part}.parquet")
+        pq.write_table(table, paths[-1])
+    run(program, tmp_path)
+    compare(tmp_path, paths)
+
+
+def test_files_in_several_runs(program, tmp_path, rng):
+    (tmp_path / "data").mkdir()
+    paths = []
+    for part in range(3):
+        # By name each file comes after those of the runs before, so the order over all runs is the order of names.
+        paths.append(tmp_path / "data" / f"part-{part}.parquet")
+        WRITERS[["pyarrow", "duckdb"][part % 2]](make_table(rng, 1500), paths[-1], "snappy", True, 400)
+        report = run(program, tmp_path)
+        assert (report["files"], report["files_known"]) == (1, part)
+        compare(tmp_path, paths)
+
+
+DEMO = {
+    "customers": ("customer_email", "customer_id", ["customer_name", "city", "country", "segment"]),
+    "products": ("sku", "product_id", ["gtin", "product", "category", "brand", "list_price"]),
+    "orders": ("order_no", "order_id", ["ordered_at", "order_date", "status", "store"]),
+}
+
+
+def test_files_of_the_rust_writer(program, tmp_path):
+    """The demo's own files, by its own pipeline."""
+    report = program.json("demo", "--rows", int(100_000 * scale()), "--folder", tmp_path, cwd=tmp_path)
+    assert report["verify"]["ok"]
+    with duckdb.connect() as connection:
+        connection.execute("SET timezone = 'UTC'")
+        connection.execute(
+            "CREATE TABLE source AS SELECT * FROM "
+            f"read_parquet('{tmp_path}/data/*.parquet', filename = true, file_row_number = true)"
+        )
+        for table, (key, identifier, columns) in DEMO.items():
+            connection.execute(
+                f"CREATE TABLE numbered_{table} AS SELECT row_number() OVER (ORDER BY filename, file_row_number) "
+                f"AS {identifier}, {key}, {', '.join(columns)} FROM (FROM source WHERE {key} IS NOT NULL QUALIFY "
+                f"row_number() OVER (PARTITION BY {key} ORDER BY filename, file_row_number) = 1)"
+            )
+            selected = f"{identifier}, {key}, {', '.join(columns)}"
+            found = f"SELECT {selected} FROM read_parquet('{tmp_path}/out/{table}/*.parquet')"
+            for one, other in itertools.permutations([found, f"SELECT {selected} FROM numbered_{table}"]):
+                assert only_in_first(connection, one, other) == [], table
+        lines = """
+            SELECT row_number() OVER (ORDER BY filename, file_row_number) AS line_id, order_id, product_id,
+                   quantity, unit_price, discount_percent, line_total
+            FROM source LEFT JOIN numbered_orders USING (order_no) LEFT JOIN numbered_products USING (sku)
+        """
+        found = f"FROM read_parquet('{tmp_path}/out/order_lines/*.parquet')"
+        for one, other in itertools.permutations([found, lines]):
+            assert only_in_first(connection, one, other) == []
