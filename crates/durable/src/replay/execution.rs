@@ -274,10 +274,10 @@ impl Execution {
             EventType::TimerFired(e) => core.timer_fired(e.timer_id),
             EventType::EventRaised(e) => core.events.raise(&e.name, e.input.clone()),
             EventType::EntityOperationCompleted(e) => {
-                core.call_ended(&e.request_id, Ok(e.output.clone()))
+                core.call_ended(&e.request_id, Ok(e.output.clone()));
             }
             EventType::EntityOperationFailed(e) => {
-                core.call_ended(&e.request_id, Err(e.failure_details.clone().into()))
+                core.call_ended(&e.request_id, Err(e.failure_details.clone().into()));
             }
             EventType::EntityLockGranted(e) => core.locks_granted(&e.critical_section_id),
             // The rest informs people, or marks the end of a turn.

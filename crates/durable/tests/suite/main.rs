@@ -1,0 +1,11 @@
+//! The tests of the durable layer, in one program so that they are linked once.
+
+mod bench;
+mod critical_sections;
+mod entities;
+mod fake_hub;
+mod histories;
+mod non_determinism;
+mod orchestrations;
+mod random;
+mod worker;
