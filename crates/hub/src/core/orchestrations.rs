@@ -1,0 +1,610 @@
+//! Orchestration instances: how they begin, get messages and end. What their turns do is in `turns` and `actions`.
+//! A message to an instance that does not exist or has ended is dropped, as in the Durable Task framework; only a
+//! client is told that there is no such instance. This module must never hand anything out.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use prost_types::Timestamp;
+use seriatim_durable::hub::{HubError, HubResult};
+use seriatim_durable::proto;
+use seriatim_durable::proto::OrchestrationStatus as Status;
+use seriatim_durable::proto::history_event::EventType;
+
+use super::Core;
+use super::history::{self, NO_ACTION};
+use super::ids::{
+    ActivitySeq, BatchSeq, ExecutionNo, InstanceId, LeaseNo, MessageSeq, TimerSeq, WorkerId,
+};
+use super::io::Answer;
+use super::ready::TaskName;
+use super::records::{InstanceState, TimerKind, Write};
+use super::time::Moment;
+
+/// A message in an inbox.
+#[derive(Debug)]
+pub(super) struct Message {
+    pub(super) seq: MessageSeq,
+    /// The batch that stores it; it goes into a turn only after that.
+    pub(super) batch: BatchSeq,
+    pub(super) event: Arc<proto::HistoryEvent>,
+}
+
+/// A turn that a worker has.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Turn {
+    pub(super) lease: LeaseNo,
+    /// The orchestration's time in this turn.
+    pub(super) stamp: Moment,
+    /// How many messages at the front of the inbox are in it.
+    pub(super) taken: usize,
+}
+
+/// An orchestration instance, in its current execution.
+#[derive(Debug)]
+pub(super) struct Instance {
+    pub(super) execution: ExecutionNo,
+    pub(super) task: Arc<TaskName>,
+    pub(super) start: Arc<proto::ExecutionStartedEvent>,
+    pub(super) state: InstanceState,
+    /// Messages that no completed turn has dealt with.
+    pub(super) inbox: VecDeque<Message>,
+    pub(super) turn: Option<Turn>,
+    /// The worker that had its last turn, while it lives.
+    pub(super) sticky: Option<WorkerId>,
+    /// Whether it is in the queue of what is ready, or waits for the disk to get there.
+    pub(super) queued: bool,
+    /// The batch of its last turn: no turn begins before it is on disk.
+    pub(super) settled: BatchSeq,
+    pub(super) timers: BTreeSet<TimerSeq>,
+    pub(super) activities: BTreeSet<ActivitySeq>,
+    /// A termination that is in the inbox while a turn is out.
+    pub(super) terminate: Option<proto::ExecutionTerminatedEvent>,
+}
+
+pub(super) fn is_end(status: Status) -> bool {
+    matches!(
+        status,
+        Status::Completed | Status::Failed | Status::Terminated | Status::Canceled
+    )
+}
+
+impl Instance {
+    pub(super) fn new(
+        execution: ExecutionNo,
+        start: Arc<proto::ExecutionStartedEvent>,
+        state: InstanceState,
+    ) -> Self {
+        Self {
+            execution,
+            task: TaskName::new(&start.name, start.version.as_deref()),
+            start,
+            state,
+            inbox: VecDeque::new(),
+            turn: None,
+            sticky: None,
+            queued: false,
+            settled: BatchSeq(0),
+            timers: BTreeSet::new(),
+            activities: BTreeSet::new(),
+            terminate: None,
+        }
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        is_end(self.state.status())
+    }
+
+    /// The status that clients see.
+    pub(super) fn status(&self) -> Status {
+        if self.state.suspended && !self.has_ended() {
+            Status::Suspended
+        } else {
+            self.state.status()
+        }
+    }
+
+    pub(super) fn execution_id(&self) -> Option<&str> {
+        self.start
+            .orchestration_instance
+            .as_ref()
+            .and_then(|instance| instance.execution_id.as_deref())
+    }
+
+    pub(super) fn parent_id(&self) -> Option<&str> {
+        let parent = self
+            .start
+            .parent_instance
+            .as_ref()?
+            .orchestration_instance
+            .as_ref()?;
+        Some(&parent.instance_id)
+    }
+
+    /// How the outcome of a turn is written: never earlier than what its history shows already.
+    pub(super) fn not_before_history(&self, now: Moment) -> Moment {
+        now.max(history::moment(self.state.last_time.as_ref()))
+    }
+}
+
+/// How an execution ends.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    pub(super) status: Status,
+    pub(super) output: Option<String>,
+    pub(super) failure: Option<proto::TaskFailureDetails>,
+}
+
+fn no_such(instance: &str) -> HubError {
+    HubError::NotFound(format!(
+        "there is no orchestration instance `{instance}`; check the id"
+    ))
+}
+
+/// Checks an id that somebody chose for a new instance.
+pub(super) fn check_new_id(id: &str) -> Result<(), String> {
+    if id.is_empty() || id.starts_with('@') {
+        return Err(format!(
+            "`{id}` cannot be the id of an orchestration: ids that begin with @ are those of entities"
+        ));
+    }
+    Ok(())
+}
+
+impl Core {
+    pub(super) fn start_instance(
+        &mut self,
+        request: proto::CreateInstanceRequest,
+    ) -> HubResult<Answer> {
+        if request.name.is_empty() {
+            return Err(HubError::InvalidArgument(
+                "the orchestration has no name; name one".to_owned(),
+            ));
+        }
+        if !request.instance_id.is_empty() {
+            check_new_id(&request.instance_id).map_err(HubError::InvalidArgument)?;
+        }
+        let id = match request.instance_id {
+            id if id.is_empty() => self.next_unique_id(),
+            id => id,
+        };
+        let id = InstanceId::from(id);
+        if let Some(existing) = self.instances.get(&id) {
+            let status = existing.status();
+            let policy = request.orchestration_id_reuse_policy.unwrap_or_default();
+            if !policy.replaceable_status.contains(&(status as i32)) {
+                return Err(HubError::AlreadyExists(format!(
+                    "orchestration instance `{id}` exists and is {}; choose another id, or let the request replace \
+                     an instance in that state",
+                    status_word(status)
+                )));
+            }
+            self.remove_instance(&id);
+        }
+        let start = proto::ExecutionStartedEvent {
+            name: request.name,
+            version: request.version,
+            input: request.input,
+            orchestration_instance: Some(proto::OrchestrationInstance {
+                instance_id: id.as_str().to_owned(),
+                execution_id: request.execution_id,
+            }),
+            scheduled_start_timestamp: request.scheduled_start_timestamp,
+            parent_trace_context: request.parent_trace_context,
+            tags: request.tags,
+            ..Default::default()
+        };
+        self.create_instance(&id, start);
+        Ok(Answer::Started(proto::CreateInstanceResponse {
+            instance_id: id.as_str().to_owned(),
+        }))
+    }
+
+    /// Creates an instance whose id is free.
+    pub(super) fn create_instance(&mut self, id: &InstanceId, start: proto::ExecutionStartedEvent) {
+        let scheduled = start
+            .scheduled_start_timestamp
+            .as_ref()
+            .map(Moment::from)
+            .filter(|at| *at > self.now);
+        let state = InstanceState {
+            status: Status::Pending as i32,
+            created: Some(self.now.to_timestamp()),
+            updated: Some(self.now.to_timestamp()),
+            waits_for_start: scheduled.is_some(),
+            ..Default::default()
+        };
+        let execution = self.create_execution(id, start, state);
+        if let Some(at) = scheduled {
+            self.add_timer(at, TimerKind::Start(execution.0));
+        }
+        self.mark_turn(id);
+    }
+
+    /// Creates the first or the next execution of an instance that has none, with its start in its inbox.
+    pub(super) fn create_execution(
+        &mut self,
+        id: &InstanceId,
+        mut start: proto::ExecutionStartedEvent,
+        state: InstanceState,
+    ) -> ExecutionNo {
+        let execution = ExecutionNo(self.next_number());
+        let execution_id = self.hub_id.wrapping_add(u128::from(execution.0));
+        if let Some(instance) = &mut start.orchestration_instance {
+            instance
+                .execution_id
+                .get_or_insert_with(|| format!("{execution_id:032x}"));
+        }
+        let start = Arc::new(start);
+        let instance = Instance::new(execution, Arc::clone(&start), state.clone());
+        if let Some(parent) = instance.parent_id() {
+            self.children
+                .entry(parent.into())
+                .or_default()
+                .insert(id.clone());
+        }
+        self.write(Write::PutExecution {
+            execution,
+            instance: id.clone(),
+            start: Arc::clone(&start),
+            state,
+        });
+        self.by_execution.insert(execution, id.clone());
+        self.instances.insert(id.clone(), instance);
+        self.put_message(
+            id,
+            history::event(
+                NO_ACTION,
+                self.now,
+                EventType::ExecutionStarted((*start).clone()),
+            ),
+        );
+        execution
+    }
+
+    /// Puts a message into the inbox of a live instance.
+    pub(super) fn put_message(&mut self, id: &InstanceId, event: proto::HistoryEvent) {
+        let seq = MessageSeq(self.next_number());
+        let batch = self.current_batch();
+        let Some(instance) = self.instances.get_mut(id) else {
+            return;
+        };
+        let execution = instance.execution;
+        let event = Arc::new(event);
+        instance.inbox.push_back(Message {
+            seq,
+            batch,
+            event: Arc::clone(&event),
+        });
+        self.write(Write::PutMessage {
+            execution,
+            message: seq,
+            event,
+        });
+    }
+
+    /// Sends a message to an instance. Dropped if there is none, or if it has ended.
+    pub(super) fn deliver(&mut self, id: &InstanceId, event_type: EventType) {
+        if self.instances.get(id).is_none_or(Instance::has_ended) {
+            return;
+        }
+        self.put_message(id, history::event(NO_ACTION, self.now, event_type));
+        self.mark_turn(id);
+    }
+
+    /// Sends a message to one execution. Dropped if it has ended or was followed by another.
+    pub(super) fn deliver_to_execution(&mut self, execution: ExecutionNo, event_type: EventType) {
+        if let Some(id) = self.by_execution.get(&execution).cloned() {
+            self.deliver(&id, event_type);
+        }
+    }
+
+    pub(super) fn raise_event(&mut self, request: proto::RaiseEventRequest) -> HubResult<Answer> {
+        let id = self.existing(&request.instance_id)?;
+        self.deliver(
+            &id,
+            EventType::EventRaised(proto::EventRaisedEvent {
+                name: request.name,
+                input: request.input,
+            }),
+        );
+        Ok(Answer::Done)
+    }
+
+    pub(super) fn suspend_instance(&mut self, request: proto::SuspendRequest) -> HubResult<Answer> {
+        let id = self.existing(&request.instance_id)?;
+        let event = EventType::ExecutionSuspended(proto::ExecutionSuspendedEvent {
+            input: request.reason,
+        });
+        self.set_suspended(&id, true, event);
+        Ok(Answer::Done)
+    }
+
+    pub(super) fn resume_instance(&mut self, request: proto::ResumeRequest) -> HubResult<Answer> {
+        let id = self.existing(&request.instance_id)?;
+        let event = EventType::ExecutionResumed(proto::ExecutionResumedEvent {
+            input: request.reason,
+        });
+        self.set_suspended(&id, false, event);
+        Ok(Answer::Done)
+    }
+
+    /// The worker sees both events in its next turn, after the instance was resumed: what lies between them it plays
+    /// back in order, as if it had been suspended itself.
+    fn set_suspended(&mut self, id: &InstanceId, suspended: bool, event: EventType) {
+        let Some(instance) = self.instances.get_mut(id) else {
+            return;
+        };
+        if instance.has_ended() || instance.state.suspended == suspended {
+            return;
+        }
+        instance.state.suspended = suspended;
+        let write = Write::PutState {
+            execution: instance.execution,
+            state: instance.state.clone(),
+        };
+        self.write(write);
+        self.deliver(id, event);
+    }
+
+    pub(super) fn terminate_instance(
+        &mut self,
+        request: proto::TerminateRequest,
+    ) -> HubResult<Answer> {
+        let id = self.existing(&request.instance_id)?;
+        let event = proto::ExecutionTerminatedEvent {
+            input: request.output,
+            recurse: request.recursive,
+        };
+        self.terminate(id, event);
+        Ok(Answer::Done)
+    }
+
+    /// Terminates an instance, and those that it has started if `recurse` is set: at once, without a worker, unless a
+    /// turn is out; then when that ends. No worker is asked, so that an instance can be terminated that no worker
+    /// knows, or whose code cannot be replayed any more.
+    pub(super) fn terminate(&mut self, id: InstanceId, event: proto::ExecutionTerminatedEvent) {
+        let mut todo = vec![id];
+        while let Some(id) = todo.pop() {
+            if event.recurse {
+                todo.extend(self.children.get(&id).into_iter().flatten().cloned());
+            }
+            let Some(instance) = self.instances.get_mut(&id) else {
+                continue;
+            };
+            if instance.has_ended() || instance.terminate.is_some() {
+                continue;
+            }
+            instance.terminate = Some(event.clone());
+            self.put_message(
+                &id,
+                history::event(
+                    NO_ACTION,
+                    self.now,
+                    EventType::ExecutionTerminated(event.clone()),
+                ),
+            );
+            self.terminate_if_asked(&id);
+        }
+    }
+
+    /// Carries out a termination that is in the inbox, unless a turn is out.
+    pub(super) fn terminate_if_asked(&mut self, id: &InstanceId) {
+        let Some(instance) = self.instances.get_mut(id) else {
+            return;
+        };
+        if instance.turn.is_some() || instance.has_ended() {
+            return;
+        }
+        let Some(event) = instance.terminate.take() else {
+            return;
+        };
+        let stamp = instance.not_before_history(self.now);
+        let taken = instance.inbox.len();
+        let mut events = self.take_turn_events(id, stamp, taken);
+        events.push(history::turn_completed(stamp));
+        self.append_history(id, stamp, events);
+        self.finish_execution(
+            id,
+            stamp,
+            Outcome {
+                status: Status::Terminated,
+                output: event.input,
+                failure: None,
+            },
+        );
+    }
+
+    /// Ends the current execution: its history gets its last event, and everything that hangs on it is let go.
+    pub(super) fn finish_execution(&mut self, id: &InstanceId, stamp: Moment, outcome: Outcome) {
+        let completed = proto::ExecutionCompletedEvent {
+            orchestration_status: outcome.status as i32,
+            result: outcome.output.clone(),
+            failure_details: outcome.failure.clone(),
+        };
+        self.append_history(
+            id,
+            stamp,
+            vec![history::event(
+                NO_ACTION,
+                stamp,
+                EventType::ExecutionCompleted(completed),
+            )],
+        );
+        self.let_go(id, outcome.status == Status::Terminated);
+        let Some(instance) = self.instances.get_mut(id) else {
+            return;
+        };
+        instance.state.status = outcome.status as i32;
+        instance.state.suspended = false;
+        instance.state.waits_for_start = false;
+        instance.state.completed = Some(stamp.to_timestamp());
+        instance.state.output = outcome.output;
+        instance.state.failure = outcome.failure;
+        instance.terminate = None;
+        let execution = instance.execution;
+        let dropped = instance.inbox.back().map(|message| message.seq);
+        instance.inbox = VecDeque::new();
+        if let Some(up_to) = dropped {
+            self.write(Write::DeleteMessages { execution, up_to });
+        }
+        self.put_state(id);
+        self.notify_parent(id);
+        self.answer_waiters(id);
+    }
+
+    /// Lets go of what hangs on the current execution: timers, locks, stickiness; and, if it is terminated, activities
+    /// that nobody has begun. An execution that ends by itself leaves its activities to run, as in the framework: some
+    /// code starts one and does not wait for it.
+    pub(super) fn let_go(&mut self, id: &InstanceId, drop_activities: bool) {
+        let Some(instance) = self.instances.get_mut(id) else {
+            return;
+        };
+        let execution = instance.execution;
+        let timers = std::mem::take(&mut instance.timers);
+        let activities = std::mem::take(&mut instance.activities);
+        instance.queued = false;
+        for timer in timers {
+            self.remove_timer(timer);
+        }
+        if drop_activities {
+            for activity in activities {
+                self.drop_if_not_begun(activity);
+            }
+        }
+        self.release_locks(execution);
+        self.forget_stickiness(execution);
+    }
+
+    fn notify_parent(&mut self, id: &InstanceId) {
+        let Some(instance) = self.instances.get(id) else {
+            return;
+        };
+        let Some(info) = &instance.start.parent_instance else {
+            return;
+        };
+        let Some(parent) = &info.orchestration_instance else {
+            return;
+        };
+        let task_scheduled_id = info.task_scheduled_id;
+        let parent_id = InstanceId::from(parent.instance_id.as_str());
+        // An answer to an execution that was followed by another would be taken for something else there.
+        let waits = self
+            .instances
+            .get(&parent_id)
+            .is_some_and(|p| p.execution_id() == parent.execution_id.as_deref());
+        if !waits {
+            return;
+        }
+        let state = &instance.state;
+        let event = if state.status() == Status::Completed {
+            EventType::SubOrchestrationInstanceCompleted(
+                proto::SubOrchestrationInstanceCompletedEvent {
+                    task_scheduled_id,
+                    result: state.output.clone(),
+                },
+            )
+        } else {
+            let failure_details = state.failure.clone().unwrap_or_else(|| {
+                let reason = state.output.as_deref().unwrap_or("no reason given");
+                history::failure(
+                    "OrchestrationTerminated",
+                    format!("sub-orchestration `{id}` was terminated: {reason}"),
+                )
+            });
+            EventType::SubOrchestrationInstanceFailed(proto::SubOrchestrationInstanceFailedEvent {
+                task_scheduled_id,
+                failure_details: Some(failure_details),
+            })
+        };
+        self.deliver(&parent_id, event);
+    }
+
+    /// Forgets an instance in whatever state it is. Who waits for it is told that it does not exist.
+    pub(super) fn remove_instance(&mut self, id: &InstanceId) {
+        self.let_go(id, true);
+        let Some(instance) = self.instances.remove(id) else {
+            return;
+        };
+        if let Some(turn) = &instance.turn {
+            self.dispatch.end_lease(turn.lease);
+        }
+        self.by_execution.remove(&instance.execution);
+        if let Some(siblings) = instance
+            .parent_id()
+            .and_then(|parent| self.children.get_mut(parent))
+        {
+            siblings.remove(id);
+        }
+        if let Some(parent) = instance.parent_id().map(InstanceId::from) {
+            if self.children.get(&parent).is_some_and(BTreeSet::is_empty) {
+                self.children.remove(&parent);
+            }
+        }
+        self.write(Write::DeleteExecution {
+            execution: instance.execution,
+        });
+        self.answer_waiters(id);
+    }
+
+    pub(super) fn put_state(&mut self, id: &InstanceId) {
+        if let Some(instance) = self.instances.get(id) {
+            let write = Write::PutState {
+                execution: instance.execution,
+                state: instance.state.clone(),
+            };
+            self.write(write);
+        }
+    }
+
+    pub(super) fn append_history(
+        &mut self,
+        id: &InstanceId,
+        stamp: Moment,
+        events: Vec<proto::HistoryEvent>,
+    ) {
+        let Some(instance) = self.instances.get_mut(id) else {
+            return;
+        };
+        let first = instance.state.history_len;
+        instance.state.history_len += events.len() as u64;
+        let stamp: Timestamp = stamp.to_timestamp();
+        instance.state.updated = Some(stamp);
+        instance.state.last_time = Some(stamp);
+        let execution = instance.execution;
+        self.write(Write::AppendHistory {
+            execution,
+            first,
+            events,
+        });
+    }
+
+    pub(super) fn forget_stickiness(&mut self, execution: ExecutionNo) {
+        let Some(id) = self.by_execution.get(&execution) else {
+            return;
+        };
+        if let Some(worker) = self
+            .instances
+            .get_mut(id)
+            .and_then(|instance| instance.sticky.take())
+        {
+            self.dispatch.unstick(worker, execution);
+        }
+    }
+
+    fn existing(&self, id: &str) -> HubResult<InstanceId> {
+        let (id, _) = self
+            .instances
+            .get_key_value(id)
+            .ok_or_else(|| no_such(id))?;
+        Ok(id.clone())
+    }
+}
+
+fn status_word(status: Status) -> String {
+    status
+        .as_str_name()
+        .trim_start_matches("ORCHESTRATION_STATUS_")
+        .to_lowercase()
+        .replace('_', " ")
+}

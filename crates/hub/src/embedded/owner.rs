@@ -1,0 +1,108 @@
+//! One owner for each state folder. `hub.lock` is locked by the operating system for as long as its owner lives, so a
+//! dead owner's lock is free; what is written in it only tells the next one who has it. This module must never decide
+//! by the text in the file.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+
+use super::options::OpenError;
+use crate::core::Moment;
+
+/// Who has a state folder.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Owner {
+    /// Its process id; 0 if it is not known.
+    pub pid: u32,
+    /// The machine that it runs on.
+    pub host: String,
+    /// Its command line, arguments separated by spaces.
+    pub command: String,
+    /// When it opened the folder, in seconds since 1970.
+    pub started: i64,
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.pid == 0 {
+            return f.write_str("another process");
+        }
+        write!(
+            f,
+            "process {} on {} (`{}`)",
+            self.pid, self.host, self.command
+        )
+    }
+}
+
+impl Owner {
+    fn this_process(now: Moment) -> Self {
+        Self {
+            pid: std::process::id(),
+            host: rustix::system::uname()
+                .nodename()
+                .to_string_lossy()
+                .into_owned(),
+            command: std::env::args_os()
+                .map(|arg| arg.to_string_lossy().into_owned())
+                .collect::<Vec<_>>()
+                .join(" "),
+            started: now.to_timestamp().seconds,
+        }
+    }
+}
+
+/// The lock on a state folder, held until it is dropped.
+#[derive(Debug)]
+pub(super) struct FolderLock {
+    _file: File,
+}
+
+impl FolderLock {
+    /// Makes the folder if there is none, and locks it.
+    pub(super) fn acquire(folder: &Path, now: Moment) -> Result<Self, OpenError> {
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |source| OpenError::Folder { path, source }
+        };
+        std::fs::create_dir_all(folder).map_err(failed(folder))?;
+        let path = folder.join("hub.lock");
+        let mut options = File::options();
+        options.read(true).write(true).create(true).truncate(false);
+        let mut file = options.open(&path).map_err(failed(&path))?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => return Err(held(&mut file, path)),
+            Err(error) => return Err(failed(&path)(error.into())),
+        }
+        write_down(&mut file, &Owner::this_process(now)).map_err(failed(&path))?;
+        // The folder's entries are to survive a loss of power as well as what is in the files.
+        File::open(folder)
+            .and_then(|folder| folder.sync_all())
+            .map_err(failed(folder))?;
+        Ok(Self { _file: file })
+    }
+}
+
+fn held(file: &mut File, path: PathBuf) -> OpenError {
+    let mut text = String::new();
+    // Unreadable or half-written text only means that we cannot say who it is.
+    let owner = file
+        .read_to_string(&mut text)
+        .ok()
+        .and_then(|_| serde_json::from_str(&text).ok())
+        .unwrap_or_default();
+    OpenError::Held { owner, path }
+}
+
+fn write_down(file: &mut File, owner: &Owner) -> std::io::Result<()> {
+    file.set_len(0)?;
+    file.rewind()?;
+    serde_json::to_writer(&mut *file, owner)?;
+    file.write_all(b"\n")
+}
