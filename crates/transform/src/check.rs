@@ -1,0 +1,491 @@
+//! The first reading of the SQL: what is not row-wise is refused at its place, with the reason and
+//! what to do instead; every name is looked up in its scope and given its exact spelling; every
+//! result column gets the name that the user would expect. Nothing is planned or evaluated here, and
+//! nothing that passes may change its meaning: exact names are left alone.
+
+use datafusion_sql::sqlparser::ast::{
+    ExcludeSelectItem, Expr, GroupByExpr, Ident, ObjectName, ObjectNamePart, Query, Select,
+    SelectFlavor, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, Spanned, Statement,
+    TableAlias, TableFactor, TableWithJoins, WildcardAdditionalOptions,
+};
+use datafusion_sql::sqlparser::tokenizer::Span;
+
+use crate::context::SOURCE;
+use crate::error::{ErrorKind, SqlError};
+use crate::expressions::{self, Scope};
+use crate::names;
+
+type Result<T> = std::result::Result<T, SqlError>;
+
+const WHY: &str = "each row is transformed by itself, so that every run, retry and chunk size gives the same result";
+
+/// A relation that FROM may name.
+#[derive(Clone)]
+struct Relation {
+    name: String,
+    columns: Vec<String>,
+}
+
+/// The one query of a parsed text.
+pub(crate) fn only_query(mut statements: Vec<Statement>) -> Result<Box<Query>> {
+    if let [_, second, ..] = statements.as_slice() {
+        return Err(
+            SqlError::new(ErrorKind::Syntax, "the SQL holds several statements")
+                .help("keep one SELECT; write intermediate steps as WITH name AS (SELECT ...)")
+                .at(second.span()),
+        );
+    }
+    match statements.pop() {
+        None => Err(SqlError::new(ErrorKind::Syntax, "the SQL is empty")
+            .help("write SELECT ... FROM source, or leave the transform out")),
+        Some(Statement::Query(query)) => Ok(query),
+        Some(other) => {
+            let text = other.to_string();
+            let verb = text.split_whitespace().next().unwrap_or("this");
+            Err(SqlError::new(
+                ErrorKind::Unsupported,
+                format!("{verb} is not a SELECT: a transform only reads"),
+            )
+            .help("write one SELECT ... FROM source"))
+        }
+    }
+}
+
+/// Checks a query over `source` with these columns and makes its names exact.
+pub(crate) fn query(query: &mut Query, source: Vec<String>) -> Result<()> {
+    let relations = vec![Relation {
+        name: SOURCE.to_owned(),
+        columns: source,
+    }];
+    check_query(query, &relations).map(|_| ())
+}
+
+fn not_row_wise(what: &str, help: &str) -> SqlError {
+    SqlError::new(
+        ErrorKind::NotRowWise,
+        format!("{what} is not row-wise: {WHY}"),
+    )
+    .help(help)
+}
+
+fn unsupported(what: &str, help: &str) -> SqlError {
+    SqlError::new(
+        ErrorKind::Unsupported,
+        format!("{what} is not supported in a transform"),
+    )
+    .help(help)
+}
+
+/// Returns the names of the query's columns.
+fn check_query(query: &mut Query, relations: &[Relation]) -> Result<Vec<String>> {
+    let mut relations = relations.to_vec();
+    if let Some(with) = &mut query.with {
+        if with.recursive {
+            return Err(
+                not_row_wise("WITH RECURSIVE", "leave RECURSIVE out").at(with.with_token.0.span)
+            );
+        }
+        for cte in &mut with.cte_tables {
+            let columns = check_query(&mut cte.query, &relations)?;
+            let columns = renamed(columns, &cte.alias)?;
+            let name = cte.alias.name.value.clone();
+            relations.push(Relation { name, columns });
+        }
+    }
+    let place = query.body.span();
+    let at = |error: SqlError| Err(error.or_at(Some(place)));
+    if let Some(order_by) = &query.order_by {
+        return Err(not_row_wise(
+            "ORDER BY",
+            "leave it out: rows keep the order of the source, and so do the IDs",
+        )
+        .at(order_by.span()));
+    }
+    if let Some(limit) = &query.limit_clause {
+        return Err(
+            not_row_wise("LIMIT or OFFSET", "choose rows by their values, with WHERE")
+                .at(limit.span()),
+        );
+    }
+    if query.fetch.is_some() {
+        return at(not_row_wise(
+            "FETCH",
+            "choose rows by their values, with WHERE",
+        ));
+    }
+    if !query.locks.is_empty() || query.for_clause.is_some() {
+        return at(unsupported("FOR", "leave it out"));
+    }
+    if query.settings.is_some() || query.format_clause.is_some() {
+        return at(unsupported("SETTINGS or FORMAT", "leave it out"));
+    }
+    if !query.pipe_operators.is_empty() {
+        return at(unsupported(
+            "the pipe operator |>",
+            "write nested SELECTs or WITH",
+        ));
+    }
+    check_body(&mut query.body, &relations, place)
+}
+
+fn check_body(body: &mut SetExpr, relations: &[Relation], place: Span) -> Result<Vec<String>> {
+    match body {
+        SetExpr::Select(select) => check_select(select, relations),
+        SetExpr::Query(query) => check_query(query, relations),
+        SetExpr::SetOperation { op, .. } => Err(not_row_wise(
+            &op.to_string(),
+            "list several files in `source.files` instead, or run one pipeline for each part",
+        )
+        .at(place)),
+        SetExpr::Values(_) => {
+            Err(unsupported("VALUES", "select from the table `source`").at(place))
+        }
+        SetExpr::Table(_) => Err(unsupported("TABLE", "write SELECT * FROM source").at(place)),
+        SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_) => {
+            Err(unsupported(
+                "a statement that writes",
+                "write one SELECT ... FROM source",
+            )
+            .at(place))
+        }
+    }
+}
+
+fn check_select(select: &mut Select, relations: &[Relation]) -> Result<Vec<String>> {
+    check_clauses(select)?;
+    let scope = check_from(select, relations)?;
+    if let Some(condition) = &mut select.selection {
+        expressions::check(condition, &scope)?;
+    }
+    if select.projection.is_empty() && matches!(select.flavor, SelectFlavor::FromFirstNoSelect) {
+        let every = WildcardAdditionalOptions::default();
+        select.projection.push(SelectItem::Wildcard(every));
+        select.flavor = SelectFlavor::Standard;
+    }
+    let mut names = Vec::new();
+    for item in &mut select.projection {
+        let span = item.span();
+        for name in check_item(item, &scope)? {
+            if names.contains(&name) {
+                return Err(SqlError::new(
+                    ErrorKind::Type,
+                    format!("two result columns are called `{name}`"),
+                )
+                .help(format!(
+                    "rename one with AS, or leave one out with * EXCEPT ({name}), \
+                     or change it in place with * REPLACE (... AS {name})"
+                ))
+                .at(span));
+            }
+            names.push(name);
+        }
+    }
+    if names.is_empty() {
+        return Err(SqlError::new(ErrorKind::Type, "the result has no columns")
+            .help("select at least one column")
+            .at(select.select_token.0.span));
+    }
+    Ok(names)
+}
+
+fn check_clauses(select: &Select) -> Result<()> {
+    let place = select.select_token.0.span;
+    if select.distinct.is_some() {
+        return Err(not_row_wise(
+            "DISTINCT",
+            "leave it out: a table with a `key` holds every distinct key once anyway",
+        )
+        .at(place));
+    }
+    if let GroupByExpr::Expressions(expressions, modifiers) = &select.group_by
+        && expressions.is_empty()
+        && modifiers.is_empty()
+    {
+        // No GROUP BY.
+    } else {
+        return Err(not_row_wise(
+            "GROUP BY",
+            "give the table a `key` for distinct things; aggregate the output afterwards",
+        )
+        .at(Some(select.group_by.span())
+            .filter(|it| it.start.line > 0)
+            .unwrap_or(place)));
+    }
+    if let Some(having) = &select.having {
+        return Err(not_row_wise("HAVING", "filter rows with WHERE").at(having.span()));
+    }
+    if let Some(qualify) = &select.qualify {
+        return Err(not_row_wise("QUALIFY", "filter rows with WHERE").at(qualify.span()));
+    }
+    if !select.named_window.is_empty() {
+        return Err(not_row_wise("WINDOW", "leave it out").at(place));
+    }
+    if select.top.is_some() {
+        return Err(not_row_wise("TOP", "choose rows by their values, with WHERE").at(place));
+    }
+    let sorts = !select.cluster_by.is_empty()
+        || !select.distribute_by.is_empty()
+        || !select.sort_by.is_empty();
+    if sorts || !select.connect_by.is_empty() {
+        return Err(
+            not_row_wise("SORT, CLUSTER, DISTRIBUTE or CONNECT BY", "leave it out").at(place),
+        );
+    }
+    if !select.lateral_views.is_empty() {
+        return Err(not_row_wise("LATERAL VIEW", "leave it out").at(place));
+    }
+    let other = select.into.is_some()
+        || select.prewhere.is_some()
+        || select.value_table_mode.is_some()
+        || select.exclude.is_some()
+        || select.select_modifiers.is_some();
+    if other {
+        return Err(unsupported(
+            "this form of SELECT (INTO, PREWHERE, AS STRUCT, trailing EXCLUDE or modifiers)",
+            "write SELECT columns FROM source WHERE condition",
+        )
+        .at(place));
+    }
+    Ok(())
+}
+
+fn check_from(select: &mut Select, relations: &[Relation]) -> Result<Scope> {
+    let place = select.select_token.0.span;
+    match select.from.as_mut_slice() {
+        [] => Err(
+            SqlError::new(ErrorKind::UnknownName, "the SELECT has no FROM")
+                .help("write FROM source")
+                .at(place),
+        ),
+        [TableWithJoins { relation, joins }] => {
+            if let Some(join) = joins.first() {
+                return Err(join_error().at(join.span()).or_at(Some(place)));
+            }
+            check_relation(relation, relations)
+        }
+        [_, second, ..] => Err(join_error().at(second.span()).or_at(Some(place))),
+    }
+}
+
+fn join_error() -> SqlError {
+    not_row_wise(
+        "a join",
+        "select from one table; a reference between output tables is written in the pipeline \
+         (`references`), not in SQL",
+    )
+}
+
+fn check_relation(factor: &mut TableFactor, relations: &[Relation]) -> Result<Scope> {
+    let place = factor.span();
+    match factor {
+        TableFactor::Table {
+            name,
+            alias,
+            args: None,
+            with_hints,
+            version: None,
+            with_ordinality: false,
+            partitions,
+            json_path: None,
+            sample: None,
+            index_hints,
+        } if with_hints.is_empty() && partitions.is_empty() && index_hints.is_empty() => {
+            let relation = find_relation(name, relations)?;
+            scope_of(relation.columns, Some(relation.name), alias.as_ref())
+        }
+        TableFactor::Derived {
+            lateral: false,
+            subquery,
+            alias,
+            sample: None,
+        } => scope_of(check_query(subquery, relations)?, None, alias.as_ref()),
+        TableFactor::NestedJoin {
+            table_with_joins,
+            alias: None,
+        } if table_with_joins.joins.is_empty() => {
+            check_relation(&mut table_with_joins.relation, relations)
+        }
+        TableFactor::NestedJoin { .. } => Err(join_error().at(place)),
+        TableFactor::UNNEST { .. } => Err(not_row_wise(
+            "unnest",
+            "it is planned for a later version; flatten lists before they are written to Parquet",
+        )
+        .at(place)),
+        TableFactor::Pivot { .. }
+        | TableFactor::Unpivot { .. }
+        | TableFactor::MatchRecognize { .. } => {
+            Err(not_row_wise("PIVOT, UNPIVOT or MATCH_RECOGNIZE", "leave it out").at(place))
+        }
+        TableFactor::Table {
+            sample: Some(_), ..
+        }
+        | TableFactor::Derived {
+            sample: Some(_), ..
+        } => Err(not_row_wise("TABLESAMPLE", "choose rows by their values, with WHERE").at(place)),
+        _ => Err(unsupported("this FROM", "write FROM source, or FROM (SELECT ...)").at(place)),
+    }
+}
+
+fn find_relation(name: &mut ObjectName, relations: &[Relation]) -> Result<Relation> {
+    let known: Vec<String> = relations.iter().map(|it| it.name.clone()).collect();
+    let place = name.span();
+    let [ObjectNamePart::Identifier(ident)] = name.0.as_mut_slice() else {
+        return Err(
+            SqlError::new(ErrorKind::UnknownName, format!("unknown table `{name}`"))
+                .help("the records are in the table `source`; it has no database or schema name")
+                .at(place),
+        );
+    };
+    names::resolve(ident, "table", &known, "").map_err(|error| {
+        let help = error.help.clone().unwrap_or_default();
+        match help.starts_with("did you mean") {
+            true => error,
+            false => error.help(
+                "the records are in the table `source`; other tables must be written as WITH",
+            ),
+        }
+    })?;
+    // The last one with a name hides the others.
+    match relations.iter().rev().find(|it| it.name == ident.value) {
+        Some(relation) => Ok(relation.clone()),
+        None => Err(names::unknown(ident, "table", &known, "")),
+    }
+}
+
+fn scope_of(
+    columns: Vec<String>,
+    name: Option<String>,
+    alias: Option<&TableAlias>,
+) -> Result<Scope> {
+    Ok(match alias {
+        Some(alias) => Scope {
+            relation: Some(alias.name.value.clone()),
+            columns: renamed(columns, alias)?,
+        },
+        None => Scope {
+            relation: name,
+            columns,
+        },
+    })
+}
+
+/// Applies the columns of `AS t (a, b)`.
+fn renamed(columns: Vec<String>, alias: &TableAlias) -> Result<Vec<String>> {
+    if alias.columns.is_empty() {
+        return Ok(columns);
+    }
+    if alias.columns.len() != columns.len() {
+        return Err(SqlError::new(
+            ErrorKind::Type,
+            format!(
+                "`{}` names {} columns, but there are {}",
+                alias.name.value,
+                alias.columns.len(),
+                columns.len()
+            ),
+        )
+        .help("name all of them or none")
+        .at(alias.name.span));
+    }
+    Ok(alias
+        .columns
+        .iter()
+        .map(|it| it.name.value.clone())
+        .collect())
+}
+
+/// Returns the names of the columns that the item stands for.
+fn check_item(item: &mut SelectItem, scope: &Scope) -> Result<Vec<String>> {
+    match item {
+        SelectItem::ExprWithAlias { expr, alias } => {
+            let name = alias.value.clone();
+            if name.is_empty() {
+                return Err(
+                    SqlError::new(ErrorKind::Syntax, "a column has an empty name")
+                        .help("give it a name with AS")
+                        .at(alias.span),
+                );
+            }
+            expressions::check(expr, scope)?;
+            Ok(vec![name])
+        }
+        SelectItem::UnnamedExpr(expr) => {
+            // Named as it is written, because the planner's own names change between its versions.
+            let written = expr.to_string();
+            expressions::check(expr, scope)?;
+            let name = match expr {
+                Expr::Identifier(ident) => return Ok(vec![ident.value.clone()]),
+                Expr::CompoundIdentifier(parts) => {
+                    parts.last().map_or(written, |it| it.value.clone())
+                }
+                _ => written,
+            };
+            let expr = expr.clone();
+            let alias = Ident::with_quote('"', name.clone());
+            *item = SelectItem::ExprWithAlias { expr, alias };
+            Ok(vec![name])
+        }
+        SelectItem::Wildcard(options) => check_wildcard(options, scope),
+        SelectItem::QualifiedWildcard(kind, options) => {
+            if let SelectItemQualifiedWildcardKind::ObjectName(name) = kind
+                && let [ObjectNamePart::Identifier(ident)] = name.0.as_mut_slice()
+            {
+                let relations: Vec<String> = scope.relation.iter().cloned().collect();
+                names::resolve(ident, "table", &relations, "")?;
+                return check_wildcard(options, scope);
+            }
+            Err(unsupported("this `.*`", "write `*` or name the columns").at(kind.span()))
+        }
+        SelectItem::ExprWithAliases { expr, .. } => Err(unsupported(
+            "several aliases for one column",
+            "write one column for each",
+        )
+        .at(expr.span())),
+    }
+}
+
+fn check_wildcard(options: &mut WildcardAdditionalOptions, scope: &Scope) -> Result<Vec<String>> {
+    let place = options.wildcard_token.0.span;
+    if options.opt_rename.is_some() || options.opt_ilike.is_some() || options.opt_alias.is_some() {
+        return Err(unsupported(
+            "* RENAME, * ILIKE or * AS",
+            "write * EXCEPT (old), old AS new",
+        )
+        .at(place));
+    }
+    let mut left_out: Vec<&mut Ident> = Vec::new();
+    if let Some(except) = &mut options.opt_except {
+        left_out.push(&mut except.first_element);
+        left_out.extend(&mut except.additional_elements);
+    }
+    if let Some(exclude) = &mut options.opt_exclude {
+        let excluded = match exclude {
+            ExcludeSelectItem::Single(name) => std::slice::from_mut(name),
+            ExcludeSelectItem::Multiple(names) => names.as_mut_slice(),
+        };
+        for name in excluded {
+            match name.0.as_mut_slice() {
+                [ObjectNamePart::Identifier(ident)] => left_out.push(ident),
+                _ => {
+                    return Err(unsupported(
+                        "EXCLUDE of a qualified name",
+                        "name the column alone",
+                    )
+                    .at(place));
+                }
+            }
+        }
+    }
+    let mut names = scope.columns.clone();
+    for ident in left_out {
+        names::resolve(ident, "column", &scope.columns, " in EXCEPT")?;
+        names.retain(|name| *name != ident.value);
+    }
+    if let Some(replace) = &mut options.opt_replace {
+        for element in &mut replace.items {
+            expressions::check(&mut element.expr, scope)?;
+            names::resolve(&mut element.column_name, "column", &names, " in REPLACE")?;
+        }
+    }
+    Ok(names)
+}

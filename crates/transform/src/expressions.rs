@@ -1,0 +1,325 @@
+//! The first reading of one expression: columns get their exact spelling, and whatever is not a
+//! function of one row's values is refused at its place. The walk visits every part of an
+//! expression, so nothing can hide in an argument.
+
+use std::collections::HashSet;
+use std::ops::ControlFlow;
+
+use datafusion_sql::sqlparser::ast::{
+    AccessExpr, Expr, Function, FunctionArguments, Ident, Query, Spanned, Value, ValueWithSpan,
+    VisitMut, VisitorMut,
+};
+use datafusion_sql::sqlparser::tokenizer::{Location, Span};
+
+use crate::context::{self, Named};
+use crate::error::{ErrorKind, SqlError};
+use crate::names;
+
+/// Operators within operators that one expression may hold. Evaluation recurses on the caller's
+/// thread, and this many levels fit the 2 MiB stack of an ordinary one with room to spare.
+pub(crate) const MAX_DEPTH: usize = 200;
+
+/// The columns that an expression may name.
+pub(crate) struct Scope {
+    /// The table's name or alias, for `name.column`.
+    pub(crate) relation: Option<String>,
+    /// The columns, in order.
+    pub(crate) columns: Vec<String>,
+}
+
+/// Checks an expression and makes its names exact.
+pub(crate) fn check(expr: &mut Expr, scope: &Scope) -> Result<(), SqlError> {
+    let mut walk = Walk {
+        scope,
+        depth: 0,
+        settled: HashSet::new(),
+    };
+    match expr.visit(&mut walk) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(error) => Err(*error),
+    }
+}
+
+struct Walk<'a> {
+    scope: &'a Scope,
+    depth: usize,
+    /// Places of names that were resolved together with what they belong to (`t` and `a` of
+    /// `t.a['x']`), and must not be looked up alone.
+    settled: HashSet<Location>,
+}
+
+type Flow = ControlFlow<Box<SqlError>>;
+
+fn refuse(error: SqlError) -> Flow {
+    ControlFlow::Break(Box::new(error))
+}
+
+fn flow(result: Result<(), SqlError>) -> Flow {
+    match result {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(error) => refuse(error),
+    }
+}
+
+fn not_row_wise(message: String, help: &str, span: Span) -> SqlError {
+    SqlError::new(ErrorKind::NotRowWise, message)
+        .help(help)
+        .at(span)
+}
+
+impl VisitorMut for Walk<'_> {
+    type Break = Box<SqlError>;
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> Flow {
+        refuse(subquery(query.span()))
+    }
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> Flow {
+        self.depth += 1;
+        if self.depth > MAX_DEPTH {
+            return refuse(
+                SqlError::new(
+                    ErrorKind::Unsupported,
+                    format!("the expression is more than {MAX_DEPTH} operators deep"),
+                )
+                .help(
+                    "write long chains as IN (...), concat(...) or CASE, or compute parts of it in a \
+                     nested SELECT",
+                )
+                .at(expr.span()),
+            );
+        }
+        match expr {
+            Expr::Identifier(ident) => flow(self.column(ident)),
+            Expr::CompoundIdentifier(parts) => {
+                flow(self.compound(&mut parts.iter_mut().collect::<Vec<_>>()))
+            }
+            Expr::CompoundFieldAccess { root, access_chain } => self.access(root, access_chain),
+            Expr::Function(_) => self.function(expr),
+            Expr::Subquery(_) | Expr::Exists { .. } | Expr::InSubquery { .. } => {
+                refuse(subquery(expr.span()))
+            }
+            Expr::InUnnest { .. } => refuse(expanding("UNNEST", expr.span())),
+            Expr::GroupingSets(_) | Expr::Cube(_) | Expr::Rollup(_) => refuse(not_row_wise(
+                "grouping is not row-wise".to_owned(),
+                "leave it out",
+                expr.span(),
+            )),
+            Expr::Lambda(_) => refuse(
+                SqlError::new(
+                    ErrorKind::Unsupported,
+                    "lambdas are not supported in a transform",
+                )
+                .help("leave it out")
+                .at(expr.span()),
+            ),
+            _ => ControlFlow::Continue(()),
+        }
+    }
+
+    fn post_visit_expr(&mut self, _expr: &mut Expr) -> Flow {
+        self.depth -= 1;
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_value(&mut self, value: &mut ValueWithSpan) -> Flow {
+        match &value.value {
+            Value::Placeholder(name) => refuse(
+                SqlError::new(ErrorKind::Unsupported, format!("the parameter `{name}` has no value"))
+                    .help("write the value itself, or ${NAME} in the pipeline file to take it from the environment")
+                    .at(value.span),
+            ),
+            _ => ControlFlow::Continue(()),
+        }
+    }
+}
+
+fn subquery(span: Span) -> SqlError {
+    not_row_wise(
+        "a sub-query in an expression is not row-wise: it looks at other rows".to_owned(),
+        "list the values, as in x IN ('a', 'b'); nested SELECTs belong in FROM",
+        span,
+    )
+}
+
+fn expanding(name: &str, span: Span) -> SqlError {
+    not_row_wise(
+        format!("`{name}` makes several rows of one, which a transform does not do yet"),
+        "it is planned for a later version; flatten lists before they are written to Parquet",
+        span,
+    )
+}
+
+impl Walk<'_> {
+    fn column(&self, ident: &mut Ident) -> Result<(), SqlError> {
+        if self.settled.contains(&ident.span.start) && ident.span.start.line > 0 {
+            return Ok(());
+        }
+        if ident.quote_style.is_none() && ident.value.starts_with('@') {
+            return Err(SqlError::new(
+                ErrorKind::Unsupported,
+                format!("the variable `{}` has no value", ident.value),
+            )
+            .help("write the value itself")
+            .at(ident.span));
+        }
+        let result = names::resolve(ident, "column", &self.scope.columns, "");
+        if ident.quote_style == Some('"') && result.is_err() {
+            return result.map_err(|error| {
+                let help = error.help.clone().unwrap_or_default();
+                error.help(format!("{help} (a text is written in single quotes)"))
+            });
+        }
+        result
+    }
+
+    /// `table.column`, `column.field` or `table.column.field`; fields of records are left to the
+    /// planner, which knows their types.
+    fn compound(&self, parts: &mut [&mut Ident]) -> Result<(), SqlError> {
+        let [first, rest @ ..] = parts else {
+            return Ok(());
+        };
+        let relation: Vec<String> = self.scope.relation.iter().cloned().collect();
+        let mut table = first.clone();
+        let is_table = names::resolve(&mut table, "table", &relation, "").is_ok();
+        if is_table && let Some(second) = rest.first_mut() {
+            let mut column = second.clone();
+            match names::resolve(&mut column, "column", &self.scope.columns, "") {
+                Ok(()) => {
+                    first.value = table.value;
+                    second.value = column.value;
+                    return Ok(());
+                }
+                // Unless a column is called like the table, and has such a field.
+                Err(error) if !self.scope.columns.contains(&first.value) => return Err(error),
+                Err(_) => {}
+            }
+        }
+        self.column(first)
+            .map_err(|error| match (&self.scope.relation, rest.is_empty()) {
+                (Some(name), false) => error.help(format!("the table here is `{name}`")),
+                _ => error,
+            })
+    }
+
+    /// `column['field']`, where the column may itself be `table.column`.
+    fn access(&mut self, root: &mut Expr, chain: &mut [AccessExpr]) -> Flow {
+        let Expr::Identifier(first) = root else {
+            return ControlFlow::Continue(());
+        };
+        let mut parts = vec![first];
+        for access in chain {
+            let AccessExpr::Dot(Expr::Identifier(ident)) = access else {
+                break;
+            };
+            parts.push(ident);
+        }
+        self.settled.extend(parts.iter().map(|it| it.span.start));
+        // Looked up before they count as settled, hence from a fresh walk.
+        let fresh = Walk {
+            scope: self.scope,
+            depth: 0,
+            settled: HashSet::new(),
+        };
+        flow(fresh.compound(&mut parts))
+    }
+
+    fn function(&self, expr: &mut Expr) -> Flow {
+        let Expr::Function(function) = expr else {
+            return ControlFlow::Continue(());
+        };
+        let span = function.name.span();
+        let written = function.name.to_string();
+        // `current_date` without brackets is a function, unless a column is called that.
+        if matches!(function.args, FunctionArguments::None) {
+            let mut ident = Ident::new(written.clone());
+            ident.span = span;
+            if names::resolve(&mut ident, "column", &self.scope.columns, "").is_ok() {
+                ident.quote_style = Some('"');
+                *expr = Expr::Identifier(ident);
+                return ControlFlow::Continue(());
+            }
+        }
+        let name = written.trim_matches('"').to_lowercase();
+        flow(check_function(&name, function, span))
+    }
+}
+
+fn check_function(name: &str, function: &Function, span: Span) -> Result<(), SqlError> {
+    if function.over.is_some() {
+        return Err(window(name, span));
+    }
+    match context::classify(name) {
+        Named::RowWise => {}
+        Named::Aggregate => return Err(aggregate(name, span)),
+        Named::Window => return Err(window(name, span)),
+        Named::Expanding => return Err(expanding(name, span)),
+        Named::Impure => {
+            return Err(not_row_wise(
+                format!(
+                    "`{name}` does not depend on the row alone: a run that is repeated or resumed \
+                     would give other values"
+                ),
+                "take the value from a column, or write it as a constant (${NAME} in the pipeline \
+                 file reads the environment)",
+                span,
+            ));
+        }
+        Named::Unknown => {
+            let error = SqlError::new(ErrorKind::UnknownName, format!("unknown function `{name}`"))
+                .at(span);
+            return Err(match names::nearest(name, context::function_names()) {
+                Some(near) => error.help(format!("did you mean `{near}`?")),
+                None => error.help("functions are those of DataFusion's scalar function library"),
+            });
+        }
+    }
+    let clauses = match &function.args {
+        FunctionArguments::List(list) => {
+            list.duplicate_treatment.is_some() || !list.clauses.is_empty()
+        }
+        FunctionArguments::Subquery(_) => return Err(subquery(span)),
+        FunctionArguments::None => false,
+    };
+    if clauses
+        || function.filter.is_some()
+        || function.null_treatment.is_some()
+        || !function.within_group.is_empty()
+        || !matches!(function.parameters, FunctionArguments::None)
+    {
+        return Err(not_row_wise(
+            format!("DISTINCT, FILTER, ORDER BY and the like in `{name}` belong to aggregation"),
+            "leave it out",
+            span,
+        ));
+    }
+    Ok(())
+}
+
+fn aggregate(name: &str, span: Span) -> SqlError {
+    let help = match name {
+        "min" => "for the smallest of several columns of one row write least(a, b)",
+        "max" => "for the largest of several columns of one row write greatest(a, b)",
+        "sum" => "to add columns of one row write a + b",
+        _ => "give the table a `key` for distinct things; aggregate the output afterwards",
+    };
+    not_row_wise(
+        format!("`{name}` is an aggregate function: it looks at many rows, a transform at one"),
+        help,
+        span,
+    )
+}
+
+fn window(name: &str, span: Span) -> SqlError {
+    let help = match name {
+        "row_number" => "numbering is what the tables' `id` is for",
+        _ => "leave it out, or compute it from the output afterwards",
+    };
+    not_row_wise(
+        format!(
+            "`{name}` is used as a window function: it looks at other rows, a transform at one"
+        ),
+        help,
+        span,
+    )
+}
