@@ -77,7 +77,7 @@ impl Core {
                         input: terminate.reason,
                         recurse: terminate.recurse,
                     };
-                    self.terminate(terminate.instance_id.into(), event);
+                    self.terminate(terminate.instance_id.into(), &event);
                     continue;
                 }
                 Action::ScheduleTask(task) => self.schedule_task(sender, number, task),

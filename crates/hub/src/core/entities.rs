@@ -109,19 +109,15 @@ impl Entity {
 
     /// The operations that may run now, in order.
     fn runnable(&self) -> Box<dyn Iterator<Item = (MessageSeq, &Queued)> + '_> {
-        match &self.record.holder {
-            Some(holder) => Box::new(
-                self.sent_by(ExecutionNo(holder.execution))
-                    .filter(|(_, queued)| queued.is_call()),
-            ),
-            None => {
-                let all = self
-                    .queue
-                    .iter()
-                    .map(|(message, queued)| (*message, queued));
-                Box::new(all.take_while(|(_, queued)| !queued.is_lock_request()))
-            }
+        if let Some(holder) = &self.record.holder {
+            let sent = self.sent_by(ExecutionNo(holder.execution));
+            return Box::new(sent.filter(|(_, queued)| queued.is_call()));
         }
+        let all = self
+            .queue
+            .iter()
+            .map(|(message, queued)| (*message, queued));
+        Box::new(all.take_while(|(_, queued)| !queued.is_lock_request()))
     }
 
     /// The batch that must be on disk before operations are handed out; `None` if there are none to hand out.
@@ -359,9 +355,8 @@ impl Core {
         if let Some(failure) = result.failure_details {
             // The worker could not run the rest (it does not know the entity, say): trying again would not help, so
             // their callers are told.
-            if results.is_empty() && result.entity_state.is_none() {
-                // Nothing ran, so nothing is said about the state either.
-            } else {
+            // If nothing ran, nothing is said about the state either.
+            if !results.is_empty() || result.entity_state.is_some() {
                 entity.state = result.entity_state.map(Arc::from);
             }
             results.resize_with(out.len(), || failed(&failure));
@@ -433,7 +428,7 @@ impl Core {
                 self.signal(&target, (signal.name, request_id, signal.input), at);
             }
             Some(OperationActionType::StartNewOrchestration(start)) => {
-                self.start_from_entity(start)
+                self.start_from_entity(start);
             }
             None => {}
         }

@@ -12,7 +12,7 @@ use super::time::Moment;
 #[derive(Debug, Clone)]
 pub enum Input {
     /// A client or a worker asks for something. Answered exactly once, now or (waits) later.
-    Request(RequestId, Request),
+    Request(RequestId, Box<Request>),
     /// Whoever asked does not want the answer any more.
     Forget(RequestId),
     /// Every batch up to and including this one is on disk.
@@ -50,6 +50,8 @@ pub enum Request {
 }
 
 /// An answer to a [`Request`].
+// Answers are moved twice and never kept: boxing the large ones would cost more than it saves.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug, Clone, PartialEq)]
 pub enum Answer {
     /// It is done; there is nothing to say.

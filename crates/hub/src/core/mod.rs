@@ -16,6 +16,7 @@
 mod actions;
 mod activities;
 mod dispatch;
+mod endings;
 mod entities;
 mod history;
 mod ids;
@@ -79,8 +80,8 @@ impl Default for CoreConfig {
     fn default() -> Self {
         Self {
             session: 0,
-            orchestrator_lease: Duration::from_secs(60),
-            entity_lease: Duration::from_secs(60),
+            orchestrator_lease: Duration::from_mins(1),
+            entity_lease: Duration::from_mins(1),
             activity_lease: None,
             events_per_turn: 5_000,
             operations_per_batch: 1_000,
@@ -134,7 +135,7 @@ impl Core {
         self.now = self.time.observe(clock);
         match input {
             Input::Request(id, request) => {
-                if let Some(outcome) = self.request(id, request).transpose() {
+                if let Some(outcome) = self.request(id, *request).transpose() {
                     self.reply(id, outcome);
                 }
             }

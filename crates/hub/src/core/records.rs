@@ -73,6 +73,8 @@ pub struct TimerRecord {
 }
 
 /// What a timer does when it fires.
+// Scheduled operations are the large ones and rare; timers of orchestrations would not get smaller by a box.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, PartialEq, prost::Oneof)]
 pub enum TimerKind {
     /// An orchestration's own timer: it gets a `TimerFired`.

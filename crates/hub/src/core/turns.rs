@@ -8,10 +8,11 @@ use seriatim_durable::proto::OrchestrationStatus as Status;
 use seriatim_durable::proto::history_event::EventType;
 
 use super::dispatch::Item;
+use super::endings::Outcome;
 use super::history::{self, NO_ACTION};
 use super::ids::{BatchSeq, ExecutionNo, InstanceId, WorkerId};
 use super::io::{Answer, HistoryRange};
-use super::orchestrations::{Instance, Outcome, Turn};
+use super::orchestrations::{Instance, Turn};
 use super::records::{InstanceState, Write};
 use super::time::Moment;
 use super::{Core, PAST_EVENTS_PROPERTY};

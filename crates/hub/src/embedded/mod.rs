@@ -63,7 +63,7 @@ impl EmbeddedHub {
         let lock = FolderLock::acquire(state_folder, options.clock.now())?;
         let store =
             SqliteStore::open(&state_folder.join("hub.db"), uuid::Uuid::new_v4().as_u128())?;
-        Self::start(Box::new(store), Some(lock), &options)
+        Self::start(Box::new(store), Some(lock), options)
     }
 
     /// A hub that keeps nothing when it is dropped, for tests and for measuring what the disk costs.
@@ -76,26 +76,24 @@ impl EmbeddedHub {
 
     /// A hub on a store of your own. You see to it that the store has no other owner.
     pub fn with_store(store: Box<dyn Store>, options: HubOptions) -> Result<Arc<Self>, OpenError> {
-        Self::start(store, None, &options)
+        Self::start(store, None, options)
     }
 
     fn start(
         mut store: Box<dyn Store>,
         lock: Option<FolderLock>,
-        options: &HubOptions,
+        options: HubOptions,
     ) -> Result<Arc<Self>, OpenError> {
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| OpenError::NoRuntime)?;
         let session = uuid::Uuid::new_v4().as_u64_pair().0;
         let config = options.core_config(session)?;
         let snapshot = store.load()?;
         let reader = store.reader()?;
-        let (core, first) = Core::recover(config, snapshot, options.clock.now());
+        let clock = options.clock;
+        let (core, first) = Core::recover(config, snapshot, clock.now());
         let (jobs, to_read) = std::sync::mpsc::channel();
-        let shared = Shared::new(core, first, Arc::clone(&options.clock), jobs);
-        runtime.spawn(threads::tick(
-            Arc::downgrade(&shared),
-            Arc::clone(&options.clock),
-        ));
+        let shared = Shared::new(core, first, Arc::clone(&clock), jobs);
+        runtime.spawn(threads::tick(Arc::downgrade(&shared), clock));
         // From here on the hub is dropped, and with it the thread that runs already, if the other one does not start.
         let hub = Self {
             shared,
@@ -106,7 +104,7 @@ impl EmbeddedHub {
         hub.spawn("hub-writer", move || threads::write(&shared, store, lock))?;
         let shared = Arc::clone(&hub.shared);
         hub.spawn("hub-reader", move || {
-            threads::read(&shared, reader, &to_read)
+            threads::read(&shared, reader, &to_read);
         })?;
         Ok(Arc::new(hub))
     }
@@ -203,9 +201,8 @@ macro_rules! kind {
     };
 }
 
-fn done(answer: Answer) -> Option<()> {
-    (answer == Answer::Done).then_some(())
-}
+/// The `expect` argument where there is nothing to say.
+const DONE: fn(Answer) -> Option<()> = |answer| (answer == Answer::Done).then_some(());
 
 /// How often a history is asked for again because it was replaced between the question and the reading of it.
 const HISTORY_ATTEMPTS: usize = 3;
@@ -248,7 +245,7 @@ impl TaskHub for EmbeddedHub {
         &self,
         request: proto::RaiseEventRequest,
     ) -> HubResult<proto::RaiseEventResponse> {
-        self.ask(Request::RaiseEvent(request), done)
+        self.ask(Request::RaiseEvent(request), DONE)
             .await
             .map(|()| proto::RaiseEventResponse {})
     }
@@ -257,7 +254,7 @@ impl TaskHub for EmbeddedHub {
         &self,
         request: proto::TerminateRequest,
     ) -> HubResult<proto::TerminateResponse> {
-        self.ask(Request::TerminateInstance(request), done)
+        self.ask(Request::TerminateInstance(request), DONE)
             .await
             .map(|()| proto::TerminateResponse {})
     }
@@ -266,7 +263,7 @@ impl TaskHub for EmbeddedHub {
         &self,
         request: proto::SuspendRequest,
     ) -> HubResult<proto::SuspendResponse> {
-        self.ask(Request::SuspendInstance(request), done)
+        self.ask(Request::SuspendInstance(request), DONE)
             .await
             .map(|()| proto::SuspendResponse {})
     }
@@ -275,7 +272,7 @@ impl TaskHub for EmbeddedHub {
         &self,
         request: proto::ResumeRequest,
     ) -> HubResult<proto::ResumeResponse> {
-        self.ask(Request::ResumeInstance(request), done)
+        self.ask(Request::ResumeInstance(request), DONE)
             .await
             .map(|()| proto::ResumeResponse {})
     }
@@ -320,7 +317,7 @@ impl TaskHub for EmbeddedHub {
         &self,
         request: proto::SignalEntityRequest,
     ) -> HubResult<proto::SignalEntityResponse> {
-        self.ask(Request::SignalEntity(request), done)
+        self.ask(Request::SignalEntity(request), DONE)
             .await
             .map(|()| proto::SignalEntityResponse {})
     }
@@ -359,20 +356,20 @@ impl TaskHub for EmbeddedHub {
     }
 
     async fn complete_activity(&self, response: proto::ActivityResponse) -> HubResult<()> {
-        self.ask(Request::CompleteActivity(response), done).await
+        self.ask(Request::CompleteActivity(response), DONE).await
     }
 
     async fn complete_orchestrator(&self, response: proto::OrchestratorResponse) -> HubResult<()> {
-        self.ask(Request::CompleteOrchestrator(response), done)
+        self.ask(Request::CompleteOrchestrator(response), DONE)
             .await
     }
 
     async fn complete_entity(&self, result: proto::EntityBatchResult) -> HubResult<()> {
-        self.ask(Request::CompleteEntity(result), done).await
+        self.ask(Request::CompleteEntity(result), DONE).await
     }
 
     async fn abandon(&self, completion_token: &str) -> HubResult<()> {
-        self.ask(Request::Abandon(completion_token.to_owned()), done)
+        self.ask(Request::Abandon(completion_token.to_owned()), DONE)
             .await
     }
 }

@@ -1,5 +1,6 @@
 //! The settings of an embedded hub and the reasons why it does not open. This module must never act on a setting.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,25 +47,28 @@ impl Default for HubOptions {
 }
 
 const SECOND: Duration = Duration::from_secs(1);
-const DAY: Duration = Duration::from_secs(86_400);
-const YEAR: Duration = Duration::from_secs(365 * 86_400);
+const DAY: Duration = Duration::from_hours(24);
+const YEAR: Duration = Duration::from_hours(365 * 24);
 
 impl HubOptions {
     /// The core's settings, checked.
     pub(super) fn core_config(&self, session: u64) -> Result<CoreConfig, OpenError> {
-        in_range("orchestrator_lease", self.orchestrator_lease, SECOND, DAY)?;
-        in_range("entity_lease", self.entity_lease, SECOND, DAY)?;
+        in_range(
+            "orchestrator_lease",
+            &self.orchestrator_lease,
+            &(SECOND..=DAY),
+        )?;
+        in_range("entity_lease", &self.entity_lease, &(SECOND..=DAY))?;
         if let Some(lease) = self.activity_lease {
-            in_range("activity_lease", lease, SECOND, YEAR)?;
+            in_range("activity_lease", &lease, &(SECOND..=YEAR))?;
         }
-        in_range("events_per_turn", self.events_per_turn, 1, 1_000_000)?;
+        in_range("events_per_turn", &self.events_per_turn, &(1..=1_000_000))?;
         in_range(
             "operations_per_batch",
-            self.operations_per_batch,
-            1,
-            1_000_000,
+            &self.operations_per_batch,
+            &(1..=1_000_000),
         )?;
-        in_range("items_per_worker", self.items_per_worker, 1, 100_000)?;
+        in_range("items_per_worker", &self.items_per_worker, &(1..=100_000))?;
         Ok(CoreConfig {
             session,
             orchestrator_lease: self.orchestrator_lease,
@@ -79,15 +83,18 @@ impl HubOptions {
 
 fn in_range<T: PartialOrd + std::fmt::Debug>(
     option: &'static str,
-    value: T,
-    least: T,
-    most: T,
+    value: &T,
+    range: &RangeInclusive<T>,
 ) -> Result<(), OpenError> {
-    if value < least || value > most {
-        let message = format!("{value:?} is not between {least:?} and {most:?}");
-        return Err(OpenError::InvalidOption { option, message });
+    if range.contains(value) {
+        return Ok(());
     }
-    Ok(())
+    let message = format!(
+        "{value:?} is not between {:?} and {:?}",
+        range.start(),
+        range.end()
+    );
+    Err(OpenError::InvalidOption { option, message })
 }
 
 /// Why a hub did not open, by what to do about it.

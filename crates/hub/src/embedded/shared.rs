@@ -33,7 +33,7 @@ pub(super) enum Phase {
 #[derive(Debug)]
 pub(super) enum ReadJob {
     /// Complete a work item and send it.
-    Handout(Handout, HistoryRange),
+    Handout(Box<Handout>, HistoryRange),
     /// Answer `instance_history`.
     History(
         HistoryRange,
@@ -159,7 +159,7 @@ impl Shared {
             let id = RequestId(state.last_request);
             let (answerer, answer) = oneshot::channel();
             state.asked.insert(id, answerer);
-            self.feed(&mut state, Input::Request(id, request));
+            self.feed(&mut state, Input::Request(id, Box::new(request)));
             (id, answer)
         };
         let _forget = Forget { shared: self, id };
@@ -314,7 +314,7 @@ impl State {
     fn send(&mut self, handout: Handout) -> Option<WorkerId> {
         if let Some(range) = handout.past {
             if let Some(reader) = &self.reader {
-                let _ = reader.send(ReadJob::Handout(handout, range)); // a reader that is gone has fenced the hub
+                let _ = reader.send(ReadJob::Handout(Box::new(handout), range)); // a reader that is gone has fenced the hub
             }
             return None;
         }

@@ -38,13 +38,12 @@ pub(super) fn write(shared: &Shared, mut store: Box<dyn Store>, lock: Option<Fol
             }
         }
     }
-    if shared.lock().ends_in_order() {
-        if let Err(error) = store.close() {
-            tracing::warn!(
-                error = in_full(&error),
-                "the hub's log could not be tidied up; nothing is lost"
-            );
-        }
+    let in_order = shared.lock().ends_in_order();
+    if in_order && let Err(error) = store.close() {
+        tracing::warn!(
+            error = in_full(&error),
+            "the hub's log could not be tidied up; nothing is lost"
+        );
     }
     drop(store);
     drop(lock);
@@ -64,7 +63,7 @@ pub(super) fn read(
                         request.past_events = events;
                     }
                     handout.past = None;
-                    shared.send_completed(handout);
+                    shared.send_completed(*handout);
                 }
                 Err(error) => shared.fence(&in_full(&error)),
             },

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use prost::Message;
-use rusqlite::{Connection, OpenFlags, Row, params};
+use rusqlite::{Connection, OpenFlags, Row, ToSql, params};
 use seriatim_durable::proto;
 
 use super::{HistoryReader, Store, StoreError};
@@ -354,10 +354,13 @@ fn encoded<'a>(buffer: &'a mut Vec<u8>, message: &impl Message) -> &'a [u8] {
     buffer
 }
 
+fn run(connection: &Connection, sql: &str, values: &[&dyn ToSql]) -> rusqlite::Result<()> {
+    connection.prepare_cached(sql)?.execute(values).map(|_| ())
+}
+
+/// Carries out a write that concerns an execution; all others are [`apply_record`]'s.
 fn apply(connection: &Connection, write: &Write, buffer: &mut Vec<u8>) -> rusqlite::Result<()> {
-    let run = |sql: &str, values: &[&dyn rusqlite::ToSql]| -> rusqlite::Result<()> {
-        connection.prepare_cached(sql)?.execute(values).map(|_| ())
-    };
+    let run = |sql: &str, values: &[&dyn ToSql]| run(connection, sql, values);
     match write {
         Write::PutExecution {
             execution,
@@ -417,55 +420,69 @@ fn apply(connection: &Connection, write: &Write, buffer: &mut Vec<u8>) -> rusqli
                 params![execution.0 as i64, message.0 as i64, event],
             )
         }
-        Write::DeleteMessages { execution, up_to } => run(
-            "DELETE FROM inbox WHERE execution = ?1 AND message <= ?2",
-            params![execution.0 as i64, up_to.0 as i64],
-        ),
-        Write::PutActivity { activity, record } => {
-            let record = encoded(buffer, record.as_ref());
-            run(
-                "INSERT INTO activities VALUES (?1, ?2)",
-                params![activity.0 as i64, record],
-            )
+        Write::DeleteMessages { execution, up_to } => {
+            let sql = "DELETE FROM inbox WHERE execution = ?1 AND message <= ?2";
+            run(sql, params![execution.0 as i64, up_to.0 as i64])
         }
-        Write::DeleteActivity { activity } => run(
-            "DELETE FROM activities WHERE activity = ?1",
-            params![activity.0 as i64],
+        other => apply_record(connection, other, buffer),
+    }
+}
+
+/// Carries out a write of one row of a table of records.
+fn apply_record(
+    connection: &Connection,
+    write: &Write,
+    buffer: &mut Vec<u8>,
+) -> rusqlite::Result<()> {
+    let put =
+        |sql: &str, key: u64, record: &[u8]| run(connection, sql, params![key as i64, record]);
+    let delete = |sql: &str, key: u64| run(connection, sql, params![key as i64]);
+    match write {
+        Write::PutActivity { activity, record } => put(
+            "INSERT INTO activities VALUES (?1, ?2)",
+            activity.0,
+            encoded(buffer, record.as_ref()),
         ),
-        Write::PutTimer { timer, record } => run(
+        Write::DeleteActivity { activity } => {
+            delete("DELETE FROM activities WHERE activity = ?1", activity.0)
+        }
+        Write::PutTimer { timer, record } => put(
             "INSERT INTO timers VALUES (?1, ?2)",
-            params![timer.0 as i64, encoded(buffer, record.as_ref())],
+            timer.0,
+            encoded(buffer, record.as_ref()),
         ),
-        Write::DeleteTimer { timer } => run(
-            "DELETE FROM timers WHERE timer = ?1",
-            params![timer.0 as i64],
-        ),
+        Write::DeleteTimer { timer } => delete("DELETE FROM timers WHERE timer = ?1", timer.0),
         Write::PutEntity {
             entity,
             state,
             record,
         } => {
             let record = encoded(buffer, record);
-            let values = params![entity.as_str(), state.as_deref(), record];
+            let sql = "INSERT OR REPLACE INTO entities VALUES (?1, ?2, ?3)";
             run(
-                "INSERT OR REPLACE INTO entities VALUES (?1, ?2, ?3)",
-                values,
+                connection,
+                sql,
+                params![entity.as_str(), state.as_deref(), record],
             )
         }
         Write::DeleteEntity { entity } => run(
+            connection,
             "DELETE FROM entities WHERE entity = ?1",
             params![entity.as_str()],
         ),
-        Write::PutOperation { message, record } => {
-            let record = encoded(buffer, record.as_ref());
-            run(
-                "INSERT INTO operations VALUES (?1, ?2)",
-                params![message.0 as i64, record],
-            )
-        }
-        Write::DeleteOperation { message } => run(
-            "DELETE FROM operations WHERE message = ?1",
-            params![message.0 as i64],
+        Write::PutOperation { message, record } => put(
+            "INSERT INTO operations VALUES (?1, ?2)",
+            message.0,
+            encoded(buffer, record.as_ref()),
         ),
+        Write::DeleteOperation { message } => {
+            delete("DELETE FROM operations WHERE message = ?1", message.0)
+        }
+        Write::PutExecution { .. }
+        | Write::PutState { .. }
+        | Write::DeleteExecution { .. }
+        | Write::AppendHistory { .. }
+        | Write::PutMessage { .. }
+        | Write::DeleteMessages { .. } => unreachable!("`apply` carries these out"),
     }
 }

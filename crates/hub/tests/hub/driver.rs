@@ -201,7 +201,7 @@ impl Driver {
     /// Asks without waiting.
     pub(crate) fn ask(&mut self, request: Request) -> RequestId {
         let id = RequestId(self.next_id());
-        self.input(Input::Request(id, request));
+        self.input(Input::Request(id, Box::new(request)));
         id
     }
 
