@@ -144,7 +144,11 @@ impl Worker {
                 pending::<()>().await;
             }
         }));
-        WorkerHandle { stop, task }
+        WorkerHandle {
+            stop,
+            task,
+            outcome: None,
+        }
     }
 }
 
@@ -153,25 +157,33 @@ impl Worker {
 pub struct WorkerHandle {
     stop: oneshot::Sender<()>,
     task: JoinHandle<Result<(), WorkerError>>,
+    /// How the worker ended, once somebody has waited for it: the task can be asked only once.
+    outcome: Option<Result<(), WorkerError>>,
 }
 
 impl WorkerHandle {
     /// Stops: takes no new items, waits for running ones up to the grace, gives back the rest. The error is that of a
     /// worker which had ended by itself before.
-    pub async fn stop(self) -> Result<(), WorkerError> {
+    pub async fn stop(mut self) -> Result<(), WorkerError> {
+        if let Some(outcome) = self.outcome {
+            return outcome;
+        }
         // It fails only if the worker has ended already.
         let _ = self.stop.send(());
-        flatten(self.task.await)
+        flatten((&mut self.task).await)
     }
 
     /// Waits for the worker to end by itself, which it does only with an error.
     pub async fn ended(&mut self) -> Result<(), WorkerError> {
-        flatten((&mut self.task).await)
+        if self.outcome.is_none() {
+            self.outcome = Some(flatten((&mut self.task).await));
+        }
+        self.outcome.clone().unwrap_or(Ok(()))
     }
 
     /// Whether the worker has ended.
     pub fn is_ended(&self) -> bool {
-        self.task.is_finished()
+        self.outcome.is_some() || self.task.is_finished()
     }
 }
 

@@ -3,6 +3,7 @@
 mod bench;
 mod critical_sections;
 mod entities;
+mod event_json;
 mod fake_hub;
 mod histories;
 mod non_determinism;

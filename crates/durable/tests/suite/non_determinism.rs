@@ -29,20 +29,37 @@ where
     let turn = fresh(&Arc::new(registry)).turn(&bench.past, &new);
     let failure = failure(&turn);
     let sent = lines(&turn);
-    let beside_unlocks = sent.iter().filter(|line| !line.contains(" unlock ")).count();
-    assert_eq!(beside_unlocks, 1, "nothing of the deviating turn may be sent: {sent:?}");
+    let beside_unlocks = sent
+        .iter()
+        .filter(|line| !line.contains(" unlock "))
+        .count();
+    assert_eq!(
+        beside_unlocks, 1,
+        "nothing of the deviating turn may be sent: {sent:?}"
+    );
     assert_eq!(failure.error_type, Failure::NON_DETERMINISTIC, "{failure}");
     assert!(failure.non_retriable && turn.ended);
     let records = bench.past.iter().filter(|event| event.event_id > 0);
-    assert!(turn.actions[0].id > records.map(|event| event.event_id).max().unwrap_or(0), "no id is used twice");
+    assert!(
+        turn.actions[0].id > records.map(|event| event.event_id).max().unwrap_or(0),
+        "no id is used twice"
+    );
     failure
 }
 
 /// Asserts what the message shows.
 fn shows(failure: &Failure, difference: &str, field: &str) {
-    assert!(failure.message.contains(difference), "expected `{difference}` in `{}`", failure.message);
+    assert!(
+        failure.message.contains(difference),
+        "expected `{difference}` in `{}`",
+        failure.message
+    );
     assert_eq!(failure.properties["field"], field);
-    assert!(failure.message.contains("instance \"instance\""), "{}", failure.message);
+    assert!(
+        failure.message.contains("instance \"instance\""),
+        "{}",
+        failure.message
+    );
 }
 
 macro_rules! code {
@@ -52,6 +69,11 @@ macro_rules! code {
             $ctx.external_event::<()>("never").await
         }
     };
+}
+
+/// Code that asks for nothing.
+async fn waits_only(ctx: OrchestrationContext, (): ()) -> Result<(), Failure> {
+    ctx.external_event::<()>("never").await
 }
 
 fn a() -> EntityId {
@@ -69,7 +91,11 @@ fn another_name() {
         code!(|ctx| drop(ctx.call_activity::<()>("read", &()))),
         completed(1, "null"),
     );
-    shows(&failure, r#"at action 1: recorded activity "scan", attempted activity "read"; the name differs"#, "name");
+    shows(
+        &failure,
+        r#"at action 1: recorded activity "scan", attempted activity "read"; the name differs"#,
+        "name",
+    );
     assert_eq!(failure.properties["recorded"], r#"activity "scan""#);
     assert_eq!(failure.properties["attempted"], r#"activity "read""#);
 }
@@ -81,21 +107,39 @@ fn another_kind() {
         code!(|ctx| drop(ctx.timer(Duration::from_secs(1)))),
         completed(1, "null"),
     );
-    shows(&failure, r#"recorded activity "scan", attempted a timer; the kind differs"#, "kind");
+    shows(
+        &failure,
+        r#"recorded activity "scan", attempted a timer; the kind differs"#,
+        "kind",
+    );
 }
 
 #[test]
 fn an_action_that_the_code_no_longer_makes() {
-    let failure =
-        deviate(code!(|ctx| drop(ctx.call_activity::<()>("scan", &()))), code!(|_ctx| ()), completed(1, "null"));
-    shows(&failure, r#"recorded activity "scan", attempted nothing"#, "presence");
+    let failure = deviate(
+        code!(|ctx| drop(ctx.call_activity::<()>("scan", &()))),
+        waits_only,
+        completed(1, "null"),
+    );
+    shows(
+        &failure,
+        r#"recorded activity "scan", attempted nothing"#,
+        "presence",
+    );
 }
 
 #[test]
 fn an_action_that_history_does_not_have() {
-    let failure =
-        deviate(code!(|_ctx| ()), code!(|ctx| drop(ctx.call_activity::<()>("scan", &()))), raised("any", "null"));
-    shows(&failure, r#"recorded nothing, attempted activity "scan""#, "presence");
+    let failure = deviate(
+        waits_only,
+        code!(|ctx| drop(ctx.call_activity::<()>("scan", &()))),
+        raised("any", "null"),
+    );
+    shows(
+        &failure,
+        r#"recorded nothing, attempted activity "scan""#,
+        "presence",
+    );
 }
 
 #[test]
@@ -105,14 +149,22 @@ fn an_end_where_history_goes_on() {
         |_: OrchestrationContext, (): ()| async move { Ok(()) },
         fired(1),
     );
-    shows(&failure, "recorded a timer, attempted the end of the orchestration as COMPLETED; the kind differs", "kind");
+    shows(
+        &failure,
+        "recorded a timer, attempted the end of the orchestration as COMPLETED; the kind differs",
+        "kind",
+    );
 
     let failure = deviate(
-        code!(|_ctx| ()),
+        waits_only,
         |_: OrchestrationContext, (): ()| async move { Err(Failure::new("Broken", "")) },
         raised("any", "null"),
     );
-    shows(&failure, "recorded nothing, attempted the end of the orchestration as FAILED", "presence");
+    shows(
+        &failure,
+        "recorded nothing, attempted the end of the orchestration as FAILED",
+        "presence",
+    );
 }
 
 #[test]
@@ -122,21 +174,33 @@ fn another_target() {
         code!(|ctx| ctx.signal_entity(&b(), "commit", &())?),
         raised("any", "null"),
     );
-    shows(&failure, r#"recorded signal of operation "commit" to entity @sequence@a, attempted signal"#, "entity");
+    shows(
+        &failure,
+        r#"recorded signal of operation "commit" to entity @sequence@a, attempted signal"#,
+        "entity",
+    );
 
     let failure = deviate(
         code!(|ctx| drop(ctx.call_sub_orchestration::<()>("child", Some("x"), &()))),
         code!(|ctx| drop(ctx.call_sub_orchestration::<()>("child", Some("y"), &()))),
         raised("any", "null"),
     );
-    shows(&failure, r#"with instance id "x", attempted sub-orchestration "child" with instance id "y""#, "instance id");
+    shows(
+        &failure,
+        r#"with instance id "x", attempted sub-orchestration "child" with instance id "y""#,
+        "instance id",
+    );
 
     let failure = deviate(
         code!(|ctx| ctx.send_event("x", "go", &())?),
         code!(|ctx| ctx.send_event("y", "go", &())?),
         raised("any", "null"),
     );
-    shows(&failure, r#"recorded event "go" to instance "x", attempted event "go" to instance "y""#, "instance id");
+    shows(
+        &failure,
+        r#"recorded event "go" to instance "x", attempted event "go" to instance "y""#,
+        "instance id",
+    );
 }
 
 #[test]
@@ -146,32 +210,46 @@ fn another_operation_or_lock_set() {
         code!(|ctx| drop(ctx.call_entity::<()>(&a(), "commit", &()))),
         raised("any", "null"),
     );
-    shows(&failure, r#"call of operation "commit" on entity @sequence@a; the operation differs"#, "operation");
+    shows(
+        &failure,
+        r#"call of operation "commit" on entity @sequence@a; the operation differs"#,
+        "operation",
+    );
 
     let failure = deviate(
         code!(|ctx| std::mem::forget(ctx.lock_entities(&[a(), b()]))),
         code!(|ctx| std::mem::forget(ctx.lock_entities(&[a()]))),
         raised("any", "null"),
     );
-    shows(&failure, "request to lock @sequence@a, @sequence@b", "set of locked entities");
+    shows(
+        &failure,
+        "request to lock @sequence@a, @sequence@b",
+        "set of locked entities",
+    );
 }
 
 #[test]
 fn what_may_change_is_no_difference() {
     let mut registry = Registry::new();
-    registry.orchestration("main", code!(|ctx| {
-        drop(ctx.call_activity::<()>("scan", &1));
-        drop(ctx.timer(Duration::from_secs(1)));
-        ctx.send_event("x", "Go", &())?;
-    }));
+    registry.orchestration(
+        "main",
+        code!(|ctx| {
+            drop(ctx.call_activity::<()>("scan", &1));
+            drop(ctx.timer(Duration::from_secs(1)));
+            ctx.send_event("x", "Go", &())?;
+        }),
+    );
     let (mut bench, _) = Bench::start(registry, "main", "null");
     let mut registry = Registry::new();
-    registry.orchestration("main", code!(|ctx| {
-        // Another input, another wait, another spelling.
-        drop(ctx.call_activity::<()>("scan", &2));
-        drop(ctx.timer(Duration::from_secs(9)));
-        ctx.send_event("x", "GO", &())?;
-    }));
+    registry.orchestration(
+        "main",
+        code!(|ctx| {
+            // Another input, another wait, another spelling.
+            drop(ctx.call_activity::<()>("scan", &2));
+            drop(ctx.timer(Duration::from_secs(9)));
+            ctx.send_event("x", "GO", &())?;
+        }),
+    );
     let new = bench.opened(vec![raised("any", "null")]);
     let turn = fresh(&Arc::new(registry)).turn(&bench.past, &new);
     assert!(!turn.ended && turn.actions.is_empty(), "{turn:?}");
@@ -191,14 +269,22 @@ fn a_difference_deep_in_history_is_found_where_it_is() {
     let registry = Arc::new(registry);
     let mut bench = Bench::new(Registry::new());
     let mut live = fresh(&registry);
-    for event in [started("main", "null"), completed(1, "null"), completed(2, "null")] {
+    for event in [
+        started("main", "null"),
+        completed(1, "null"),
+        completed(2, "null"),
+    ] {
         let new = bench.opened(vec![event]);
         let turn = live.turn(&bench.past.clone(), &new);
         bench.commit(new, &turn);
     }
     let new = bench.opened(vec![completed(3, "null")]);
     let failure = failure(&fresh(&registry).turn(&bench.past, &new));
-    shows(&failure, r#"at action 3: recorded activity "three-0", attempted activity "three-1""#, "name");
+    shows(
+        &failure,
+        r#"at action 3: recorded activity "three-0", attempted activity "three-1""#,
+        "name",
+    );
 }
 
 #[test]
@@ -216,7 +302,11 @@ fn locks_that_history_holds_are_released_when_the_replay_fails() {
     });
     let new = bench.opened(vec![completed(2, "null")]);
     let turn = fresh(&Arc::new(registry)).turn(&bench.past, &new);
-    let expected = ["3 unlock @sequence@a", "4 unlock @sequence@b", "5 end FAILED  NonDeterministicError"];
+    let expected = [
+        "3 unlock @sequence@a",
+        "4 unlock @sequence@b",
+        "5 end FAILED  NonDeterministicError",
+    ];
     assert_eq!(lines(&turn), expected);
 }
 
@@ -227,7 +317,11 @@ fn waiting_for_something_that_is_not_durable_is_found() {
     let receive = std::sync::Mutex::new(Some(receive));
     let mut registry = Registry::new();
     registry.orchestration("main", move |_: OrchestrationContext, (): ()| {
-        let receive = receive.lock().expect("not poisoned").take().expect("started once");
+        let receive = receive
+            .lock()
+            .expect("not poisoned")
+            .take()
+            .expect("started once");
         async move { receive.await.map_err(|error| Failure::from_error(&error)) }
     });
     let mut execution = fresh(&Arc::new(registry));
@@ -259,7 +353,10 @@ fn a_busy_loop_ends_the_orchestration_instead_of_the_worker() {
 #[test]
 fn a_copy_that_does_not_fit_says_so() {
     let mut registry = Registry::new();
-    registry.orchestration("main", code!(|ctx| drop(ctx.call_activity::<()>("scan", &()))));
+    registry.orchestration(
+        "main",
+        code!(|ctx| drop(ctx.call_activity::<()>("scan", &()))),
+    );
     let registry = Arc::new(registry);
     let mut bench = Bench::new(Registry::new());
     let mut live = fresh(&registry);
@@ -269,7 +366,14 @@ fn a_copy_that_does_not_fit_says_so() {
     assert!(live.fits(&bench.past) && live.continues(bench.past.len()));
     // Another worker took a turn meanwhile: the tail must be replayed, and the length alone proves nothing.
     let new = bench.opened(vec![raised("x", "null")]);
-    bench.commit(new, &seriatim_durable::replay::Turn { actions: vec![], custom_status: None, ended: false });
+    bench.commit(
+        new,
+        &seriatim_durable::replay::Turn {
+            actions: vec![],
+            custom_status: None,
+            ended: false,
+        },
+    );
     assert!(live.fits(&bench.past) && !live.continues(bench.past.len()));
     // Another history of the same instance: nothing of the copy is right.
     let mut other: Vec<HistoryEvent> = bench.past.clone();

@@ -8,12 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
+use serde::{Deserialize, Serialize};
 use seriatim_durable::proto::history_event::EventType;
 use seriatim_durable::proto::orchestrator_action::OrchestratorActionType as Action;
 use seriatim_durable::proto::send_entity_message_action::EntityMessageType as Message;
 use seriatim_durable::replay::Turn;
-use seriatim_durable::{ActivityOptions, Either, EntityId, Failure, OrchestrationContext, Registry, RetryPolicy};
-use serde::{Deserialize, Serialize};
+use seriatim_durable::{
+    ActivityOptions, Either, EntityId, Failure, OrchestrationContext, Registry, RetryPolicy,
+};
 
 use crate::bench::*;
 
@@ -55,8 +57,22 @@ async fn run(ctx: OrchestrationContext, step: Step) -> String {
     match step {
         Step::Activity => told(activity(0).await),
         Step::Retried => {
-            let retry = Some(RetryPolicy::exponential(3, Duration::from_secs(1), Duration::from_secs(3)));
-            told(ctx.call_activity_with::<u32>("work", &1, ActivityOptions { retry, ..Default::default() }).await)
+            let retry = Some(RetryPolicy::exponential(
+                3,
+                Duration::from_secs(1),
+                Duration::from_secs(3),
+            ));
+            told(
+                ctx.call_activity_with::<u32>(
+                    "work",
+                    &1,
+                    ActivityOptions {
+                        retry,
+                        ..Default::default()
+                    },
+                )
+                .await,
+            )
         }
         Step::Timer(seconds) => {
             ctx.timer(Duration::from_secs(seconds)).await;
@@ -64,7 +80,10 @@ async fn run(ctx: OrchestrationContext, step: Step) -> String {
         }
         Step::Event(n) => told(ctx.external_event::<u32>(&format!("event{n}")).await),
         Step::All(n) => told(ctx.all((0..n).map(activity).collect()).await),
-        Step::FirstFailure(n) => told(ctx.all_or_first_failure((0..n).map(activity).collect()).await),
+        Step::FirstFailure(n) => told(
+            ctx.all_or_first_failure((0..n).map(activity).collect())
+                .await,
+        ),
         Step::EventOrTimer(n) => {
             let event = ctx.external_event::<u32>(&format!("event{n}"));
             match ctx.race(event, ctx.timer(Duration::from_secs(3))).await {
@@ -77,7 +96,11 @@ async fn run(ctx: OrchestrationContext, step: Step) -> String {
             Either::Right(outcome) => format!("right {}", told(outcome)),
         },
         Step::TwoAtOnce(a, b) => {
-            let (a, b) = futures::future::join(Box::pin(run(ctx.clone(), *a)), Box::pin(run(ctx.clone(), *b))).await;
+            let (a, b) = futures::future::join(
+                Box::pin(run(ctx.clone(), *a)),
+                Box::pin(run(ctx.clone(), *b)),
+            )
+            .await;
             format!("({a}, {b})")
         }
         Step::Sub => told(ctx.call_sub_orchestration::<u32>("child", None, &()).await),
@@ -109,14 +132,17 @@ async fn run(ctx: OrchestrationContext, step: Step) -> String {
 
 fn registry() -> Registry {
     let mut registry = Registry::new();
-    registry.orchestration("main", |ctx: OrchestrationContext, program: Vec<Step>| async move {
-        let mut seen = Vec::new();
-        for (number, step) in program.into_iter().enumerate() {
-            seen.push(run(ctx.clone(), step).await);
-            ctx.set_custom_status(&number)?;
-        }
-        Ok(seen)
-    });
+    registry.orchestration(
+        "main",
+        |ctx: OrchestrationContext, program: Vec<Step>| async move {
+            let mut seen = Vec::new();
+            for (number, step) in program.into_iter().enumerate() {
+                seen.push(run(ctx.clone(), step).await);
+                ctx.set_custom_status(&number)?;
+            }
+            Ok(seen)
+        },
+    );
     registry
 }
 
@@ -144,11 +170,34 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 fn program() -> impl Strategy<Value = Vec<Step>> {
-    (proptest::collection::vec(step(), 1..8), proptest::bool::weighted(0.1)).prop_map(|(mut steps, again)| {
-        if again {
-            steps.push(Step::ContinueAsNew);
-        }
-        steps
+    (
+        proptest::collection::vec(step(), 1..8),
+        proptest::bool::weighted(0.1),
+    )
+        .prop_map(|(mut steps, again)| {
+            if again {
+                steps.push(Step::ContinueAsNew);
+            }
+            steps
+        })
+}
+
+/// How the world will answer an action, if it does.
+fn answer(id: i32, action: &Action, lucky: bool) -> Option<EventType> {
+    let broken = || Failure::new("Unlucky", format!("action {id}"));
+    Some(match action {
+        Action::ScheduleTask(_) if lucky => completed(id, &id.to_string()),
+        Action::ScheduleTask(_) => failed(id, broken()),
+        Action::CreateSubOrchestration(_) if lucky => sub_completed(id, "1"),
+        Action::CreateSubOrchestration(_) => sub_failed(id, broken()),
+        Action::CreateTimer(_) => fired(id),
+        Action::SendEntityMessage(message) => match message.entity_message_type.as_ref()? {
+            Message::EntityOperationCalled(e) if lucky => entity_completed(&e.request_id, "5"),
+            Message::EntityOperationCalled(e) => entity_failed(&e.request_id, broken()),
+            Message::EntityLockRequested(e) => granted(&e.critical_section_id),
+            _ => return None,
+        },
+        _ => return None,
     })
 }
 
@@ -160,29 +209,14 @@ struct World {
 }
 
 impl World {
-    fn owe(&mut self, outcome: EventType) {
-        self.open.insert(self.next, outcome);
-        self.next += 1;
-    }
-
     /// Takes note of what a turn asked for; `dice` decide how it will be answered.
     fn observe(&mut self, turn: &Turn, dice: &mut impl Iterator<Item = u8>) {
         for action in &turn.actions {
-            let lucky = dice.next().unwrap_or(9) % 4 != 0;
-            let broken = || Failure::new("Unlucky", format!("action {}", action.id));
-            match action.orchestrator_action_type.as_ref().expect("a kind") {
-                Action::ScheduleTask(_) if lucky => self.owe(completed(action.id, &action.id.to_string())),
-                Action::ScheduleTask(_) => self.owe(failed(action.id, broken())),
-                Action::CreateSubOrchestration(_) if lucky => self.owe(sub_completed(action.id, "1")),
-                Action::CreateSubOrchestration(_) => self.owe(sub_failed(action.id, broken())),
-                Action::CreateTimer(_) => self.owe(fired(action.id)),
-                Action::SendEntityMessage(message) => match message.entity_message_type.as_ref().expect("a kind") {
-                    Message::EntityOperationCalled(e) if lucky => self.owe(entity_completed(&e.request_id, "5")),
-                    Message::EntityOperationCalled(e) => self.owe(entity_failed(&e.request_id, broken())),
-                    Message::EntityLockRequested(e) => self.owe(granted(&e.critical_section_id)),
-                    _ => {}
-                },
-                _ => {}
+            let lucky = !dice.next().unwrap_or(9).is_multiple_of(4);
+            let kind = action.orchestrator_action_type.as_ref().expect("a kind");
+            if let Some(outcome) = answer(action.id, kind, lucky) {
+                self.open.insert(self.next, outcome);
+                self.next += 1;
             }
         }
     }
@@ -192,14 +226,14 @@ impl World {
         let count = 1 + dice.next().unwrap_or(0) % 3;
         let mut events = Vec::new();
         for _ in 0..count {
-            let die = dice.next().unwrap_or(0);
-            match die % 16 {
-                0 => events.push(raised("event0", &die.to_string())),
-                1 => events.push(raised("EVENT1", &die.to_string())),
+            let chance = dice.next().unwrap_or(0);
+            match chance % 16 {
+                0 => events.push(raised("event0", &chance.to_string())),
+                1 => events.push(raised("EVENT1", &chance.to_string())),
                 2 => events.extend([suspended(), raised("event0", "1"), resumed()]),
                 _ => {
                     let keys: Vec<u32> = self.open.keys().copied().collect();
-                    if let Some(key) = keys.get(usize::from(die) % keys.len().max(1)) {
+                    if let Some(key) = keys.get(usize::from(chance) % keys.len().max(1)) {
                         events.extend(self.open.remove(key));
                     }
                 }
