@@ -6,10 +6,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
 use seriatim_durable::Failure;
 
 /// What the caller should do about an error.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ErrorKind {
     /// The pipeline does not fit the data or itself: change the pipeline file (exit code 2).
     Pipeline,

@@ -1,1 +1,46 @@
-//! Plan, scan, resolve, reserve, write, publish, verify: denormalised Parquet into tables with gap-free IDs.
+//! What Seriatim exists for: denormalised Parquet in, tables of distinct things out, each with a unique, sequential,
+//! gap-free ID. A run goes plan, scan, resolve, reserve, write, publish; see ARCHITECTURE.md in the repository for the
+//! whole way of a record. This crate must never know which task hub it runs on.
+//!
+//! The entry is [`Runner`]: it runs a [`Project`] on any task hub. [`check`], [`plan`] and [`verify`] look without
+//! changing anything.
+
+mod artifacts;
+mod committed;
+mod context;
+mod engine;
+mod error;
+mod files;
+mod keymap;
+mod keys;
+mod layout;
+mod look;
+mod manifest;
+mod number;
+mod orchestration;
+mod plan;
+mod progress;
+mod project;
+mod publish;
+mod record;
+mod report;
+mod resolve;
+mod runner;
+mod scan;
+mod sequence;
+mod source;
+mod steps;
+mod verify;
+mod write;
+
+pub use error::{ErrorKind, IngestError, Result};
+pub use look::{check, plan};
+pub use progress::{Progress, Step};
+pub use project::Project;
+pub use record::{request_cancel, run_record, runs};
+pub use report::{
+    CheckReport, CheckTable, IdRange, PlanFile, PlanReport, RunReport, RunStatus, TableReport, VerifyCheck,
+    VerifyReport,
+};
+pub use runner::{Runner, RunnerOptions};
+pub use verify::verify;

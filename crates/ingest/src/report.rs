@@ -92,6 +92,8 @@ pub struct RunReport {
     pub output: String,
     /// Why it failed.
     pub error: Option<String>,
+    /// Of which kind the failure is.
+    pub error_kind: Option<crate::error::ErrorKind>,
     /// What to do about it.
     pub help: Option<String>,
     /// Process id and host of the process that has, or had, the run.

@@ -1,15 +1,28 @@
-//! Runs pipelines on a task hub: starts or takes up a run, waits for it, cancels it, keeps a record of it in the state
-//! folder. Must never do a step of a run itself.
+//! Runs pipelines on a task hub: starts or takes up a run, waits for it, cancels it, keeps its record. Must never do a
+//! step of a run itself.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
-use seriatim_durable::hub::TaskHub;
+use seriatim_durable::hub::{HubError, TaskHub};
+use seriatim_durable::{
+    Client, Failure, InstanceFilter, OrchestrationContext, OrchestrationState, OrchestrationStatus, Registry,
+    StartOptions, Worker, WorkerHandle,
+};
 
-use crate::error::Result;
+use crate::error::{ErrorKind, IngestError, Result};
+use crate::files::make_folder;
+use crate::number::id_of;
+use crate::orchestration::{INGEST, RunInput, RunOutput, ingest};
+use crate::plan::Cut;
 use crate::progress::Progress;
 use crate::project::Project;
-use crate::report::RunReport;
+use crate::record::{clear_cancel, next_counter, request_cancel, runs, write_record};
+use crate::report::{IdRange, RunReport, RunStatus, TableReport};
+use crate::sequence::{CATALOG, Catalog, SEQUENCE, Sequence};
+use crate::steps::{Steps, register};
 
 /// How a runner uses the machine.
 #[derive(Debug, Clone)]
@@ -24,4 +37,302 @@ pub struct RunnerOptions {
     pub chunk_rows: u32,
     /// Hash shards per table, a power of two from 1 to 4,096; default 16. For tests: changes nothing in the output.
     pub shards: u32,
+}
+
+impl Default for RunnerOptions {
+    fn default() -> Self {
+        Self {
+            workers: std::thread::available_parallelism().map_or(1, usize::from),
+            memory: machine_memory() / 2,
+            chunk_rows: 131_072,
+            shards: 16,
+        }
+    }
+}
+
+impl RunnerOptions {
+    pub(crate) fn cut(&self) -> Cut {
+        Cut { chunk_rows: self.chunk_rows.max(1), shards: self.shards.clamp(1, 4096).next_power_of_two() }
+    }
+}
+
+/// The machine's memory in bytes, or that of the control group that this process lives in, if it has less.
+fn machine_memory() -> u64 {
+    let info = rustix::system::sysinfo();
+    let machine = (info.totalram as u64).saturating_mul(u64::from(info.mem_unit.max(1)));
+    let limit = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|text| text.trim().parse().ok());
+    limit.map_or(machine, |limit: u64| limit.min(machine)).max(256 << 20)
+}
+
+/// A worker and a client on one hub.
+#[derive(Debug)]
+pub struct Runner {
+    client: Client,
+    worker: WorkerHandle,
+    options: RunnerOptions,
+    state: PathBuf,
+    progress: Arc<Progress>,
+    /// Runs that this process has begun or taken up and not finished.
+    mine: Mutex<BTreeSet<String>>,
+}
+
+fn hub_error(error: &HubError) -> IngestError {
+    let e = IngestError::new(ErrorKind::System, error.to_string());
+    match error {
+        HubError::Fenced(_) => {
+            e.help("mend the cause (a full or failing disk), then run again: the run goes on where it was")
+        }
+        _ => e,
+    }
+}
+
+impl Runner {
+    /// Starts a worker on `hub`, whose steps keep their files in the state folder `state`. Must be called within a
+    /// tokio runtime.
+    pub fn start(hub: Arc<dyn TaskHub>, options: RunnerOptions, state: &Path) -> Result<Self> {
+        make_folder(state)?;
+        let progress = Arc::new(Progress::default());
+        let workers = options.workers.max(1);
+        let steps = Arc::new(Steps::new(state.to_owned(), options.memory, workers, progress.clone()));
+        let mut registry = Registry::new();
+        register(&mut registry, &steps);
+        registry.orchestration(INGEST, |engine: OrchestrationContext, input: RunInput| async move {
+            ingest(engine, input).await.map_err(Failure::from)
+        });
+        registry.entity(SEQUENCE, || Sequence);
+        registry.entity(CATALOG, || Catalog);
+        let worker = Worker::builder(hub.clone(), registry).max_concurrent_activities(workers).build().start();
+        Ok(Self {
+            client: Client::new(hub),
+            worker,
+            options,
+            state: state.to_owned(),
+            progress,
+            mine: Mutex::default(),
+        })
+    }
+
+    /// How far the work of this process is.
+    pub fn progress(&self) -> Arc<Progress> {
+        self.progress.clone()
+    }
+
+    /// Takes up the pipeline's interrupted run if there is one, else starts a new one, and waits for its end. A run
+    /// that fails is a report that says so; `Err` means that the hub or the state folder could not be used.
+    pub async fn run(&self, project: &Project) -> Result<RunReport> {
+        let since = Instant::now();
+        let taken = self.take_up(&project.pipeline().name).await?;
+        let mut report = match taken {
+            Some(run) => self.begin_record(project, run, true)?,
+            None => self.start_run(project).await?,
+        };
+        let state = self.wait(&report.run).await?;
+        self.settle(&mut report, &state, since)?;
+        Ok(report)
+    }
+
+    /// Cancels a run that no other process has: what it did is withdrawn, its sequences are released. A run that was
+    /// being published comes to its end instead; the report says which.
+    pub async fn cancel(&self, run: &str) -> Result<RunReport> {
+        let since = Instant::now();
+        let mut report = crate::record::run_record(&self.state, run)?;
+        if !matches!(report.status, RunStatus::Running | RunStatus::Interrupted) {
+            return Ok(report);
+        }
+        request_cancel(&self.state, run)?;
+        match self.client.get(run).await.map_err(|e| hub_error(&e))? {
+            Some(_) => {
+                let state = self.wait(run).await?;
+                self.settle(&mut report, &state, since)?;
+            }
+            None => {
+                report.status = RunStatus::Cancelled;
+                report.ended = Some(now());
+                clear_cancel(&self.state, run);
+                write_record(&self.state, &report)?;
+            }
+        }
+        Ok(report)
+    }
+
+    /// Stops: takes no new work and waits for the steps that are running. A run that is not at its end stays in the
+    /// hub, and is taken up by the next `run`.
+    pub async fn stop(self) {
+        // A worker that ended with an error was fenced off by its hub, and who waits for a run is told by the hub.
+        let _ = self.worker.stop().await;
+        let mine = self.mine.into_inner().unwrap_or_else(PoisonError::into_inner);
+        for run in mine {
+            if let Ok(mut record) = crate::record::run_record(&self.state, &run) {
+                record.status = RunStatus::Interrupted;
+                let _ = write_record(&self.state, &record);
+            }
+        }
+    }
+
+    /// An unfinished run of the pipeline that nobody in this process waits for.
+    async fn take_up(&self, pipeline: &str) -> Result<Option<String>> {
+        let prefix = format!("{pipeline}-");
+        let filter = InstanceFilter { id_prefix: Some(prefix.clone()), ..InstanceFilter::default() };
+        let instances = self.client.query(&filter).await.map_err(|e| hub_error(&e))?;
+        self.settle_forgotten(&instances, pipeline)?;
+        let mut mine = self.mine.lock().unwrap_or_else(PoisonError::into_inner);
+        let unfinished = instances.into_iter().find(|i| {
+            !i.status.is_ended()
+                && i.name == INGEST
+                && i.instance_id.strip_prefix(&prefix).is_some_and(|n| n.parse::<u64>().is_ok())
+                && !mine.contains(&i.instance_id)
+        });
+        Ok(unfinished.map(|instance| {
+            mine.insert(instance.instance_id.clone());
+            instance.instance_id
+        }))
+    }
+
+    /// Ends the records of runs whose process died between the run's end and its record's.
+    fn settle_forgotten(&self, instances: &[OrchestrationState], pipeline: &str) -> Result<()> {
+        for mut record in runs(&self.state)? {
+            let open = matches!(record.status, RunStatus::Running | RunStatus::Interrupted);
+            let mine = self.mine.lock().unwrap_or_else(PoisonError::into_inner).contains(&record.run);
+            if !open || mine || record.pipeline != pipeline {
+                continue;
+            }
+            let ended = instances.iter().find(|i| i.instance_id == record.run);
+            if let Some(state) = ended.filter(|i| i.status.is_ended()) {
+                // The query leaves inputs and outputs out, so only how it ended is known here.
+                record.status = match state.status {
+                    OrchestrationStatus::Completed => RunStatus::Done,
+                    _ => RunStatus::Failed,
+                };
+                record.error = state.failure.as_ref().map(|f| f.message.clone());
+                record.ended = Some(now());
+                write_record(&self.state, &record)?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn start_run(&self, project: &Project) -> Result<RunReport> {
+        loop {
+            let number = next_counter(&self.state)?;
+            let mut run = format!("{}-{number}", project.pipeline().name);
+            // Another run of this process may have begun since, and has no record yet.
+            {
+                let mut mine = self.mine.lock().unwrap_or_else(PoisonError::into_inner);
+                let taken = (number..).map(|n| format!("{}-{n}", project.pipeline().name)).find(|r| !mine.contains(r));
+                if let Some(free) = taken {
+                    run = free;
+                }
+                mine.insert(run.clone());
+            }
+            let input = RunInput {
+                run: run.clone(),
+                pipeline: project.pipeline().clone(),
+                folder: project.folder().to_owned(),
+                cut: self.options.cut(),
+            };
+            clear_cancel(&self.state, &run);
+            let options = StartOptions {
+                instance_id: Some(run.clone()),
+                replaceable: Some(Vec::new()),
+                ..StartOptions::default()
+            };
+            let report = self.begin_record(project, run.clone(), false)?;
+            match self.client.start(INGEST, &input, options).await {
+                Ok(_) => return Ok(report),
+                // Its record was lost; the record just written takes the number.
+                Err(HubError::AlreadyExists(_)) => {}
+                Err(error) => return Err(hub_error(&error)),
+            }
+        }
+    }
+
+    fn begin_record(&self, project: &Project, run: String, resumed: bool) -> Result<RunReport> {
+        let before = crate::record::run_record(&self.state, &run).ok();
+        let report = RunReport {
+            run,
+            pipeline: project.pipeline().name.clone(),
+            status: RunStatus::Running,
+            resumed,
+            started: before.map_or_else(now, |b| b.started),
+            ended: None,
+            number: None,
+            files: 0,
+            files_known: 0,
+            records: 0,
+            filtered: 0,
+            quarantined: 0,
+            tables: Vec::new(),
+            seconds: Vec::new(),
+            total_seconds: 0.0,
+            output: project.output().display().to_string(),
+            error: None,
+            error_kind: None,
+            help: None,
+            owner: Some(format!("process {}", std::process::id())),
+        };
+        write_record(&self.state, &report)?;
+        Ok(report)
+    }
+
+    async fn wait(&self, run: &str) -> Result<OrchestrationState> {
+        let state = self.client.wait_for_completion(run).await.map_err(|e| hub_error(&e))?;
+        state.ok_or_else(|| IngestError::state(format!("the task hub has lost run '{run}'")))
+    }
+
+    /// Brings a record to its end.
+    fn settle(&self, report: &mut RunReport, state: &OrchestrationState, since: Instant) -> Result<()> {
+        match state.output::<RunOutput>() {
+            Ok(output) => {
+                let input = state.input::<RunInput>().map_err(IngestError::from)?;
+                fill(report, &input, output)?;
+            }
+            Err(failure) => {
+                let error = IngestError::from(failure);
+                report.status =
+                    if error.kind == ErrorKind::Cancelled { RunStatus::Cancelled } else { RunStatus::Failed };
+                report.error = Some(error.message);
+                report.error_kind = Some(error.kind);
+                report.help = error.help;
+            }
+        }
+        report.ended = Some(now());
+        report.seconds = self.progress.seconds();
+        report.total_seconds = since.elapsed().as_secs_f64();
+        write_record(&self.state, report)?;
+        clear_cancel(&self.state, &report.run);
+        self.mine.lock().unwrap_or_else(PoisonError::into_inner).remove(&report.run);
+        Ok(())
+    }
+}
+
+fn fill(report: &mut RunReport, input: &RunInput, output: RunOutput) -> Result<()> {
+    report.status = if output.number.is_some() { RunStatus::Done } else { RunStatus::NothingToDo };
+    report.number = output.number;
+    report.files = output.files;
+    report.files_known = output.files_known;
+    report.records = output.records;
+    report.filtered = output.filtered;
+    report.quarantined = output.quarantined;
+    for (table, done) in input.pipeline.tables.iter().zip(output.tables) {
+        let range = table.id.as_ref().filter(|_| done.count > 0).map(|id| {
+            let ends = id_of(id, done.first).zip(id_of(id, done.first + done.count - 1));
+            ends.map(|(first, last)| IdRange { first, last, step: id.step, count: done.count })
+        });
+        report.tables.push(TableReport {
+            table: table.name.clone(),
+            rows: done.count,
+            total_rows: done.first + done.count,
+            ids: range.flatten(),
+            known_keys: done.known,
+            null_keys: done.null_keys,
+            bytes: done.files.iter().map(|(_, bytes)| bytes).sum(),
+            files: done.files.into_iter().map(|(file, _)| format!("{}/{file}", table.name)).collect(),
+        });
+    }
+    Ok(())
+}
+
+fn now() -> String {
+    let now = jiff::Timestamp::now();
+    now.round(jiff::Unit::Millisecond).unwrap_or(now).to_string()
 }

@@ -1,0 +1,285 @@
+//! What steps compute and later steps need, in memory within a budget, beyond it in the run's work folder. Everything
+//! here is a pure function of the plan: what is missing is computed again, so nothing here must ever be relied on to
+//! exist, and nothing else may be kept here.
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::error::Result;
+
+/// Names an artifact within a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum ArtifactKey {
+    /// The scan of a chunk.
+    Scan(u32),
+    /// The resolution of a shard of a table.
+    Shard(u32, u32),
+    /// The numbering of a table.
+    Numbering(u32),
+}
+
+impl ArtifactKey {
+    fn file_name(self) -> String {
+        match self {
+            Self::Scan(chunk) => format!("scan-{chunk}"),
+            Self::Shard(table, shard) => format!("shard-{table}-{shard}"),
+            Self::Numbering(table) => format!("numbering-{table}"),
+        }
+    }
+}
+
+/// Something that can be kept: it knows its size and its form on disk.
+pub(crate) trait Artifact: Any + Send + Sync + Sized {
+    /// Bytes in memory, about.
+    fn bytes(&self) -> u64;
+    /// Appends its form on disk.
+    fn encode(&self, out: &mut Encoder);
+    /// Reads it back; `None` if the bytes are not of that form.
+    fn decode(from: &mut Decoder<'_>) -> Option<Self>;
+}
+
+/// The artifacts of one run.
+#[derive(Debug)]
+pub(crate) struct Artifacts {
+    folder: PathBuf,
+    budget: u64,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    slots: HashMap<ArtifactKey, Slot>,
+    used: u64,
+    clock: u64,
+}
+
+#[derive(Debug)]
+struct Slot {
+    value: Option<Arc<dyn Any + Send + Sync>>,
+    encode: fn(&(dyn Any + Send + Sync), &mut Encoder),
+    bytes: u64,
+    used_at: u64,
+    on_disk: bool,
+    // One thread computes, the others that want the same wait for it.
+    computing: Arc<Mutex<()>>,
+}
+
+impl Artifacts {
+    /// Artifacts that may hold `budget` bytes in memory, and spill to `folder`.
+    pub(crate) fn new(folder: PathBuf, budget: u64) -> Self {
+        Self { folder, budget, inner: Mutex::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The artifact, from memory, from disk, or computed now.
+    pub(crate) fn get<T: Artifact>(&self, key: ArtifactKey, compute: impl FnOnce() -> Result<T>) -> Result<Arc<T>> {
+        let computing = {
+            let mut inner = self.lock();
+            inner.clock += 1;
+            let now = inner.clock;
+            let slot = inner.slots.entry(key).or_insert_with(|| Slot {
+                value: None,
+                encode: |any, out| {
+                    if let Some(value) = any.downcast_ref::<T>() {
+                        value.encode(out);
+                    }
+                },
+                bytes: 0,
+                used_at: now,
+                on_disk: false,
+                computing: Arc::default(),
+            });
+            slot.used_at = now;
+            if let Some(value) = slot.value.clone().and_then(|v| v.downcast::<T>().ok()) {
+                return Ok(value);
+            }
+            slot.computing.clone()
+        };
+        let _one = computing.lock().unwrap_or_else(PoisonError::into_inner);
+        let (present, on_disk) = {
+            let inner = self.lock();
+            inner.slots.get(&key).map_or((None, false), |s| (s.value.clone(), s.on_disk))
+        };
+        if let Some(value) = present.and_then(|v| v.downcast::<T>().ok()) {
+            return Ok(value);
+        }
+        let read = if on_disk { self.read_spilled(key) } else { None };
+        let from_disk = read.is_some();
+        let value = Arc::new(match read {
+            Some(value) => value,
+            None => compute()?,
+        });
+        self.keep(key, &value, from_disk)?;
+        Ok(value)
+    }
+
+    fn keep<T: Artifact>(&self, key: ArtifactKey, value: &Arc<T>, on_disk: bool) -> Result<()> {
+        let mut evicted = Vec::new();
+        {
+            let mut inner = self.lock();
+            let Inner { slots, used, .. } = &mut *inner;
+            if let Some(slot) = slots.get_mut(&key) {
+                slot.bytes = value.bytes();
+                slot.value = Some(value.clone());
+                slot.on_disk |= on_disk;
+                *used += slot.bytes;
+            }
+            while *used > self.budget {
+                let oldest =
+                    slots.iter_mut().filter(|(k, s)| **k != key && s.value.is_some()).min_by_key(|(_, s)| s.used_at);
+                let Some((old_key, slot)) = oldest else { break };
+                let Some(value) = slot.value.take() else { break };
+                *used -= slot.bytes;
+                if !slot.on_disk {
+                    slot.on_disk = true;
+                    evicted.push((*old_key, value, slot.encode));
+                }
+            }
+            // A value of its own size over budget stays until the next one comes.
+        }
+        for (key, value, encode) in evicted {
+            let mut out = Encoder::default();
+            encode(&*value, &mut out);
+            self.spill(key, &out.finish())?;
+        }
+        Ok(())
+    }
+
+    fn spill(&self, key: ArtifactKey, bytes: &[u8]) -> Result<()> {
+        let path = self.folder.join(key.file_name());
+        fs::create_dir_all(&self.folder)
+            .and_then(|()| fs::write(&path, bytes))
+            .map_err(|e| crate::error::IngestError::io("write", &path, &e))
+    }
+
+    /// `None` if the file is not there or not whole: a reader that comes between eviction and writing computes.
+    fn read_spilled<T: Artifact>(&self, key: ArtifactKey) -> Option<T> {
+        let bytes = fs::read(self.folder.join(key.file_name())).ok()?;
+        let mut decoder = Decoder::new(&bytes)?;
+        T::decode(&mut decoder)
+    }
+}
+
+/// Writes numbers and bytes one after another, and a checksum at the end.
+#[derive(Debug, Default)]
+pub(crate) struct Encoder(Vec<u8>);
+
+impl Encoder {
+    pub(crate) fn u64(&mut self, value: u64) {
+        self.0.extend_from_slice(&value.to_le_bytes());
+    }
+
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) {
+        self.u64(bytes.len() as u64);
+        self.0.extend_from_slice(bytes);
+    }
+
+    pub(crate) fn u32s(&mut self, values: &[u32]) {
+        self.u64(values.len() as u64);
+        self.0.extend(values.iter().flat_map(|v| v.to_le_bytes()));
+    }
+
+    pub(crate) fn u64s(&mut self, values: &[u64]) {
+        self.u64(values.len() as u64);
+        self.0.extend(values.iter().flat_map(|v| v.to_le_bytes()));
+    }
+
+    fn finish(mut self) -> Vec<u8> {
+        let checksum = xxhash_rust::xxh3::xxh3_64(&self.0);
+        self.u64(checksum);
+        self.0
+    }
+}
+
+/// Reads what an [`Encoder`] wrote.
+#[derive(Debug)]
+pub(crate) struct Decoder<'a>(&'a [u8]);
+
+impl<'a> Decoder<'a> {
+    fn new(bytes: &'a [u8]) -> Option<Self> {
+        let (body, checksum) = bytes.split_last_chunk::<8>()?;
+        (xxhash_rust::xxh3::xxh3_64(body) == u64::from_le_bytes(*checksum)).then_some(Self(body))
+    }
+
+    fn take(&mut self, bytes: usize) -> Option<&'a [u8]> {
+        let (front, back) = self.0.split_at_checked(bytes)?;
+        self.0 = back;
+        Some(front)
+    }
+
+    pub(crate) fn u64(&mut self) -> Option<u64> {
+        Some(u64::from_le_bytes(self.take(8)?.try_into().ok()?))
+    }
+
+    pub(crate) fn bytes(&mut self) -> Option<Vec<u8>> {
+        let length = self.u64()? as usize;
+        self.take(length).map(<[u8]>::to_vec)
+    }
+
+    pub(crate) fn u32s(&mut self) -> Option<Vec<u32>> {
+        let length = self.u64()? as usize;
+        let bytes = self.take(length.checked_mul(4)?)?;
+        Some(bytes.as_chunks::<4>().0.iter().map(|b| u32::from_le_bytes(*b)).collect())
+    }
+
+    pub(crate) fn u64s(&mut self) -> Option<Vec<u64>> {
+        let length = self.u64()? as usize;
+        let bytes = self.take(length.checked_mul(8)?)?;
+        Some(bytes.as_chunks::<8>().0.iter().map(|b| u64::from_le_bytes(*b)).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, PartialEq)]
+    struct Numbers(Vec<u64>);
+
+    impl Artifact for Numbers {
+        fn bytes(&self) -> u64 {
+            self.0.len() as u64 * 8
+        }
+        fn encode(&self, out: &mut Encoder) {
+            out.u64s(&self.0);
+        }
+        fn decode(from: &mut Decoder<'_>) -> Option<Self> {
+            from.u64s().map(Self)
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_goes_to_disk_and_comes_back_without_being_computed_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let artifacts = Artifacts::new(folder.path().to_owned(), 100);
+        for n in 0..10 {
+            artifacts.get(ArtifactKey::Scan(n), || Ok(Numbers(vec![u64::from(n); 5]))).unwrap();
+        }
+        for n in 0..10 {
+            let again = artifacts.get(ArtifactKey::Scan(n), || panic!("{n} was lost")).unwrap();
+            assert_eq!(*again, Numbers(vec![u64::from(n); 5]));
+        }
+        assert!(artifacts.lock().used <= 100);
+    }
+
+    #[test]
+    fn a_damaged_spill_file_is_computed_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let artifacts = Artifacts::new(folder.path().to_owned(), 1);
+        for n in 0..2 {
+            artifacts.get(ArtifactKey::Scan(n), || Ok(Numbers(vec![u64::from(n)]))).unwrap();
+        }
+        let path = folder.path().join("scan-0");
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[9] ^= 1;
+        fs::write(&path, bytes).unwrap();
+        let again = artifacts.get(ArtifactKey::Scan(0), || Ok(Numbers(vec![77]))).unwrap();
+        assert_eq!(*again, Numbers(vec![77]));
+    }
+}

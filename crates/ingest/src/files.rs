@@ -1,0 +1,60 @@
+//! Small habits with files that durability needs: write aside, sync, rename, sync the folder. Must never leave a file
+//! half-written under the name that readers know.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::{IngestError, Result};
+
+/// Syncs the folder that holds `path`, so that a rename in it survives a power cut.
+pub(crate) fn sync_folder(path: &Path) -> Result<()> {
+    let folder = path.parent().unwrap_or(path);
+    File::open(folder).and_then(|f| f.sync_all()).map_err(|e| IngestError::io("sync", folder, &e))
+}
+
+/// Makes a folder and all above it.
+pub(crate) fn make_folder(path: &Path) -> Result<()> {
+    fs::create_dir_all(path).map_err(|e| IngestError::io("make the folder", path, &e))
+}
+
+/// Puts `bytes` at `path`, whole or not at all, and on disk when it returns.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    let temporary = path.with_extension("tmp");
+    File::create(&temporary)
+        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
+        .map_err(|e| IngestError::io("write", &temporary, &e))?;
+    fs::rename(&temporary, path).map_err(|e| IngestError::io("rename", &temporary, &e))?;
+    sync_folder(path)
+}
+
+/// The same for a value, as JSON.
+pub(crate) fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
+    let mut text = serde_json::to_vec_pretty(value).map_err(|e| IngestError::internal(e.to_string()))?;
+    text.push(b'\n');
+    write_whole(path, &text)
+}
+
+/// Reads a JSON file; `None` if it does not exist.
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(IngestError::io("read", path, &e)),
+    };
+    serde_json::from_slice(&bytes).map(Some).map_err(|e| {
+        IngestError::state(format!("{} is damaged: {e}", path.display()))
+            .help("bring it back from a backup, or see which program changed it")
+    })
+}
+
+/// Removes a folder and all in it, if it exists.
+pub(crate) fn remove_folder(path: &Path) -> Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(IngestError::io("remove", path, &e)),
+        _ => Ok(()),
+    }
+}

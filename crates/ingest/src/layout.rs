@@ -1,0 +1,213 @@
+//! The output tables against the real schema: which column comes from where, and of what type. Finds every mistake that
+//! the pipeline file alone cannot show. Must never look at a record.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use serde::{Deserialize, Serialize};
+use seriatim_pipeline::model::{Id, OnConflict, OnNullKey, Pipeline, Table};
+
+use crate::error::{IngestError, Result};
+use crate::keys::{KeyCodec, is_key_type};
+
+/// All output tables.
+#[derive(Debug, Clone)]
+pub(crate) struct Layout {
+    pub(crate) tables: Vec<TableLayout>,
+}
+
+/// One output table.
+#[derive(Debug, Clone)]
+pub(crate) struct TableLayout {
+    pub(crate) name: String,
+    /// Key columns; empty for a table without key.
+    pub(crate) key: Vec<String>,
+    /// The canonical form of its keys; `None` for a table without key.
+    pub(crate) codec: Option<KeyCodec>,
+    pub(crate) id: Option<Id>,
+    /// Indices of the tables that it refers to.
+    pub(crate) references: Vec<usize>,
+    pub(crate) columns: Vec<String>,
+    pub(crate) on_conflict: OnConflict,
+    pub(crate) on_null_key: OnNullKey,
+    /// ID, key, references, columns.
+    pub(crate) schema: SchemaRef,
+}
+
+impl TableLayout {
+    pub(crate) fn is_keyed(&self) -> bool {
+        self.codec.is_some()
+    }
+
+    /// The record's columns that decide whether two records of a key agree: the attributes, and the keys of what the
+    /// table refers to.
+    pub(crate) fn compared_columns(&self, layout: &Layout) -> Vec<String> {
+        let referenced = self.references.iter().flat_map(|&r| layout.tables[r].key.iter());
+        let mut seen = BTreeSet::new();
+        self.columns.iter().chain(referenced).filter(|c| seen.insert(c.as_str())).cloned().collect()
+    }
+}
+
+/// What must stay as it is from run to run, because published files have it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TableSignature {
+    pub(crate) table: String,
+    pub(crate) start: Option<i64>,
+    pub(crate) step: Option<i64>,
+    /// Role, name and type of each column.
+    pub(crate) columns: Vec<(String, String, String)>,
+}
+
+impl Layout {
+    /// Binds the pipeline's tables to the columns of the records.
+    pub(crate) fn new(pipeline: &Pipeline, records: &Schema) -> Result<Self> {
+        let mut tables = Vec::with_capacity(pipeline.tables.len());
+        for table in &pipeline.tables {
+            tables.push(bind(pipeline, table, records)?);
+        }
+        Ok(Self { tables })
+    }
+
+    /// Every column of the records that some table uses, once each.
+    pub(crate) fn used_columns(&self) -> Vec<&str> {
+        let mut seen = BTreeSet::new();
+        let all = self.tables.iter().flat_map(|t| t.key.iter().chain(&t.columns));
+        all.map(String::as_str).filter(|c| seen.insert(*c)).collect()
+    }
+
+    /// Role, name and type of the columns of each table.
+    pub(crate) fn signatures(&self) -> Vec<TableSignature> {
+        self.tables.iter().map(|table| self.signature(table)).collect()
+    }
+
+    fn signature(&self, table: &TableLayout) -> TableSignature {
+        let mut roles = Vec::new();
+        roles.extend(table.id.iter().map(|_| "id".to_owned()));
+        roles.extend(table.key.iter().map(|_| "key".to_owned()));
+        roles.extend(table.references.iter().map(|&r| format!("reference to {}", self.tables[r].name)));
+        roles.extend(table.columns.iter().map(|_| "column".to_owned()));
+        let columns = table.schema.fields().iter().zip(roles);
+        TableSignature {
+            table: table.name.clone(),
+            start: table.id.as_ref().map(|id| id.start),
+            step: table.id.as_ref().map(|id| id.step),
+            columns: columns.map(|(f, role)| (role, f.name().clone(), f.data_type().to_string())).collect(),
+        }
+    }
+}
+
+fn bind(pipeline: &Pipeline, table: &Table, records: &Schema) -> Result<TableLayout> {
+    let mut fields = Vec::new();
+    fields.extend(table.id.iter().map(|id| Field::new(&id.column, DataType::Int64, false)));
+    let mut key_types = Vec::new();
+    for column in &table.key {
+        let field = find(pipeline, table, records, column, "key")?;
+        if !is_key_type(field.data_type()) {
+            return Err(IngestError::pipeline(format!(
+                "table '{}': the key column '{column}' is a {}, which cannot be part of a key",
+                table.name,
+                field.data_type()
+            ))
+            .help("use columns of numbers, strings, binaries, dates, times, timestamps or booleans"));
+        }
+        key_types.push(field.data_type().clone());
+        fields.push(field.clone().with_nullable(false));
+    }
+    let mut references = Vec::new();
+    for name in &table.references {
+        let position = pipeline.tables.iter().position(|t| t.name == *name);
+        let target = position.and_then(|p| pipeline.tables[p].id.as_ref().map(|id| (p, id)));
+        let (position, id) = target.ok_or_else(|| {
+            IngestError::pipeline(format!("table '{}' refers to '{name}', which has no IDs", table.name))
+        })?;
+        references.push(position);
+        fields.push(Field::new(&id.column, DataType::Int64, true));
+    }
+    for column in &table.columns {
+        let field = find(pipeline, table, records, column, "column")?;
+        fields.push(field.clone().with_nullable(true));
+    }
+    let codec = if key_types.is_empty() { None } else { Some(KeyCodec::new(key_types)?) };
+    let layout = TableLayout {
+        name: table.name.clone(),
+        key: table.key.clone(),
+        codec,
+        id: table.id.clone(),
+        references,
+        columns: table.columns.clone(),
+        on_conflict: table.on_conflict,
+        on_null_key: table.on_null_key,
+        schema: Arc::new(Schema::new(fields)),
+    };
+    check_comparable(pipeline, &layout, records)?;
+    Ok(layout)
+}
+
+fn find<'a>(pipeline: &Pipeline, table: &Table, records: &'a Schema, column: &str, role: &str) -> Result<&'a Field> {
+    records.field_with_name(column).map_err(|_| {
+        let place = if pipeline.transform.is_some() { "the transform's result" } else { "the source" };
+        let error = IngestError::pipeline(format!("table '{}': there is no {role} '{column}' in {place}", table.name));
+        match seriatim_pipeline::nearest(column, records.fields().iter().map(|f| f.name().as_str())) {
+            Some(near) => error.help(format!("did you mean '{near}'?")),
+            None => {
+                let names: Vec<&str> = records.fields().iter().map(|f| f.name().as_str()).collect();
+                error.help(format!("there are: {}", names.join(", ")))
+            }
+        }
+    })
+}
+
+/// `on_conflict: error` compares attributes, so it must be able to.
+fn check_comparable(pipeline: &Pipeline, table: &TableLayout, records: &Schema) -> Result<()> {
+    if table.on_conflict != OnConflict::Error || !table.is_keyed() {
+        return Ok(());
+    }
+    let referenced = table.references.iter().flat_map(|&r| pipeline.tables[r].key.iter());
+    for column in table.columns.iter().chain(referenced) {
+        if let Ok(field) = records.field_with_name(column)
+            && !is_key_type(field.data_type())
+        {
+            return Err(IngestError::pipeline(format!(
+                "table '{}': on_conflict: error cannot compare '{column}', a {}",
+                table.name,
+                field.data_type()
+            ))
+            .help("take the column out of this table, or use on_conflict: first or last"));
+        }
+    }
+    Ok(())
+}
+
+/// The first difference between what was published and what the pipeline now says.
+pub(crate) fn layout_change(published: &[TableSignature], now: &[TableSignature]) -> Option<String> {
+    for old in published {
+        let Some(new) = now.iter().find(|n| n.table == old.table) else {
+            return Some(format!("table '{}' is no longer in the pipeline", old.table));
+        };
+        if (old.start, old.step) != (new.start, new.step) {
+            return Some(format!("table '{}': the id's start or step is not what it was", old.table));
+        }
+        for (old_column, new_column) in old.columns.iter().zip(&new.columns) {
+            if old_column != new_column {
+                let (role, name, kind) = old_column;
+                let (new_role, new_name, new_kind) = new_column;
+                return Some(format!(
+                    "table '{}': where published files have the {role} '{name}' ({kind}), the pipeline now has the \
+                     {new_role} '{new_name}' ({new_kind})",
+                    old.table
+                ));
+            }
+        }
+        if old.columns.len() != new.columns.len() {
+            return Some(format!(
+                "table '{}' has {} columns in published files and {} in the pipeline",
+                old.table,
+                old.columns.len(),
+                new.columns.len()
+            ));
+        }
+    }
+    let added = now.iter().find(|n| !published.iter().any(|o| o.table == n.table))?;
+    Some(format!("table '{}' is new, and records that were ingested would be missing from it", added.table))
+}

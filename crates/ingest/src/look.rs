@@ -1,0 +1,120 @@
+//! Looking without touching: `check` holds the pipeline against the real schema, `plan` computes what a run would do.
+//! Both read committed state from its copy in the state folder; neither may write anything.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::committed::{read_committed, read_files};
+use crate::context::RunContext;
+use crate::error::{IngestError, Result};
+use crate::layout::{Layout, layout_change};
+use crate::number::id_of;
+use crate::plan::{FileMemory, in_parallel, make_plan};
+use crate::progress::Progress;
+use crate::project::Project;
+use crate::publish::check_output;
+use crate::record::runs;
+use crate::report::{CheckReport, CheckTable, IdRange, PlanFile, PlanReport, RunStatus, TableReport};
+use crate::runner::RunnerOptions;
+
+/// Validates a pipeline against the real schema of its files, whether they were ingested or not.
+pub fn check(project: &Project) -> Result<CheckReport> {
+    let cut = RunnerOptions::default();
+    let (plan, bound) = make_plan(project, "check", &FileMemory::new(), cut.cut(), cut.workers)?;
+    let bound = bound.ok_or_else(|| IngestError::input("there is no file to check the pipeline against"))?;
+    let pipeline = project.pipeline();
+    let committed = read_committed(&project.state(), &pipeline.name)?;
+    refuse_change(&committed.layout, &bound.layout)?;
+    check_output(&project.output(), &pipeline.name, pipeline.tables.iter().map(|t| t.name.as_str()), committed.number)?;
+    let mut used: BTreeSet<String> = bound.records.source_columns(&bound.layout.used_columns()).into_iter().collect();
+    used.extend(bound.records.filter_columns());
+    let source = bound.records.source_schema();
+    let unused = source.fields().iter().map(|f| f.name()).filter(|n| !used.contains(*n));
+    Ok(CheckReport {
+        pipeline: pipeline.name.clone(),
+        files: plan.files.len() as u64,
+        records: plan.files.iter().map(|f| f.rows).sum(),
+        unused_columns: unused.cloned().collect(),
+        tables: bound
+            .layout
+            .signatures()
+            .into_iter()
+            .map(|s| CheckTable {
+                table: s.table,
+                columns: s.columns.into_iter().map(|(role, name, kind)| (name, kind, role)).collect(),
+            })
+            .collect(),
+    })
+}
+
+fn refuse_change(published: &[crate::layout::TableSignature], layout: &Layout) -> Result<()> {
+    if published.is_empty() {
+        return Ok(());
+    }
+    match layout_change(published, &layout.signatures()) {
+        None => Ok(()),
+        Some(change) => {
+            Err(IngestError::pipeline(change)
+                .help("change it back, or start anew with another `state` and `output.path`"))
+        }
+    }
+}
+
+/// Computes what a run would do: new files, rows, new keys, exact IDs. Scans all new files; writes nothing.
+pub fn plan(project: &Project, options: &RunnerOptions) -> Result<PlanReport> {
+    let pipeline = project.pipeline();
+    let state = project.state();
+    let committed = read_committed(&state, &pipeline.name)?;
+    let memory = read_files(&state, &pipeline.name, committed.number)?;
+    let (plan, bound) = make_plan(project, "plan", &memory, options.cut(), options.workers)?;
+    check_output(&project.output(), &pipeline.name, pipeline.tables.iter().map(|t| t.name.as_str()), committed.number)?;
+    let unfinished = |status| matches!(status, RunStatus::Running | RunStatus::Interrupted);
+    let interrupted = runs(&state)?.into_iter().find(|r| r.pipeline == pipeline.name && unfinished(r.status));
+    let mut report = PlanReport {
+        pipeline: pipeline.name.clone(),
+        interrupted: interrupted.map(|r| r.run),
+        files: plan.files.iter().map(|f| PlanFile { file: f.name.clone(), rows: f.rows, bytes: f.bytes }).collect(),
+        files_known: plan.files_known,
+        records: plan.files.iter().map(|f| f.rows).sum(),
+        filtered: 0,
+        quarantined: 0,
+        chunks: plan.chunks.len() as u64,
+        tables: Vec::new(),
+    };
+    let Some(bound) = bound else { return Ok(report) };
+    refuse_change(&committed.layout, &bound.layout)?;
+    // Nothing is spilled: a plan writes nothing, also not aside.
+    let run = RunContext::new(plan, bound, &state, u64::MAX, Arc::new(Progress::default()));
+    let chunks: Vec<u32> = (0..run.plan.chunks.len() as u32).collect();
+    let scans = in_parallel(options.workers, &chunks, |&chunk| run.scan(chunk))?;
+    report.filtered = scans.iter().map(|s| u64::from(s.filtered)).sum();
+    report.quarantined = scans.iter().map(|s| s.quarantine.len() as u64).sum();
+    let records: u64 = scans.iter().map(|s| u64::from(s.records)).sum();
+    for (index, table) in (0..).zip(&run.layout.tables) {
+        let before = committed.tables.iter().find(|t| t.table == table.name);
+        let first = before.map_or(0, |t| t.next);
+        let segments = before.map(|t| t.segments.clone()).unwrap_or_default();
+        let (mut new, mut known) = (records, 0);
+        if table.is_keyed() {
+            let shards: Vec<u32> = (0..run.plan.shards).collect();
+            let resolved = in_parallel(options.workers, &shards, |&shard| run.resolution(index, shard, &segments))?;
+            new = resolved.iter().map(|r| r.new).sum();
+            known = resolved.iter().map(|r| r.known).sum();
+        }
+        let ids = table.id.as_ref().filter(|_| new > 0).and_then(|id| {
+            let (first, last) = id_of(id, first).zip(id_of(id, first + new - 1))?;
+            Some(IdRange { first, last, step: id.step, count: new })
+        });
+        report.tables.push(TableReport {
+            table: table.name.clone(),
+            rows: new,
+            total_rows: first + new,
+            ids,
+            known_keys: known,
+            null_keys: scans.iter().map(|s| s.tables[index as usize].null_keys()).sum(),
+            files: Vec::new(),
+            bytes: 0,
+        });
+    }
+    Ok(report)
+}

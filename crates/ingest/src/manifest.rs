@@ -1,0 +1,120 @@
+//! The manifest: what is published, in one file that is replaced whole. A reader that follows it sees every run or
+//! nothing of it. It holds no time and no run name, so that the same records give the same bytes. Must never name a
+//! file that is not whole and in place.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use seriatim_pipeline::model::Id;
+
+use crate::error::{IngestError, Result};
+use crate::files::read_json;
+use crate::layout::TableSignature;
+
+/// The version of the manifest's form.
+pub(crate) const FORMAT: u32 = 1;
+
+/// Everything that is published in an output folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Manifest {
+    pub(crate) format: u32,
+    pub(crate) pipeline: String,
+    pub(crate) runs: Vec<ManifestRun>,
+    pub(crate) tables: Vec<ManifestTable>,
+    pub(crate) quarantine: Vec<ManifestFile>,
+}
+
+/// What one run read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ManifestRun {
+    pub(crate) number: u64,
+    pub(crate) files: u64,
+    pub(crate) records: u64,
+    pub(crate) filtered: u64,
+    pub(crate) quarantined: u64,
+}
+
+/// One table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ManifestTable {
+    pub(crate) table: String,
+    pub(crate) id: Option<Id>,
+    pub(crate) key: Vec<String>,
+    /// Column and the table that it refers to.
+    pub(crate) references: Vec<(String, String)>,
+    /// Role, name and type of each column.
+    pub(crate) columns: Vec<(String, String, String)>,
+    pub(crate) rows: u64,
+    pub(crate) files: Vec<ManifestFile>,
+}
+
+/// One published file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ManifestFile {
+    /// Relative to the output folder.
+    pub(crate) path: String,
+    pub(crate) run: u64,
+    pub(crate) rows: u64,
+    pub(crate) bytes: u64,
+    /// XXH3, 128 bits, of the content, in hexadecimal.
+    pub(crate) xxh3: String,
+    /// The first and the last ID in it.
+    pub(crate) ids: Option<(i64, i64)>,
+}
+
+/// Where an output folder's manifest is.
+pub(crate) fn manifest_path(output: &Path) -> PathBuf {
+    output.join("_seriatim").join("manifest.json")
+}
+
+impl Manifest {
+    /// The manifest of an output folder before the first run.
+    pub(crate) fn new(pipeline: &str, layout: &crate::layout::Layout) -> Self {
+        let tables = layout.tables.iter().zip(layout.signatures());
+        let table = |(table, signature): (&crate::layout::TableLayout, TableSignature)| ManifestTable {
+            table: table.name.clone(),
+            id: table.id.clone(),
+            key: table.key.clone(),
+            references: signature
+                .columns
+                .iter()
+                .filter_map(|(role, name, _)| role.strip_prefix("reference to ").map(|t| (name.clone(), t.to_owned())))
+                .collect(),
+            columns: signature.columns,
+            rows: 0,
+            files: Vec::new(),
+        };
+        Self {
+            format: FORMAT,
+            pipeline: pipeline.to_owned(),
+            runs: Vec::new(),
+            tables: tables.map(table).collect(),
+            quarantine: Vec::new(),
+        }
+    }
+
+    /// The number of the last published run; 0 before the first.
+    pub(crate) fn number(&self) -> u64 {
+        self.runs.last().map_or(0, |run| run.number)
+    }
+
+    /// The files of all tables and of the quarantine.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &ManifestFile> {
+        self.tables.iter().flat_map(|t| &t.files).chain(&self.quarantine)
+    }
+}
+
+/// Reads an output folder's manifest; `None` if there is none.
+pub(crate) fn read_manifest(output: &Path) -> Result<Option<Manifest>> {
+    let path = manifest_path(output);
+    let Some(manifest) = read_json::<Manifest>(&path)? else { return Ok(None) };
+    if manifest.format != FORMAT {
+        return Err(IngestError::output(format!(
+            "{} has form {}; this program reads {FORMAT}",
+            path.display(),
+            manifest.format
+        ))
+        .help("use the version of the program that wrote it, or a newer one"));
+    }
+    Ok(Some(manifest))
+}

@@ -1,0 +1,271 @@
+//! The way of a run, as an orchestration: plan, scan, then within one critical section resolve, reserve, write and
+//! publish. It decides only by what steps and entities answered, so that it can be replayed; it must never do anything
+//! itself.
+
+use serde::{Deserialize, Serialize};
+use seriatim_durable::EntityId;
+use seriatim_pipeline::model::Pipeline;
+
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::number::{Reserved, ReservedTable};
+use crate::plan::Cut;
+use crate::sequence::{
+    CatalogState, CommitCatalog, CommitSequence, Reservation, SequenceState, catalog_id, sequence_id,
+};
+use crate::steps::{
+    Admission, Admit, Assemble, CleanUp, KeepCommitted, KeepKeys, MakePlan, PlanFacts, Publish, ResolveShard,
+    ScanChunk, ScanFacts, ShardFacts, Withdraw, WriteSpan,
+};
+use crate::write::Staged;
+
+/// The orchestration's name.
+pub(crate) const INGEST: &str = "ingest";
+
+/// Input of the orchestration.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct RunInput {
+    pub(crate) run: String,
+    pub(crate) pipeline: Pipeline,
+    /// The folder that relative paths start at.
+    pub(crate) folder: std::path::PathBuf,
+    pub(crate) cut: Cut,
+}
+
+/// What a run did.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct RunOutput {
+    /// The run's number among the published ones; `None` if there was nothing to do.
+    pub(crate) number: Option<u64>,
+    pub(crate) files: u64,
+    pub(crate) files_known: u64,
+    pub(crate) records: u64,
+    pub(crate) filtered: u64,
+    pub(crate) quarantined: u64,
+    pub(crate) tables: Vec<TableOutput>,
+}
+
+/// What a run did to one table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TableOutput {
+    /// The place in the sequence of the run's first ID.
+    pub(crate) first: u64,
+    pub(crate) count: u64,
+    pub(crate) known: u64,
+    pub(crate) null_keys: u64,
+    /// File names and bytes, in order.
+    pub(crate) files: Vec<(String, u64)>,
+}
+
+/// A run, from its plan to its report.
+pub(crate) async fn ingest<E: Engine>(engine: E, input: RunInput) -> Result<RunOutput> {
+    let outcome = attempt(&engine, &input).await;
+    match outcome {
+        Ok(Some(output)) => {
+            engine.step(CleanUp { run: input.run.clone() }).await?;
+            Ok(output)
+        }
+        // Another run has ingested some of these files since they were planned: look again.
+        Ok(None) => {
+            engine.step(CleanUp { run: input.run.clone() }).await?;
+            engine.restart(&input)?;
+            Ok(RunOutput::default())
+        }
+        Err(error) => {
+            // The first error is the one to tell; what cannot be cleaned up now is found by the next run.
+            let _ = engine.step(CleanUp { run: input.run.clone() }).await;
+            Err(error)
+        }
+    }
+}
+
+/// `None`: the plan is out of date.
+async fn attempt<E: Engine>(engine: &E, input: &RunInput) -> Result<Option<RunOutput>> {
+    let plan = engine.step(MakePlan { input: input.clone() }).await?;
+    let empty = RunOutput { files_known: plan.files_known, ..RunOutput::default() };
+    if plan.files == 0 {
+        return Ok(Some(empty));
+    }
+    let chunks = (0..plan.chunks).map(|chunk| ScanChunk { run: input.run.clone(), chunk }).collect();
+    let scans = engine.all(chunks).await?;
+    let name = &input.pipeline.name;
+    let sequences: Vec<EntityId> = input.pipeline.tables.iter().map(|t| sequence_id(name, &t.name)).collect();
+    let mut locks = sequences.clone();
+    locks.push(catalog_id(name));
+    engine.hold(locks, critical_section(engine, input, &plan, &scans, &sequences)).await
+}
+
+async fn critical_section<E: Engine>(
+    engine: &E,
+    input: &RunInput,
+    plan: &PlanFacts,
+    scans: &[ScanFacts],
+    sequences: &[EntityId],
+) -> Result<Option<RunOutput>> {
+    let catalog: Vec<CatalogState> = engine.call("get", vec![(catalog_id(&input.pipeline.name), ())]).await?;
+    let catalog = catalog.into_iter().next().unwrap_or_default();
+    let states: Vec<SequenceState> = engine.call("get", to_all(sequences, &())).await?;
+    let admit = Admit { run: input.run.clone(), catalog: catalog.clone(), sequences: states.clone() };
+    if engine.step(admit).await? == Admission::Outdated {
+        return Ok(None);
+    }
+    let shards = resolve(engine, input, plan, &states).await?;
+    let counts = new_things(input, plan, scans, &shards);
+    let number = catalog.number + 1;
+    let reserved = reserve(engine, input, sequences, &states, &counts, number).await?;
+    match publish(engine, input, plan, scans, &reserved).await {
+        Ok(published) => {
+            commit(engine, input, plan, sequences, number, &published.segments).await?;
+            let (run, segments) = (input.run.clone(), published.segments);
+            engine.step(KeepCommitted { run, reserved: reserved.clone(), segments }).await?;
+            Ok(Some(report(plan, scans, &shards, &reserved, &published.staged)))
+        }
+        Err(error) => {
+            // The first error is the one to tell; the next run withdraws what could not be withdrawn now.
+            let _ = engine.step(Withdraw { run: input.run.clone() }).await;
+            let _: Vec<()> = engine.call("release", to_all(sequences, &input.run)).await?;
+            Err(error)
+        }
+    }
+}
+
+fn to_all<I: Clone>(entities: &[EntityId], input: &I) -> Vec<(EntityId, I)> {
+    entities.iter().map(|entity| (entity.clone(), input.clone())).collect()
+}
+
+/// What the shards of each table hold; no shards for a table without key.
+type TableShards = Vec<Vec<ShardFacts>>;
+
+async fn resolve<E: Engine>(
+    engine: &E,
+    input: &RunInput,
+    plan: &PlanFacts,
+    states: &[SequenceState],
+) -> Result<TableShards> {
+    let mut steps = Vec::new();
+    for (table, state) in (0..).zip(states) {
+        if input.pipeline.tables[table as usize].is_keyed() {
+            let step = |shard| ResolveShard { run: input.run.clone(), table, shard, segments: state.segments.clone() };
+            steps.extend((0..plan.shards).map(step));
+        }
+    }
+    let mut outputs = engine.all(steps).await?.into_iter();
+    let shards_of = |keyed: bool| if keyed { plan.shards as usize } else { 0 };
+    Ok(input.pipeline.tables.iter().map(|t| outputs.by_ref().take(shards_of(t.is_keyed())).collect()).collect())
+}
+
+/// How many new things each table has.
+fn new_things(input: &RunInput, plan: &PlanFacts, scans: &[ScanFacts], shards: &TableShards) -> Vec<u64> {
+    debug_assert_eq!(scans.len(), plan.chunks as usize);
+    let records: u64 = scans.iter().map(|s| u64::from(s.records)).sum();
+    let tables = input.pipeline.tables.iter().zip(shards);
+    tables.map(|(table, shards)| if table.is_keyed() { shards.iter().map(|s| s.new).sum() } else { records }).collect()
+}
+
+async fn reserve<E: Engine>(
+    engine: &E,
+    input: &RunInput,
+    sequences: &[EntityId],
+    states: &[SequenceState],
+    counts: &[u64],
+    number: u64,
+) -> Result<Reserved> {
+    let calls = sequences.iter().zip(counts);
+    let calls = calls.map(|(id, &count)| (id.clone(), Reservation { run: input.run.clone(), count })).collect();
+    let firsts: Vec<u64> = engine.call("reserve", calls).await?;
+    let tables = firsts.into_iter().zip(counts).zip(states);
+    let tables = tables
+        .map(|((first, &count), state)| ReservedTable { first, count, segments: state.segments.clone() })
+        .collect();
+    Ok(Reserved { number, tables })
+}
+
+/// What was made visible.
+struct Published {
+    staged: Vec<Staged>,
+    segments: Vec<Vec<String>>,
+}
+
+async fn publish<E: Engine>(
+    engine: &E,
+    input: &RunInput,
+    plan: &PlanFacts,
+    scans: &[ScanFacts],
+    reserved: &Reserved,
+) -> Result<Published> {
+    let run = &input.run;
+    let spans = (0..plan.spans).map(|span| WriteSpan { run: run.clone(), reserved: reserved.clone(), span }).collect();
+    let mut staged = Vec::new();
+    let mut pieces = std::collections::BTreeSet::new();
+    for outcome in engine.all(spans).await? {
+        staged.extend(outcome.staged);
+        pieces.extend(outcome.pieces);
+    }
+    let assemble = |(table, group)| Assemble { run: run.clone(), reserved: reserved.clone(), table, group };
+    staged.extend(engine.all(pieces.into_iter().map(assemble).collect()).await?);
+    staged.sort_by_key(|s| (s.table, s.group));
+    let keyed = (0..).zip(&input.pipeline.tables).filter(|(_, t)| t.is_keyed()).map(|(index, _)| index);
+    let keep = keyed.map(|table| KeepKeys { run: run.clone(), reserved: reserved.clone(), table }).collect::<Vec<_>>();
+    let tables: Vec<u32> = keep.iter().map(|k| k.table).collect();
+    let mut segments = vec![Vec::new(); input.pipeline.tables.len()];
+    for (table, kept) in tables.into_iter().zip(engine.all(keep).await?) {
+        segments[table as usize] = kept;
+    }
+    let step = Publish {
+        run: run.clone(),
+        reserved: reserved.clone(),
+        staged: staged.clone(),
+        segments: segments.clone(),
+        filtered: scans.iter().map(|s| u64::from(s.filtered)).sum(),
+        quarantined: scans.iter().map(|s| u64::from(s.quarantined)).sum(),
+    };
+    engine.step(step).await?;
+    Ok(Published { staged, segments })
+}
+
+async fn commit<E: Engine>(
+    engine: &E,
+    input: &RunInput,
+    plan: &PlanFacts,
+    sequences: &[EntityId],
+    number: u64,
+    segments: &[Vec<String>],
+) -> Result<()> {
+    let calls = sequences.iter().zip(segments);
+    let calls = calls
+        .map(|(id, segments)| (id.clone(), CommitSequence { run: input.run.clone(), segments: segments.clone() }))
+        .collect();
+    let _: Vec<u64> = engine.call("commit", calls).await?;
+    let catalog = CommitCatalog { run: input.run.clone(), number, layout: plan.layout.clone() };
+    let _: Vec<()> = engine.call("commit", vec![(catalog_id(&input.pipeline.name), catalog)]).await?;
+    Ok(())
+}
+
+fn report(
+    plan: &PlanFacts,
+    scans: &[ScanFacts],
+    shards: &TableShards,
+    reserved: &Reserved,
+    staged: &[Staged],
+) -> RunOutput {
+    let table_output = |(index, (block, shards)): (usize, (&ReservedTable, &Vec<ShardFacts>))| TableOutput {
+        first: block.first,
+        count: block.count,
+        known: shards.iter().map(|s| s.known).sum(),
+        null_keys: scans.iter().map(|s| s.null_keys[index]).sum(),
+        files: staged
+            .iter()
+            .filter(|s| s.table as usize == index)
+            .map(|s| (crate::write::file_name(reserved.number, s.group), s.bytes))
+            .collect(),
+    };
+    RunOutput {
+        number: Some(reserved.number),
+        files: plan.files,
+        files_known: plan.files_known,
+        records: plan.records,
+        filtered: scans.iter().map(|s| u64::from(s.filtered)).sum(),
+        quarantined: scans.iter().map(|s| u64::from(s.quarantined)).sum(),
+        tables: reserved.tables.iter().zip(shards).enumerate().map(table_output).collect(),
+    }
+}

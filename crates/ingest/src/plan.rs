@@ -1,0 +1,259 @@
+//! The plan of a run: the new files in their order, cut into chunks and spans. A plan is made once, kept with the run,
+//! and never changes; everything that a run computes is a function of it. Must never read a record.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parquet::file::metadata::ParquetMetaData;
+use serde::{Deserialize, Serialize};
+use seriatim_pipeline::model::Pipeline;
+
+use crate::error::{IngestError, Result};
+use crate::layout::Layout;
+use crate::project::Project;
+use crate::source::{FileFacts, Listing, Records, SourceFile, changed, content_hash, file_facts, list, stamp};
+
+/// Consecutive rows of one source file: the unit of fan-out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Chunk {
+    /// Index into the plan's files.
+    pub(crate) file: u32,
+    /// The first row, counted from 0 in the file.
+    pub(crate) first_row: u64,
+    pub(crate) rows: u32,
+    /// The row groups that hold these rows.
+    pub(crate) first_group: u32,
+    pub(crate) groups: u32,
+    /// Rows of the first group that come before the chunk.
+    pub(crate) skip: u64,
+    /// Whether the chunk ends before its last group does.
+    pub(crate) partial: bool,
+}
+
+/// What a run will do.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Plan {
+    pub(crate) run: String,
+    pub(crate) pipeline: Pipeline,
+    /// The folder that relative paths start at.
+    pub(crate) folder: PathBuf,
+    /// The new files, in order.
+    pub(crate) files: Vec<SourceFile>,
+    /// How many listed files earlier runs have ingested.
+    pub(crate) files_known: u64,
+    pub(crate) chunks: Vec<Chunk>,
+    /// Consecutive chunks that are written together: index of the first, index after the last.
+    pub(crate) spans: Vec<(u32, u32)>,
+    /// Hash shards per table.
+    pub(crate) shards: u32,
+    /// Rows that make a file of their own.
+    pub(crate) file_rows: u64,
+}
+
+/// The files that earlier runs have ingested, by name.
+pub(crate) type FileMemory = BTreeMap<String, SourceFile>;
+
+/// How a plan is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Cut {
+    pub(crate) chunk_rows: u32,
+    pub(crate) shards: u32,
+}
+
+/// A chunk's rows are decoded together, so they are cut to about this size; 256 MiB, so that string columns stay far
+/// below the 2 GiB that Arrow's 32-bit offsets reach.
+const CHUNK_BYTES: u64 = 256 << 20;
+
+/// Makes the plan of `run`; with no new file, its `files` are empty.
+pub(crate) fn make_plan(
+    project: &Project,
+    run: &str,
+    memory: &FileMemory,
+    cut: Cut,
+    workers: usize,
+) -> Result<(Plan, Option<Bound>)> {
+    let listing = list(project.folder(), &project.pipeline().source.files)?;
+    refuse_own_output(project, &listing)?;
+    if listing.files.is_empty() && memory.is_empty() {
+        let patterns = listing.unmatched.join("', '");
+        return Err(IngestError::input(format!("no file matches '{patterns}'"))
+            .help(format!("correct `source.files`; relative paths start at {}", project.folder().display())));
+    }
+    let (known, new): (Vec<_>, Vec<_>) = listing.files.into_iter().partition(|(name, _)| memory.contains_key(name));
+    in_parallel(workers, &known, |(name, path)| still_the_same(&memory[name], path))?;
+    let facts = in_parallel(workers, &new, |(name, path)| file_facts(name, path, true))?;
+    let bound = match facts.first() {
+        Some(first) => Some(bind(project.pipeline(), first, &facts)?),
+        None => None,
+    };
+    let chunks: Vec<Chunk> =
+        facts.iter().enumerate().flat_map(|(i, f)| cut_file(i as u32, &f.metadata, cut.chunk_rows)).collect();
+    let span_rows = u64::from(cut.chunk_rows.max(1)) * 2;
+    let plan = Plan {
+        run: run.to_owned(),
+        pipeline: project.pipeline().clone(),
+        folder: project.folder().to_owned(),
+        files: facts.into_iter().map(|f| f.file).collect(),
+        files_known: known.len() as u64,
+        spans: cut_spans(&chunks, span_rows),
+        chunks,
+        shards: cut.shards,
+        file_rows: span_rows,
+    };
+    Ok((plan, bound))
+}
+
+/// The records and the tables of a plan.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    pub(crate) records: Records,
+    pub(crate) layout: Layout,
+}
+
+/// Binds the pipeline to the first file's schema, and checks that all other files have the same where it matters.
+pub(crate) fn bind(pipeline: &Pipeline, first: &FileFacts, all: &[FileFacts]) -> Result<Bound> {
+    let records = Records::new(&first.schema, pipeline.transform.as_deref())?;
+    let layout = Layout::new(pipeline, &records.schema())?;
+    let needed = records.source_columns(&layout.used_columns());
+    for other in all {
+        for column in &needed {
+            let wanted = first.schema.field_with_name(column).map_err(|e| IngestError::internal(e.to_string()))?;
+            let Ok(found) = other.schema.field_with_name(column) else {
+                return Err(IngestError::input(format!(
+                    "{} has no column '{column}', which {} has and the pipeline uses",
+                    other.file.name, first.file.name
+                ))
+                .help("take the file out of `source.files`, or write it again with that column"));
+            };
+            if !found.data_type().equals_datatype(wanted.data_type()) {
+                return Err(IngestError::input(format!(
+                    "column '{column}' is a {} in {} and a {} in {}",
+                    wanted.data_type(),
+                    first.file.name,
+                    found.data_type(),
+                    other.file.name
+                ))
+                .help("write one of the files again with the other's type"));
+            }
+        }
+    }
+    Ok(Bound { records, layout })
+}
+
+/// A file that was ingested must be what it was.
+fn still_the_same(ingested: &SourceFile, path: &Path) -> Result<()> {
+    let (bytes, modified) = stamp(path)?;
+    if (bytes, modified) == (ingested.bytes, ingested.modified)
+        || (bytes == ingested.bytes && content_hash(path)? == ingested.hash)
+    {
+        return Ok(());
+    }
+    Err(changed(&ingested.name, "since it was ingested"))
+}
+
+fn refuse_own_output(project: &Project, listing: &Listing) -> Result<()> {
+    let canonical = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let own = [canonical(&project.output()), canonical(&project.state())];
+    match listing.files.iter().find(|(_, path)| own.iter().any(|o| canonical(path).starts_with(o))) {
+        None => Ok(()),
+        Some((name, _)) => {
+            Err(IngestError::pipeline(format!("`source.files` reaches into the pipeline's own output: {name}"))
+                .help("narrow `source.files`, or put `output.path` and `state` elsewhere"))
+        }
+    }
+}
+
+/// Calls `f` for each item on up to `workers` threads; the results in order, or the first error in order.
+pub(crate) fn in_parallel<T: Sync, R: Send>(
+    workers: usize,
+    items: &[T],
+    f: impl Fn(&T) -> Result<R> + Sync,
+) -> Result<Vec<R>> {
+    let threads = workers.clamp(1, items.len().max(1));
+    if threads == 1 {
+        return items.iter().map(f).collect();
+    }
+    let next = AtomicUsize::new(0);
+    let results: Mutex<Vec<Option<Result<R>>>> = Mutex::new(items.iter().map(|_| None).collect());
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while let Some((index, item)) = {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    items.get(index).map(|item| (index, item))
+                } {
+                    let result = f(item);
+                    results.lock().unwrap_or_else(std::sync::PoisonError::into_inner)[index] = Some(result);
+                }
+            });
+        }
+    });
+    let results = results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    results.into_iter().map(|r| r.unwrap_or_else(|| Err(IngestError::internal("a thread ended early")))).collect()
+}
+
+/// Cuts a file into chunks of at most `chunk_rows` rows: small row groups together, large ones apart.
+fn cut_file(file: u32, metadata: &ParquetMetaData, chunk_rows: u32) -> Vec<Chunk> {
+    let mut chunks: Vec<Chunk> = Vec::new();
+    let mut first_row = 0;
+    let mut open: Option<Chunk> = None;
+    for (index, group) in metadata.row_groups().iter().enumerate() {
+        let rows = group.num_rows() as u64;
+        if rows == 0 {
+            continue;
+        }
+        let row_bytes = (group.total_byte_size().max(0) as u64 / rows).max(1);
+        let most = u64::from(chunk_rows.max(1)).min((CHUNK_BYTES / row_bytes).max(1));
+        if let Some(chunk) = &mut open
+            && u64::from(chunk.rows) + rows <= most
+            && chunk.first_group + chunk.groups == index as u32
+        {
+            chunk.rows += rows as u32;
+            chunk.groups += 1;
+        } else {
+            chunks.extend(open.take());
+            let pieces = rows.div_ceil(most);
+            for piece in 0..pieces {
+                let (from, to) = (rows * piece / pieces, rows * (piece + 1) / pieces);
+                chunks.extend(open.take());
+                open = Some(Chunk {
+                    file,
+                    first_row: first_row + from,
+                    rows: (to - from) as u32,
+                    first_group: index as u32,
+                    groups: 1,
+                    skip: from,
+                    partial: to < rows,
+                });
+            }
+            // A piece of a row group is not joined with the next group: its end would be read twice.
+            if pieces > 1 {
+                chunks.extend(open.take());
+            }
+        }
+        first_row += rows;
+    }
+    chunks.extend(open);
+    chunks
+}
+
+fn cut_spans(chunks: &[Chunk], span_rows: u64) -> Vec<(u32, u32)> {
+    let mut spans: Vec<(u32, u32)> = Vec::new();
+    let mut rows = 0;
+    for (index, chunk) in chunks.iter().enumerate() {
+        let index = index as u32;
+        match spans.last_mut() {
+            Some(span) if rows + u64::from(chunk.rows) <= span_rows => {
+                span.1 = index + 1;
+                rows += u64::from(chunk.rows);
+            }
+            _ => {
+                spans.push((index, index + 1));
+                rows = u64::from(chunk.rows);
+            }
+        }
+    }
+    spans
+}

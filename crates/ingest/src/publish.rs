@@ -1,0 +1,349 @@
+//! Admitting a run to the critical section, and publishing it: the two places where the output folder, the state folder
+//! and the entities must agree. Publishing is renaming what is whole and synced, then replacing the manifest; done
+//! again, it finds itself done. Must never touch a file that a reader may have open.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::committed::{
+    Committed, CommittedTable, ledger_path, read_committed, read_files, write_committed, write_files,
+};
+use crate::context::RunContext;
+use crate::error::{IngestError, Result};
+use crate::files::{make_folder, sync_folder, write_json};
+use crate::keymap::{MERGE_SEGMENTS, ShardEntries, load_shard, write_segment};
+use crate::layout::layout_change;
+use crate::manifest::{Manifest, ManifestFile, ManifestRun, manifest_path, read_manifest};
+use crate::number::{Reserved, ReservedTable, id_of, out_of_range};
+use crate::plan::FileMemory;
+use crate::resolve::Origin;
+use crate::sequence::{CatalogState, SequenceState};
+use crate::steps::{Admission, Publish};
+use crate::write::{Staged, file_name, folder_name, quarantine_index, staged_path, staging_folder};
+
+/// Decides, while the run holds its sequences, whether it may go on.
+pub(crate) fn admit(run: &RunContext, catalog: &CatalogState, sequences: &[SequenceState]) -> Result<Admission> {
+    let pipeline = &run.plan.pipeline;
+    let copy = refresh_copy(run, catalog, sequences)?;
+    if !copy.output.is_empty() && copy.output != pipeline.output.path {
+        return Err(IngestError::pipeline(format!(
+            "pipeline '{}' publishes to '{}' in this state folder, not to '{}'",
+            pipeline.name, copy.output, pipeline.output.path
+        ))
+        .help("give the second output its own `state`, or its own pipeline `name`"));
+    }
+    check_output(&run.output(), &pipeline.name, pipeline.tables.iter().map(|t| t.name.as_str()), catalog.number)?;
+    if catalog.number > 0
+        && let Some(change) = layout_change(&catalog.layout, &run.layout.signatures())
+    {
+        return Err(
+            IngestError::pipeline(change).help("change it back, or start anew with another `state` and `output.path`")
+        );
+    }
+    let memory = read_files(run.state(), &pipeline.name, catalog.number)?;
+    let overlap = run.plan.files.iter().any(|file| memory.contains_key(&file.name));
+    Ok(if overlap { Admission::Outdated } else { Admission::Granted })
+}
+
+/// Brings the state folder's copy of the entities up to date: a crash or a full disk may have kept an older one.
+fn refresh_copy(run: &RunContext, catalog: &CatalogState, sequences: &[SequenceState]) -> Result<Committed> {
+    let pipeline = &run.plan.pipeline;
+    let copy = read_committed(run.state(), &pipeline.name)?;
+    if copy.number > catalog.number {
+        return Err(IngestError::state(format!(
+            "the state folder has {} published runs of '{}', the task hub in it {}",
+            copy.number, pipeline.name, catalog.number
+        ))
+        .help("parts of the state folder are of different times: bring all of it back from one backup"));
+    }
+    if copy.number == catalog.number {
+        return Ok(copy);
+    }
+    let output = if copy.output.is_empty() { pipeline.output.path.clone() } else { copy.output };
+    let tables = pipeline.tables.iter().zip(sequences).map(|(table, sequence)| CommittedTable {
+        table: table.name.clone(),
+        next: sequence.next,
+        segments: sequence.segments.clone(),
+    });
+    let fresh = Committed { number: catalog.number, output, layout: catalog.layout.clone(), tables: tables.collect() };
+    write_committed(run.state(), &pipeline.name, &fresh)?;
+    Ok(fresh)
+}
+
+/// The output folder must hold what `number` runs have published, and no strangers where readers look.
+pub(crate) fn check_output<'a>(
+    output: &Path,
+    pipeline: &str,
+    tables: impl Iterator<Item = &'a str>,
+    number: u64,
+) -> Result<()> {
+    let manifest = read_manifest(output)?;
+    let (owner, published) = manifest.as_ref().map_or((pipeline, 0), |m| (m.pipeline.as_str(), m.number()));
+    if owner != pipeline {
+        return Err(IngestError::output(format!("{} holds the output of pipeline '{owner}'", output.display()))
+            .help("give this pipeline an `output.path` of its own"));
+    }
+    if published != number {
+        return Err(IngestError::output(format!(
+            "{} holds {published} published runs, the state folder knows {number}",
+            output.display()
+        ))
+        .help(
+            "state and output belong together: bring back the one that is missing or older, \
+             or remove both to ingest everything anew",
+        ));
+    }
+    let known: BTreeSet<String> = manifest.iter().flat_map(|m| m.files()).map(|f| f.path.clone()).collect();
+    for table in tables.chain(["_quarantine"]) {
+        let Ok(entries) = fs::read_dir(output.join(table)) else { continue };
+        for entry in entries {
+            let entry = entry.map_err(|e| IngestError::io("list", &output.join(table), &e))?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let path = format!("{table}/{name}");
+            if !name.starts_with('.') && !known.contains(&path) {
+                return Err(IngestError::output(format!(
+                    "{} was not written by this pipeline",
+                    output.join(&path).display()
+                ))
+                .help("move it away: readers would take it for a part of the table"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Writes the key map's segment of this run; gives the segments that count from now on.
+pub(crate) fn keep_keys(run: &RunContext, reserved: &Reserved, table: u32) -> Result<Vec<String>> {
+    let block = &reserved.tables[table as usize];
+    if block.count == 0 {
+        return Ok(block.segments.clone());
+    }
+    let folder = run.keymap_folder(table);
+    make_folder(&folder)?;
+    let merge = block.segments.len() + 1 >= MERGE_SEGMENTS;
+    let name = format!("{:06}{}.parquet", reserved.number, if merge { "-merged" } else { "" });
+    let layout = run.table(table);
+    let fixed = layout.codec.as_ref().is_some_and(crate::keys::KeyCodec::is_fixed);
+    write_segment(&folder.join(&name), layout, run.plan.shards, |shard| {
+        let mut entries = if merge {
+            load_shard(&folder, &block.segments, layout, shard, run.plan.shards)?
+        } else {
+            ShardEntries::new(fixed)
+        };
+        add_new_keys(run, table, shard, block, &mut entries)?;
+        Ok(entries)
+    })?;
+    Ok(if merge { vec![name] } else { [block.segments.as_slice(), &[name]].concat() })
+}
+
+fn add_new_keys(
+    run: &RunContext,
+    table: u32,
+    shard: u32,
+    block: &ReservedTable,
+    entries: &mut ShardEntries,
+) -> Result<()> {
+    let numbering = run.numbering(table, block)?;
+    let resolution = run.resolution(table, shard, &block.segments)?;
+    for chunk in 0..run.plan.chunks.len() as u32 {
+        let scan = run.scan(chunk)?;
+        let keys = &scan.tables[table as usize];
+        for (&local, origin) in keys.shard(shard).iter().zip(resolution.origins(chunk)) {
+            if origin == Origin::New {
+                entries.keys.push(keys.keys.get(local as usize));
+                entries.ordinals.push(numbering.place(chunk, local));
+                entries.attributes.extend(keys.attributes.get(local as usize));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Makes a run visible.
+pub(crate) fn publish(run: &RunContext, step: &Publish) -> Result<()> {
+    let output = run.output();
+    let pipeline = &run.plan.pipeline;
+    let number = step.reserved.number;
+    let manifest = read_manifest(&output)?.unwrap_or_else(|| Manifest::new(&pipeline.name, &run.layout));
+    if manifest.pipeline != pipeline.name {
+        return Err(IngestError::output(format!(
+            "{} now holds the output of pipeline '{}'",
+            output.display(),
+            manifest.pipeline
+        ))
+        .help("give this pipeline an `output.path` of its own"));
+    }
+    if manifest.number() >= number {
+        return Ok(());
+    }
+    // What may still fail for want of space comes first; none of it is looked at before the manifest is in place.
+    let mut memory = read_files(run.state(), &pipeline.name, number - 1)?;
+    memory.extend(run.plan.files.iter().map(|file| (file.name.clone(), file.clone())));
+    write_files(run.state(), &pipeline.name, number, &memory)?;
+    keep_ledger(run, &step.reserved)?;
+    let next = extended(run, manifest, step)?;
+    rename_all(run, &step.reserved, &step.staged)?;
+    make_folder(manifest_path(&output).parent().unwrap_or(&output))?;
+    write_json(&manifest_path(&output), &next)
+}
+
+fn extended(run: &RunContext, mut manifest: Manifest, step: &Publish) -> Result<Manifest> {
+    let number = step.reserved.number;
+    for staged in &step.staged {
+        let mut file = ManifestFile {
+            path: format!("{}/{}", folder_name(run, staged.table), file_name(number, staged.group)),
+            run: number,
+            rows: staged.rows,
+            bytes: staged.bytes,
+            xxh3: staged.hash.clone(),
+            ids: None,
+        };
+        if staged.table == quarantine_index(run) {
+            manifest.quarantine.push(file);
+            continue;
+        }
+        if let Some(id) = &run.table(staged.table).id {
+            let ends = id_of(id, staged.first).zip(id_of(id, staged.first + staged.rows - 1));
+            file.ids = Some(ends.ok_or_else(|| out_of_range(id))?);
+        }
+        let table = &mut manifest.tables[staged.table as usize];
+        table.rows += staged.rows;
+        table.files.push(file);
+    }
+    manifest.runs.push(ManifestRun {
+        number,
+        files: run.plan.files.len() as u64,
+        records: run.plan.files.iter().map(|f| f.rows).sum(),
+        filtered: step.filtered,
+        quarantined: step.quarantined,
+    });
+    Ok(manifest)
+}
+
+fn rename_all(run: &RunContext, reserved: &Reserved, staged: &[Staged]) -> Result<()> {
+    let output = run.output();
+    let mut folders = BTreeSet::new();
+    for file in staged {
+        let from = staged_path(run, reserved, file.table, file.group);
+        let to = output.join(folder_name(run, file.table)).join(file_name(reserved.number, file.group));
+        let size = |path: &Path| fs::metadata(path).ok().map(|m| m.len());
+        if size(&from) == Some(file.bytes) {
+            make_folder(to.parent().unwrap_or(&output))?;
+            fs::rename(&from, &to).map_err(|e| IngestError::io("rename", &from, &e))?;
+        } else if size(&to) != Some(file.bytes) {
+            return Err(IngestError::output(format!("{} is not what was written there", from.display()))
+                .help("something changed the output folder during the run; run again: nothing was published"));
+        }
+        folders.insert(to);
+    }
+    for file in &folders {
+        sync_folder(file)?;
+    }
+    // The folders themselves may be new.
+    sync_folder(&output.join("_"))
+}
+
+/// Which IDs each chunk was given.
+#[derive(Serialize)]
+struct Ledger<'a> {
+    run: &'a str,
+    number: u64,
+    tables: Vec<&'a str>,
+    chunks: Vec<LedgerChunk<'a>>,
+}
+
+#[derive(Serialize)]
+struct LedgerChunk<'a> {
+    file: &'a str,
+    first_row: u64,
+    rows: u32,
+    /// For each table the first ID and how many; null where there is none.
+    ids: Vec<Option<(i64, u64)>>,
+}
+
+fn keep_ledger(run: &RunContext, reserved: &Reserved) -> Result<()> {
+    let mut chunks = Vec::with_capacity(run.plan.chunks.len());
+    for (index, chunk) in (0..).zip(&run.plan.chunks) {
+        let mut ids = Vec::with_capacity(run.layout.tables.len());
+        for (table, layout) in (0..).zip(&run.layout.tables) {
+            let places = run.numbering(table, &reserved.tables[table as usize])?.chunk(index);
+            let count = places.end - places.start;
+            ids.push(
+                layout.id.as_ref().and_then(|id| id_of(id, places.start)).map(|id| (id, count)).filter(|_| count > 0),
+            );
+        }
+        let file = run.plan.files[chunk.file as usize].name.as_str();
+        chunks.push(LedgerChunk { file, first_row: chunk.first_row, rows: chunk.rows, ids });
+    }
+    let tables = run.layout.tables.iter().map(|t| t.name.as_str()).collect();
+    let ledger = Ledger { run: &run.plan.run, number: reserved.number, tables, chunks };
+    let path = ledger_path(run.state(), &run.plan.pipeline.name, reserved.number);
+    make_folder(path.parent().unwrap_or(&path))?;
+    write_json(&path, &ledger)
+}
+
+/// Keeps the copy of the entities after they have committed, and removes key map segments that no longer count.
+pub(crate) fn keep_committed(run: &RunContext, reserved: &Reserved, segments: &[Vec<String>]) -> Result<()> {
+    let tables = (0..).zip(&run.layout.tables).map(|(index, table): (usize, _)| CommittedTable {
+        table: table.name.clone(),
+        next: reserved.tables[index].first + reserved.tables[index].count,
+        segments: segments[index].clone(),
+    });
+    let committed = Committed {
+        number: reserved.number,
+        output: run.plan.pipeline.output.path.clone(),
+        layout: run.layout.signatures(),
+        tables: tables.collect(),
+    };
+    write_committed(run.state(), &run.plan.pipeline.name, &committed)?;
+    clear_staging(run)?;
+    for (table, kept) in (0..).zip(segments) {
+        for segment in reserved.tables[table as usize].segments.iter().filter(|s| !kept.contains(s)) {
+            let _ = fs::remove_file(run.keymap_folder(table).join(segment));
+        }
+    }
+    Ok(())
+}
+
+/// Removes what a run that failed has left in the output: staged files, and files of a publication that did not come to
+/// its end. Only who holds the sequences may call this: the files could be another run's otherwise.
+pub(crate) fn withdraw(run: &RunContext) -> Result<()> {
+    let output = run.output();
+    clear_staging(run)?;
+    let manifest = read_manifest(&output)?;
+    let unpublished = format!("part-{:06}-", manifest.as_ref().map_or(0, Manifest::number) + 1);
+    for table in 0..=quarantine_index(run) {
+        let folder = output.join(folder_name(run, table));
+        let Ok(entries) = fs::read_dir(&folder) else { continue };
+        for entry in entries.flatten() {
+            if entry.file_name().to_string_lossy().starts_with(&unpublished) {
+                fs::remove_file(entry.path()).map_err(|e| IngestError::io("remove", &entry.path(), &e))?;
+            }
+        }
+        // A folder that only this run needed; one that holds something stays.
+        let _ = fs::remove_dir(&folder);
+    }
+    if manifest.is_none() {
+        let _ = fs::remove_dir(output.join("_seriatim"));
+        let _ = fs::remove_dir(output);
+    }
+    Ok(())
+}
+
+fn clear_staging(run: &RunContext) -> Result<()> {
+    let folder = staging_folder(run);
+    crate::files::remove_folder(&folder)?;
+    if let Some(all) = folder.parent() {
+        let _ = fs::remove_dir(all);
+    }
+    Ok(())
+}
+
+/// The memory of files, for a look without a run.
+pub(crate) fn file_memory(state: &Path, pipeline: &str) -> Result<FileMemory> {
+    let committed = read_committed(state, pipeline)?;
+    read_files(state, pipeline, committed.number)
+}

@@ -1,0 +1,220 @@
+//! The durable entities of an ingest: a *sequence* for each table, and one *catalog* for each pipeline. They are small:
+//! numbers, names, the last ranges. What is large (key maps, ledgers) is in files that they name. An operation must
+//! never do I/O, and asked twice by the same run it must give the same answer.
+
+use serde::{Deserialize, Serialize};
+use seriatim_durable::{Entity, EntityContext, EntityId, Failure, Operation};
+
+use crate::layout::TableSignature;
+
+/// The entity name of sequences.
+pub(crate) const SEQUENCE: &str = "sequence";
+/// The entity name of catalogs.
+pub(crate) const CATALOG: &str = "catalog";
+/// How many of the last ranges an entity shows; the whole ledger is in the state folder.
+const LEDGER: usize = 100;
+
+/// The sequence of a pipeline's table.
+pub(crate) fn sequence_id(pipeline: &str, table: &str) -> EntityId {
+    EntityId::new(SEQUENCE, format!("{pipeline}.{table}"))
+}
+
+/// The catalog of a pipeline.
+pub(crate) fn catalog_id(pipeline: &str) -> EntityId {
+    EntityId::new(CATALOG, pipeline)
+}
+
+/// A sequence's state.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SequenceState {
+    /// How many IDs are given for good; the next one's place, counted from 0.
+    pub(crate) next: u64,
+    /// The block that a run has asked for and neither committed nor released.
+    pub(crate) reserved: Option<Reservation>,
+    /// The key map's segments, by file name.
+    pub(crate) segments: Vec<String>,
+    /// The last ranges that were given for good.
+    pub(crate) ledger: Vec<Range>,
+}
+
+/// A block of a sequence that is not given for good yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Reservation {
+    pub(crate) run: String,
+    pub(crate) count: u64,
+}
+
+/// A block that was given for good.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Range {
+    pub(crate) run: String,
+    pub(crate) first: u64,
+    pub(crate) count: u64,
+}
+
+/// Input of `commit`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CommitSequence {
+    pub(crate) run: String,
+    /// The key map's segments from now on.
+    pub(crate) segments: Vec<String>,
+}
+
+/// A table's sequence: hands out its IDs, one block per run.
+#[derive(Debug)]
+pub(crate) struct Sequence;
+
+impl Entity for Sequence {
+    type State = SequenceState;
+
+    fn operation(
+        &mut self,
+        _: &mut EntityContext,
+        state: &mut SequenceState,
+        operation: &Operation,
+    ) -> Result<serde_json::Value, Failure> {
+        match operation.name() {
+            "get" => operation.reply(state),
+            "reserve" => {
+                let asked: Reservation = operation.input()?;
+                reserve(state, asked)?;
+                operation.reply(&state.next)
+            }
+            "commit" => {
+                commit(state, operation.input()?)?;
+                operation.reply(&state.next)
+            }
+            "release" => {
+                let run: String = operation.input()?;
+                state.reserved.take_if(|r| r.run == run);
+                operation.reply(&())
+            }
+            _ => Err(operation.not_supported()),
+        }
+    }
+}
+
+/// A block is only marked here: `next` moves when it is committed, so a run that ends otherwise leaves no gap.
+fn reserve(state: &mut SequenceState, asked: Reservation) -> Result<(), Failure> {
+    match &state.reserved {
+        Some(open) if open.run == asked.run && open.count != asked.count => Err(Failure::non_retriable(
+            "InternalError",
+            format!("run '{}' reserved {} IDs and now asks for {}", asked.run, open.count, asked.count),
+        )),
+        // Another run's open block: that run has lost the lock without a word, and gave none of it out.
+        _ => {
+            state.reserved = Some(asked);
+            Ok(())
+        }
+    }
+}
+
+fn commit(state: &mut SequenceState, commit: CommitSequence) -> Result<(), Failure> {
+    if state.ledger.last().is_some_and(|last| last.run == commit.run) {
+        return Ok(());
+    }
+    let block = state.reserved.take_if(|r| r.run == commit.run).ok_or_else(|| {
+        Failure::non_retriable("InternalError", format!("run '{}' commits IDs that it did not reserve", commit.run))
+    })?;
+    state.ledger.push(Range { run: block.run, first: state.next, count: block.count });
+    if state.ledger.len() > LEDGER {
+        state.ledger.remove(0);
+    }
+    state.next += block.count;
+    state.segments = commit.segments;
+    Ok(())
+}
+
+/// A catalog's state: what a pipeline's published runs have in common.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CatalogState {
+    /// How many runs are published.
+    pub(crate) number: u64,
+    /// The last of them.
+    pub(crate) run: Option<String>,
+    /// The columns of the published files.
+    pub(crate) layout: Vec<TableSignature>,
+}
+
+/// Input of the catalog's `commit`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CommitCatalog {
+    pub(crate) run: String,
+    pub(crate) number: u64,
+    pub(crate) layout: Vec<TableSignature>,
+}
+
+/// A pipeline's catalog: counts its published runs.
+#[derive(Debug)]
+pub(crate) struct Catalog;
+
+impl Entity for Catalog {
+    type State = CatalogState;
+
+    fn operation(
+        &mut self,
+        _: &mut EntityContext,
+        state: &mut CatalogState,
+        operation: &Operation,
+    ) -> Result<serde_json::Value, Failure> {
+        match operation.name() {
+            "get" => operation.reply(state),
+            "commit" => {
+                let commit: CommitCatalog = operation.input()?;
+                if commit.number == state.number + 1 {
+                    *state = CatalogState { number: commit.number, run: Some(commit.run), layout: commit.layout };
+                } else if state.run.as_ref() != Some(&commit.run) {
+                    return Err(Failure::non_retriable(
+                        "InternalError",
+                        format!("run '{}' commits as number {} after {}", commit.run, commit.number, state.number),
+                    ));
+                }
+                operation.reply(&())
+            }
+            _ => Err(operation.not_supported()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(run: &str, count: u64) -> Reservation {
+        Reservation { run: run.to_owned(), count }
+    }
+
+    fn done(run: &str) -> CommitSequence {
+        CommitSequence { run: run.to_owned(), segments: vec![format!("{run}.parquet")] }
+    }
+
+    #[test]
+    fn g2_a_released_block_leaves_no_gap() {
+        let mut state = SequenceState::default();
+        reserve(&mut state, asked("a", 10)).unwrap();
+        state.reserved.take_if(|r| r.run == "a");
+        reserve(&mut state, asked("b", 5)).unwrap();
+        commit(&mut state, done("b")).unwrap();
+        assert_eq!((state.next, state.ledger[0].first), (5, 0));
+    }
+
+    #[test]
+    fn g5_reserving_and_committing_twice_is_once() {
+        let mut state = SequenceState::default();
+        reserve(&mut state, asked("a", 10)).unwrap();
+        reserve(&mut state, asked("a", 10)).unwrap();
+        commit(&mut state, done("a")).unwrap();
+        commit(&mut state, done("a")).unwrap();
+        assert_eq!((state.next, state.ledger.len()), (10, 1));
+        assert_eq!(state.segments, ["a.parquet"]);
+    }
+
+    #[test]
+    fn g1_a_block_that_was_not_reserved_is_not_committed() {
+        let mut state = SequenceState::default();
+        reserve(&mut state, asked("a", 10)).unwrap();
+        assert!(commit(&mut state, done("b")).is_err());
+        assert!(reserve(&mut state, asked("a", 11)).is_err());
+        assert_eq!(state.next, 0);
+    }
+}

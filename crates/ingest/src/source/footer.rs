@@ -1,0 +1,113 @@
+//! What a file's footer says, and whether a file is still the one that was planned. Must never read records.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
+use parquet::file::metadata::ParquetMetaData;
+use xxhash_rust::xxh3::Xxh3;
+
+use super::{SourceFile, contain};
+use crate::error::{IngestError, Result};
+
+/// How files are opened: types come from Parquet alone, not from the Arrow schema that some writers leave beside it,
+/// so that files of different writers have the same types.
+pub(crate) fn options() -> ArrowReaderOptions {
+    ArrowReaderOptions::new().with_skip_arrow_metadata(true)
+}
+
+/// A file's identity and what its footer says.
+#[derive(Debug, Clone)]
+pub(crate) struct FileFacts {
+    pub(crate) file: SourceFile,
+    pub(crate) schema: SchemaRef,
+    pub(crate) metadata: Arc<ParquetMetaData>,
+}
+
+/// Size and time of last change, without opening the file.
+pub(crate) fn stamp(path: &Path) -> Result<(u64, i128)> {
+    let metadata = std::fs::metadata(path).map_err(|e| IngestError::io("look at", path, &e))?;
+    let modified = metadata.modified().map_err(|e| IngestError::io("look at", path, &e))?;
+    let nanoseconds = match modified.duration_since(std::time::UNIX_EPOCH) {
+        Ok(after) => after.as_nanos() as i128,
+        Err(before) => -(before.duration().as_nanos() as i128),
+    };
+    Ok((metadata.len(), nanoseconds))
+}
+
+/// Reads the facts of a new file. With `hash`, its whole content is read once.
+pub(crate) fn file_facts(name: &str, path: &Path, hash: bool) -> Result<FileFacts> {
+    let (bytes, modified) = stamp(path)?;
+    if bytes == 0 {
+        return Err(IngestError::input(format!("{name} is empty (0 bytes)"))
+            .help("its writer did not finish: write the file again, or remove it"));
+    }
+    let file = File::open(path).map_err(|e| IngestError::io("open", path, &e))?;
+    let loaded = contain(|| ArrowReaderMetadata::load(&file, options()).map_err(|e| e.to_string()))
+        .map_err(|e| not_parquet(name, path, &e))?;
+    let rows: i64 =
+        loaded.metadata().row_groups().iter().map(parquet::file::metadata::RowGroupMetaData::num_rows).sum();
+    let declared = loaded.metadata().file_metadata().num_rows();
+    if rows != declared || rows < 0 {
+        return Err(not_parquet(
+            name,
+            path,
+            &format!("the footer declares {declared} rows, its row groups have {rows}"),
+        ));
+    }
+    let hash = if hash { content_hash(path)? } else { String::new() };
+    Ok(FileFacts {
+        file: SourceFile { name: name.to_owned(), bytes, modified, hash, rows: rows as u64 },
+        schema: loaded.schema().clone(),
+        metadata: loaded.metadata().clone(),
+    })
+}
+
+/// The hash of a file's content.
+pub(crate) fn content_hash(path: &Path) -> Result<String> {
+    let mut file = File::open(path).map_err(|e| IngestError::io("open", path, &e))?;
+    let (mut hasher, mut buffer) = (Xxh3::new(), vec![0; 1 << 20]);
+    loop {
+        match file.read(&mut buffer).map_err(|e| IngestError::io("read", path, &e))? {
+            0 => return Ok(format!("{:032x}", hasher.digest128())),
+            bytes => hasher.update(&buffer[..bytes]),
+        }
+    }
+}
+
+/// Opens a planned file, if it is still the one that was planned.
+pub(crate) fn open_planned(planned: &SourceFile, path: &Path) -> Result<File> {
+    let file = File::open(path).map_err(|e| {
+        IngestError::io("open", path, &e).help("the file was planned and is gone: bring it back, or cancel the run")
+    })?;
+    let (bytes, modified) = stamp(path)?;
+    if (bytes, modified) == (planned.bytes, planned.modified)
+        || (bytes == planned.bytes && content_hash(path)? == planned.hash)
+    {
+        return Ok(file);
+    }
+    Err(changed(&planned.name, "since this run was planned"))
+}
+
+/// A file is not what it was.
+pub(crate) fn changed(name: &str, since: &str) -> IngestError {
+    IngestError::input(format!("{name} has changed {since}")).help(
+        "bring the old content back under that name, and give new records a file with a new name: \
+         what was ingested keeps its IDs",
+    )
+}
+
+fn not_parquet(name: &str, path: &Path, error: &str) -> IngestError {
+    let mut ends = [0; 4];
+    let starts_right = File::open(path).is_ok_and(|mut f| f.read_exact(&mut ends).is_ok() && &ends == b"PAR1");
+    if starts_right {
+        IngestError::input(format!("{name} is a damaged or truncated Parquet file: {error}"))
+            .help("its writer may not have finished: write the file again, or remove it")
+    } else {
+        IngestError::input(format!("{name} is not a Parquet file: {error}"))
+            .help("remove it from `source.files`, or convert it to Parquet")
+    }
+}

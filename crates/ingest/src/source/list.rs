@@ -1,0 +1,110 @@
+//! Which files the pipeline's patterns mean, in the order that IDs follow. Must never open one.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::error::{IngestError, Result};
+
+/// A listing: name to path, in the order of names by their bytes; and the patterns that matched nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Listing {
+    pub(crate) files: BTreeMap<String, PathBuf>,
+    pub(crate) unmatched: Vec<String>,
+}
+
+/// Lists the files of `patterns`: a file, a folder (the `*.parquet` in it, at any depth), or a glob. Files and folders
+/// whose name starts with `_` or `.` are left out where a folder or a glob would find them, as Hive and Spark do.
+pub(crate) fn list(folder: &Path, patterns: &[String]) -> Result<Listing> {
+    let mut listing = Listing::default();
+    for pattern in patterns {
+        let before = listing.files.len();
+        let path = folder.join(pattern);
+        if path.is_dir() {
+            add_matches(&mut listing, folder, pattern, &format!("{}/**/*.parquet", pattern.trim_end_matches('/')))?;
+        } else if is_glob(pattern) && !path.exists() {
+            add_matches(&mut listing, folder, pattern, pattern)?;
+        } else if path.exists() {
+            listing.files.insert(name_of(folder, pattern, &path)?, path);
+            continue;
+        } else {
+            return Err(IngestError::input(format!("there is no file {}", path.display()))
+                .help(format!("correct `source.files` ('{pattern}'), or bring the file")));
+        }
+        if listing.files.len() == before {
+            listing.unmatched.push(pattern.clone());
+        }
+    }
+    Ok(listing)
+}
+
+fn is_glob(pattern: &str) -> bool {
+    pattern.contains(['*', '?', '['])
+}
+
+fn add_matches(listing: &mut Listing, folder: &Path, pattern: &str, glob_text: &str) -> Result<()> {
+    let full = if Path::new(glob_text).is_absolute() {
+        glob_text.to_owned()
+    } else {
+        // Only the pattern is a glob; the folder it starts at may well be called `data[2026]`.
+        format!("{}/{glob_text}", glob::Pattern::escape(&folder.to_string_lossy()))
+    };
+    let paths = glob::glob(&full).map_err(|e| {
+        IngestError::pipeline(format!("'{pattern}' in `source.files` is not a glob: {e}"))
+            .help("`*` stands for any name, `**` for any folders, `[a-c]` for one of these characters")
+    })?;
+    for path in paths {
+        let path = path.map_err(|e| IngestError::io("list", e.path(), e.error()))?;
+        let name = name_of(folder, pattern, &path)?;
+        if path.is_file() && !is_hidden(&name, glob_text) {
+            listing.files.insert(name, path);
+        }
+    }
+    Ok(())
+}
+
+/// Whether a part of `name` that the pattern does not spell out starts with `_` or `.`.
+fn is_hidden(name: &str, pattern: &str) -> bool {
+    let spelled: Vec<&str> = pattern.split('/').collect();
+    name.split('/').any(|part| part.starts_with(['_', '.']) && part != ".." && part != "." && !spelled.contains(&part))
+}
+
+fn name_of(folder: &Path, pattern: &str, path: &Path) -> Result<String> {
+    let relative = if Path::new(pattern).is_absolute() { path } else { path.strip_prefix(folder).unwrap_or(path) };
+    let name = relative.to_str().ok_or_else(|| {
+        IngestError::input(format!("the name of {} is not UTF-8", path.display())).help("rename the file")
+    })?;
+    Ok(name.strip_prefix("./").unwrap_or(name).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path, patterns: &[&str]) -> Vec<String> {
+        let patterns: Vec<String> = patterns.iter().map(|&p| p.to_owned()).collect();
+        list(folder, &patterns).unwrap().files.into_keys().collect()
+    }
+
+    #[test]
+    fn g3_files_come_in_order_of_their_names_however_they_are_found() {
+        let folder = tempfile::Builder::new().prefix("a[1]b").tempdir().unwrap();
+        let root = folder.path();
+        std::fs::create_dir_all(root.join("d/_skip")).unwrap();
+        for file in ["d/b.parquet", "d/a.parquet", "d/B.parquet", "d/_skip/c.parquet", "d/.x.parquet", "d/n.txt"] {
+            std::fs::write(root.join(file), "").unwrap();
+        }
+        let expected = ["d/B.parquet", "d/a.parquet", "d/b.parquet"];
+        assert_eq!(names(root, &["d"]), expected);
+        assert_eq!(names(root, &["d/*.parquet"]), expected);
+        assert_eq!(names(root, &["d/b.parquet", "./d/a.parquet", "d/[B]*"]), expected);
+        assert_eq!(names(root, &["d/_skip/*.parquet"]), ["d/_skip/c.parquet"]);
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_an_error_and_an_empty_glob_is_reported() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = list(folder.path(), &["x.parquet".to_owned()]).unwrap_err();
+        assert!(error.message.contains("x.parquet"), "{error}");
+        assert_eq!(list(folder.path(), &["*.parquet".to_owned()]).unwrap().unmatched, ["*.parquet"]);
+    }
+}

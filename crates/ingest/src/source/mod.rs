@@ -1,0 +1,27 @@
+//! The source: which files there are, what their footers say, and the records of a chunk. Must never write, and never
+//! take a file for the one that was planned without having looked.
+
+mod footer;
+mod list;
+mod read;
+
+pub(crate) use footer::{FileFacts, changed, content_hash, file_facts, open_planned, options, stamp};
+pub(crate) use list::{Listing, list};
+pub(crate) use read::{Records, contain, read_chunk};
+
+use serde::{Deserialize, Serialize};
+
+/// A source file as it was when it was planned. `name` is how the pipeline reaches it, and its identity in later runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SourceFile {
+    /// Relative to the pipeline's folder where the pipeline's own path is.
+    pub(crate) name: String,
+    /// Size in bytes.
+    pub(crate) bytes: u64,
+    /// Time of the last change, nanoseconds since 1970: a file with the same size and time is taken for the same.
+    pub(crate) modified: i128,
+    /// XXH3, 128 bits, of the whole content, in hexadecimal: decides where the time alone has changed.
+    pub(crate) hash: String,
+    /// Records, by its footer.
+    pub(crate) rows: u64,
+}

@@ -1,0 +1,188 @@
+//! The records of a chunk: source columns as the file has them, then the transform. A decoder that panics on a damaged
+//! file is that file's error. Must never change the order of rows, nor drop one that the transform keeps.
+
+use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use arrow::array::{Array, BooleanArray, RecordBatch, RecordBatchOptions, RecordBatchReader};
+use arrow::compute::concat_batches;
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ParquetRecordBatchReaderBuilder, RowSelection, RowSelector};
+use seriatim_transform::{Projected, Transform, TransformError};
+
+use crate::error::{IngestError, Result};
+use crate::plan::Chunk;
+
+/// Runs `decode`; a panic in it becomes an error.
+pub(crate) fn contain<T>(decode: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+        Err(format!("the decoder gave up: {}", text.unwrap_or("no reason given")))
+    })
+}
+
+/// What the tables see: the source's columns, or the transform's.
+#[derive(Debug, Clone)]
+pub(crate) struct Records {
+    source: SchemaRef,
+    transform: Option<Transform>,
+}
+
+impl Records {
+    /// The records of files with this schema. Columns count as nullable, whatever one file or another says of itself.
+    pub(crate) fn new(source: &Schema, sql: Option<&str>) -> Result<Self> {
+        let fields: Vec<Field> = source.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
+        let source = Arc::new(Schema::new(fields));
+        let transform =
+            sql.map(|sql| Transform::new(sql, source.clone())).transpose().map_err(|e| transform_error(&e))?;
+        Ok(Self { source, transform })
+    }
+
+    /// The columns of a record.
+    pub(crate) fn schema(&self) -> SchemaRef {
+        self.transform.as_ref().map_or_else(|| self.source.clone(), Transform::schema)
+    }
+
+    /// The source's columns.
+    pub(crate) fn source_schema(&self) -> &SchemaRef {
+        &self.source
+    }
+
+    /// Whether reading a chunk can give fewer rows than it has.
+    pub(crate) fn filters_rows(&self) -> bool {
+        self.transform.as_ref().is_some_and(Transform::filters_rows)
+    }
+
+    /// The source columns that the records need for these of their columns.
+    pub(crate) fn source_columns(&self, columns: &[&str]) -> Vec<String> {
+        match &self.transform {
+            Some(transform) => transform.source_columns(columns),
+            None => columns.iter().map(|&c| c.to_owned()).collect(),
+        }
+    }
+
+    /// The source columns that decide which rows are kept.
+    pub(crate) fn filter_columns(&self) -> Vec<String> {
+        self.transform.as_ref().map(|t| t.source_columns(&[])).unwrap_or_default()
+    }
+
+    /// A reader of just these columns of the records.
+    pub(crate) fn select(&self, columns: &[&str]) -> Result<Selected> {
+        match &self.transform {
+            Some(transform) => {
+                let projected = transform.project(columns).map_err(|e| transform_error(&e))?;
+                Ok(Selected { inputs: projected.input_columns().to_vec(), projected: Some(projected) })
+            }
+            None => Ok(Selected { inputs: columns.iter().map(|&c| c.to_owned()).collect(), projected: None }),
+        }
+    }
+}
+
+/// Some columns of the records.
+#[derive(Debug)]
+pub(crate) struct Selected {
+    inputs: Vec<String>,
+    projected: Option<Projected>,
+}
+
+impl Selected {
+    /// Reads a chunk: the records, in order, and which of the chunk's rows the transform kept (`None`: all).
+    pub(crate) fn read(
+        &self,
+        file: File,
+        metadata: &ArrowReaderMetadata,
+        chunk: &Chunk,
+        name: &str,
+    ) -> Result<(RecordBatch, Option<BooleanArray>)> {
+        let batch = read_chunk(file, metadata, chunk, &self.inputs, name)?;
+        let Some(projected) = &self.projected else { return Ok((batch, None)) };
+        projected.apply(&batch).map_err(|e| {
+            let error = transform_error(&e);
+            match e {
+                TransformError::Row { row, .. } => {
+                    let message = format!("{name}, row {}: {}", chunk.first_row + row as u64, error.message);
+                    IngestError { kind: crate::error::ErrorKind::Input, message, ..error }
+                }
+                _ => error,
+            }
+        })
+    }
+}
+
+fn transform_error(error: &TransformError) -> IngestError {
+    let e = IngestError::pipeline(format!("transform: {error}"));
+    match error.help() {
+        Some(help) => e.help(help),
+        None => e,
+    }
+}
+
+/// Reads these columns of a chunk, in this order, as one batch.
+pub(crate) fn read_chunk(
+    file: File,
+    metadata: &ArrowReaderMetadata,
+    chunk: &Chunk,
+    columns: &[String],
+    name: &str,
+) -> Result<RecordBatch> {
+    contain(|| decode(file, metadata, chunk, columns)).map_err(|e| {
+        IngestError::input(format!(
+            "{name}, rows {} to {}: {e}",
+            chunk.first_row,
+            chunk.first_row + u64::from(chunk.rows).saturating_sub(1)
+        ))
+        .help("the file is damaged: write it again under the same name, or remove it, then run again")
+    })
+}
+
+fn decode(
+    file: File,
+    metadata: &ArrowReaderMetadata,
+    chunk: &Chunk,
+    columns: &[String],
+) -> Result<RecordBatch, String> {
+    let schema = metadata.schema();
+    let roots: Vec<usize> =
+        columns.iter().map(|c| schema.index_of(c)).collect::<Result<_, _>>().map_err(|e| e.to_string())?;
+    let mask = ProjectionMask::roots(metadata.parquet_schema(), roots.iter().copied());
+    let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata.clone())
+        .with_projection(mask)
+        .with_row_groups((chunk.first_group as usize..(chunk.first_group + chunk.groups) as usize).collect())
+        .with_batch_size((chunk.rows as usize).max(1));
+    if chunk.skip > 0 || chunk.partial {
+        builder = builder.with_row_selection(RowSelection::from(vec![
+            RowSelector::skip(chunk.skip as usize),
+            RowSelector::select(chunk.rows as usize),
+        ]));
+    }
+    let reader = builder.build().map_err(|e| e.to_string())?;
+    let read_schema = RecordBatchReader::schema(&reader);
+    let batches: Vec<RecordBatch> =
+        reader.collect::<Result<_, _>>().map_err(|e: arrow::error::ArrowError| e.to_string())?;
+    let read: usize = batches.iter().map(RecordBatch::num_rows).sum();
+    if read != chunk.rows as usize {
+        return Err(format!("{read} rows were read where the footer declares {}", chunk.rows));
+    }
+    let batch = match <[RecordBatch; 1]>::try_from(batches) {
+        Ok([batch]) => batch,
+        Err(batches) => concat_batches(&read_schema, &batches).map_err(|e| e.to_string())?,
+    };
+    in_order(&batch, columns).map_err(|e| e.to_string())
+}
+
+/// The batch's columns in the order asked for: the reader gives them in the file's.
+fn in_order(batch: &RecordBatch, columns: &[String]) -> Result<RecordBatch, arrow::error::ArrowError> {
+    let schema = batch.schema();
+    let mut fields = Vec::with_capacity(columns.len());
+    let mut arrays = Vec::with_capacity(columns.len());
+    for column in columns {
+        let index = schema.index_of(column)?;
+        fields.push(schema.field(index).clone().with_nullable(true));
+        arrays.push(batch.column(index).clone());
+    }
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    debug_assert!(arrays.iter().all(|a| a.len() == batch.num_rows()));
+    RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), arrays, &options)
+}

@@ -1,0 +1,282 @@
+//! The audit: proves the guarantees from the outputs alone, by reading every byte and every row. It trusts the manifest
+//! only to say what should be there. Must never look at the state folder, and never write.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::Path;
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::datatypes::Int64Type;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use seriatim_pipeline::model::Id;
+
+use crate::error::{IngestError, Result};
+use crate::keys::{Interner, KeyCodec};
+use crate::manifest::{Manifest, ManifestFile, ManifestTable, read_manifest};
+use crate::number::{id_of, ordinal_of};
+use crate::plan::in_parallel;
+use crate::project::Project;
+use crate::publish::check_output;
+use crate::report::{VerifyCheck, VerifyReport};
+use crate::source::{contain, content_hash};
+
+/// Audits a pipeline's outputs with up to `workers` threads.
+pub fn verify(project: &Project, workers: usize) -> Result<VerifyReport> {
+    let output = project.output();
+    let pipeline = project.pipeline();
+    let manifest = read_manifest(&output)?.ok_or_else(|| {
+        IngestError::output(format!("nothing is published in {}", output.display()))
+            .help("run the pipeline first, or correct `output.path`")
+    })?;
+    let mut checks = vec![check_folder(&output, pipeline.tables.iter().map(|t| t.name.as_str()), &manifest)];
+    let files: Vec<&ManifestFile> = manifest.files().collect();
+    let hashes = in_parallel(workers, &files, |file| Ok(check_file(&output, file)))?;
+    checks.push(summary("files", None, hashes, || {
+        let bytes: u64 = files.iter().map(|f| f.bytes).sum();
+        format!("{} files, {bytes} bytes: sizes and checksums are those that were published", files.len())
+    }));
+    let audited = in_parallel(workers, &manifest.tables, |table| Ok(audit_table(&output, table, &manifest)))?;
+    checks.extend(audited.into_iter().flatten());
+    checks.push(check_counts(&output, &manifest));
+    Ok(VerifyReport { pipeline: manifest.pipeline, ok: checks.iter().all(|c| c.ok), checks })
+}
+
+fn summary(
+    guarantee: &str,
+    table: Option<&str>,
+    problems: impl IntoIterator<Item = Option<String>>,
+    good: impl FnOnce() -> String,
+) -> VerifyCheck {
+    let problem = problems.into_iter().flatten().next();
+    VerifyCheck {
+        guarantee: guarantee.to_owned(),
+        table: table.map(str::to_owned),
+        ok: problem.is_none(),
+        message: problem.unwrap_or_else(good),
+    }
+}
+
+fn check_folder<'a>(output: &Path, tables: impl Iterator<Item = &'a str>, manifest: &Manifest) -> VerifyCheck {
+    let problem = check_output(output, &manifest.pipeline, tables, manifest.number()).err().map(|e| e.message);
+    summary("G8", None, [problem], || {
+        format!("the table folders hold what {} published runs wrote, and nothing else", manifest.number())
+    })
+}
+
+fn check_file(output: &Path, file: &ManifestFile) -> Option<String> {
+    let path = output.join(&file.path);
+    match fs::metadata(&path) {
+        Err(e) => return Some(format!("{}: {e}", file.path)),
+        Ok(m) if m.len() != file.bytes => {
+            return Some(format!("{} has {} bytes; {} were published", file.path, m.len(), file.bytes));
+        }
+        Ok(_) => {}
+    }
+    match content_hash(&path) {
+        Err(e) => Some(e.message),
+        Ok(hash) if hash != file.xxh3 => Some(format!("{} is not what was published: its checksum differs", file.path)),
+        Ok(_) => None,
+    }
+}
+
+/// The state of one table's audit.
+struct Audit<'a> {
+    table: &'a ManifestTable,
+    codec: Option<KeyCodec>,
+    keys: Interner,
+    rows: u64,
+    /// The first problem by guarantee.
+    problems: BTreeMap<&'static str, String>,
+    referenced: Vec<(String, &'a ManifestTable)>,
+}
+
+fn audit_table(output: &Path, table: &ManifestTable, manifest: &Manifest) -> Vec<VerifyCheck> {
+    let find = |name: &str| manifest.tables.iter().find(|t| t.table == name);
+    let referenced = table.references.iter().filter_map(|(column, name)| Some((column.clone(), find(name)?))).collect();
+    let mut audit =
+        Audit { table, codec: None, keys: Interner::new(true), rows: 0, problems: BTreeMap::new(), referenced };
+    for file in &table.files {
+        if let Err(e) = contain(|| audit.file(&output.join(&file.path), file)) {
+            audit.problems.entry("G7").or_insert(format!("{}: {e}", file.path));
+        }
+    }
+    audit.finish()
+}
+
+impl Audit<'_> {
+    fn file(&mut self, path: &Path, file: &ManifestFile) -> Result<(), String> {
+        let text = |e: &dyn std::fmt::Display| e.to_string();
+        let open = File::open(path).map_err(|e| text(&e))?;
+        let reader = ParquetRecordBatchReaderBuilder::try_new(open).map_err(|e| text(&e))?;
+        let before = self.rows;
+        for batch in reader.with_batch_size(1 << 16).build().map_err(|e| text(&e))? {
+            self.batch(&batch.map_err(|e| text(&e))?, &file.path)?;
+        }
+        if self.rows - before != file.rows {
+            return Err(format!("{} rows where the manifest has {}", self.rows - before, file.rows));
+        }
+        Ok(())
+    }
+
+    fn problem(&mut self, guarantee: &'static str, text: String) {
+        self.problems.entry(guarantee).or_insert(text);
+    }
+
+    fn batch(&mut self, batch: &RecordBatch, file: &str) -> Result<(), String> {
+        let column = |name: &str| batch.column_by_name(name).cloned().ok_or(format!("column '{name}' is missing"));
+        if let Some(id) = &self.table.id {
+            self.ids(id, &column(&id.column)?, file)?;
+        }
+        if !self.table.key.is_empty() {
+            let columns: Vec<ArrayRef> = self.table.key.iter().map(|k| column(k)).collect::<Result<_, _>>()?;
+            self.unique_keys(&columns, batch.num_rows(), file)?;
+        }
+        let referenced: Vec<(String, ArrayRef)> =
+            self.referenced.iter().map(|(name, _)| Ok((name.clone(), column(name)?))).collect::<Result<_, String>>()?;
+        for (index, (name, values)) in referenced.iter().enumerate() {
+            self.references(index, name, values, file)?;
+        }
+        self.rows += batch.num_rows() as u64;
+        Ok(())
+    }
+
+    /// Unique and dense at once: the row at place n has the n-th ID.
+    fn ids(&mut self, id: &Id, values: &ArrayRef, file: &str) -> Result<(), String> {
+        let values = values.as_primitive_opt::<Int64Type>().ok_or("the ID column is not of 64-bit integers")?;
+        for (row, value) in (0..).zip(values.iter()) {
+            let expected = id_of(id, self.rows + row);
+            if value != expected || value.is_none() {
+                let show = |v: Option<i64>| v.map_or_else(|| "none".to_owned(), |v| v.to_string());
+                let text = format!(
+                    "{file}: row {} of the table has the {} {} where {} is due",
+                    self.rows + row,
+                    id.column,
+                    show(value),
+                    show(expected)
+                );
+                self.problem("G2", text);
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn unique_keys(&mut self, columns: &[ArrayRef], rows: usize, file: &str) -> Result<(), String> {
+        if self.codec.is_none() {
+            let codec =
+                KeyCodec::new(columns.iter().map(|c| c.data_type().clone()).collect()).map_err(|e| e.message)?;
+            self.keys = Interner::new(codec.is_fixed());
+            self.codec = Some(codec);
+        }
+        let Some(codec) = self.codec.clone() else { return Err("no key".to_owned()) };
+        let keys = codec.encode(columns);
+        for row in 0..rows {
+            let Some(key) = keys.get(row) else {
+                self.problem("G4", format!("{file}: row {} has a null in its key", self.rows + row as u64));
+                return Ok(());
+            };
+            if !self.keys.intern(key).1 {
+                let text =
+                    format!("{file}: the key {} has a second row, at {}", codec.display(key), self.rows + row as u64);
+                self.problem("G4", text);
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn references(&mut self, index: usize, name: &str, values: &ArrayRef, file: &str) -> Result<(), String> {
+        let values = values.as_primitive_opt::<Int64Type>().ok_or(format!("'{name}' is not of 64-bit integers"))?;
+        let target = self.referenced[index].1;
+        let Some(id) = &target.id else { return Err(format!("'{}' has no IDs", target.table)) };
+        let stranger = values.iter().flatten().find(|&v| ordinal_of(id, v).is_none_or(|place| place >= target.rows));
+        if let Some(stranger) = stranger {
+            let text = format!("{file}: {name} {stranger} is not an ID of '{}'", target.table);
+            self.problem("references", text);
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Vec<VerifyCheck> {
+        let table = self.table;
+        let name = Some(table.table.as_str());
+        let mut checks = Vec::new();
+        let rows = self.rows;
+        if rows != table.rows {
+            self.problem("G7", format!("{rows} rows where the manifest has {}", table.rows));
+        }
+        if let Some(id) = &table.id {
+            let range = match rows.checked_sub(1).and_then(|last| id_of(id, 0).zip(id_of(id, last))) {
+                Some((first, last)) => format!("{} {first} to {last}, step {}", id.column, id.step),
+                None => "no IDs".to_owned(),
+            };
+            let problem = self.problems.remove("G2");
+            checks.push(summary("G1", name, [problem.clone()], || format!("{rows} IDs, none twice")));
+            checks.push(summary("G2", name, [problem], || format!("{range}: no gap, in the order of the rows")));
+        }
+        if !table.key.is_empty() {
+            let problem = self.problems.remove("G4");
+            let keys = self.keys.len();
+            checks.push(summary("G4", name, [problem], || {
+                format!("{keys} keys ({}), each with one ID", table.key.join(", "))
+            }));
+        }
+        for (column, target) in &self.referenced {
+            let problem = self.problems.get("references").filter(|p| p.contains(column.as_str())).cloned();
+            checks.push(summary("references", name, [problem], || {
+                format!("every {column} is one of the {} IDs of '{}', or null", target.rows, target.table)
+            }));
+        }
+        let problem = self.problems.remove("G7");
+        checks.push(summary("G7", name, [problem], || format!("{rows} rows, as the manifest counts them")));
+        checks
+    }
+}
+
+/// Records in = records out, filtered, or in quarantine, for each run.
+fn check_counts(output: &Path, manifest: &Manifest) -> VerifyCheck {
+    let mut problems = Vec::new();
+    for run in &manifest.runs {
+        let of_run = |files: &[ManifestFile]| files.iter().filter(|f| f.run == run.number).map(|f| f.rows).sum::<u64>();
+        let quarantined = of_run(&manifest.quarantine);
+        if quarantined != run.quarantined {
+            problems.push(Some(format!(
+                "run {}: {quarantined} records are in quarantine where {} were counted",
+                run.number, run.quarantined
+            )));
+        }
+        for table in manifest.tables.iter().filter(|t| t.key.is_empty()) {
+            let (written, read) = (of_run(&table.files), run.records);
+            if written + run.filtered + run.quarantined != read {
+                problems.push(Some(format!(
+                    "run {}: {read} records were read; '{}' has {written}, {} were filtered, {} are in quarantine",
+                    run.number, table.table, run.filtered, run.quarantined
+                )));
+            }
+        }
+    }
+    for file in &manifest.quarantine {
+        if let Err(e) = contain(|| count_rows(&output.join(&file.path), file.rows)) {
+            problems.push(Some(format!("{}: {e}", file.path)));
+        }
+    }
+    let sum = |f: fn(&crate::manifest::ManifestRun) -> u64| manifest.runs.iter().map(f).sum::<u64>();
+    summary("G7", None, problems, || {
+        format!(
+            "{} records = written + {} filtered by the transform + {} in quarantine, run by run",
+            sum(|r| r.records),
+            sum(|r| r.filtered),
+            sum(|r| r.quarantined)
+        )
+    })
+}
+
+fn count_rows(path: &Path, expected: u64) -> Result<(), String> {
+    let file = File::open(path).map_err(|e| e.to_string())?;
+    let reader = ParquetRecordBatchReaderBuilder::try_new(file).and_then(ParquetRecordBatchReaderBuilder::build);
+    let mut rows = 0;
+    for batch in reader.map_err(|e| e.to_string())? {
+        rows += batch.map_err(|e| e.to_string())?.num_rows() as u64;
+    }
+    if rows == expected { Ok(()) } else { Err(format!("{rows} rows where the manifest has {expected}")) }
+}

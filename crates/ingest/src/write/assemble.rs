@@ -1,0 +1,88 @@
+//! Assembling one file from the pieces that several spans left. A piece that is not there, or not whole, is written
+//! again: pieces are artifacts.
+
+use std::fs::File;
+use std::path::Path;
+
+use arrow::array::{AsArray, RecordBatch, UInt64Array};
+use arrow::compute::{concat_batches, take_record_batch};
+use arrow::datatypes::Int64Type;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+use super::span::{first_place, open_file, schema};
+use super::{Staged, groups, has_rows, is_reordered, piece_path, write_span};
+use crate::context::RunContext;
+use crate::error::{IngestError, Result};
+use crate::number::{Reserved, ordinal_of};
+use crate::source::contain;
+
+/// Assembles the file of a group.
+pub(crate) fn assemble(run: &RunContext, reserved: &Reserved, table: u32, group: u32) -> Result<Staged> {
+    let group_spans = groups(run, reserved, table)?[group as usize];
+    let first = first_place(run, reserved, table, group_spans.from)?;
+    let mut sink = open_file(run, reserved, table, group)?;
+    if is_reordered(run, table) {
+        // The last record of a thing may come in any later span than its first.
+        let mut batches = Vec::new();
+        for span in group_spans.from..run.plan.spans.len() as u32 {
+            batches.extend(piece(run, reserved, table, span)?);
+        }
+        sink.write(&in_order(run, table, first, group_spans.rows, &batches)?)?;
+    } else {
+        for span in group_spans.from..group_spans.to {
+            for batch in piece(run, reserved, table, span)? {
+                sink.write(&batch)?;
+            }
+        }
+    }
+    let finished = sink.finish()?;
+    if finished.rows != group_spans.rows {
+        return Err(IngestError::internal(format!(
+            "{} rows were assembled where {} were counted",
+            finished.rows, group_spans.rows
+        )));
+    }
+    let (rows, bytes, hash) = (finished.rows, finished.bytes, finished.hash);
+    Ok(Staged { table, group, rows, bytes, hash, first })
+}
+
+/// The rows that a span left for a table.
+fn piece(run: &RunContext, reserved: &Reserved, table: u32, span: u32) -> Result<Vec<RecordBatch>> {
+    if !has_rows(run, reserved, table, span)? {
+        return Ok(Vec::new());
+    }
+    let path = piece_path(run, table, span);
+    if let Ok(batches) = read_piece(&path) {
+        return Ok(batches);
+    }
+    write_span(run, reserved, span)?;
+    read_piece(&path)
+        .map_err(|e| IngestError::internal(format!("{} was written and cannot be read: {e}", path.display())))
+}
+
+fn read_piece(path: &Path) -> Result<Vec<RecordBatch>, String> {
+    let file = File::open(path).map_err(|e| e.to_string())?;
+    contain(|| {
+        let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| e.to_string())?;
+        let reader = builder.with_batch_size(1 << 16).build().map_err(|e| e.to_string())?;
+        reader.collect::<Result<_, _>>().map_err(|e: arrow::error::ArrowError| e.to_string())
+    })
+}
+
+/// The rows with the places from `first` on, each at its place.
+fn in_order(run: &RunContext, table: u32, first: u64, rows: u64, batches: &[RecordBatch]) -> Result<RecordBatch> {
+    let wrong = |e: arrow::error::ArrowError| IngestError::internal(e.to_string());
+    let all = concat_batches(&schema(run, table), batches).map_err(wrong)?;
+    let id = run.table(table).id.as_ref().ok_or_else(|| IngestError::internal("a keyed table has an ID"))?;
+    let mut positions = vec![u64::MAX; rows as usize];
+    for (row, &value) in all.column(0).as_primitive::<Int64Type>().values().iter().enumerate() {
+        let place = ordinal_of(id, value).and_then(|place| place.checked_sub(first));
+        if let Some(slot) = place.and_then(|place| positions.get_mut(place as usize)) {
+            *slot = row as u64;
+        }
+    }
+    if positions.contains(&u64::MAX) {
+        return Err(IngestError::internal(format!("table '{}': an ID has no row", run.table(table).name)));
+    }
+    take_record_batch(&all, &UInt64Array::from(positions)).map_err(wrong)
+}

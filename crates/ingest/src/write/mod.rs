@@ -1,0 +1,135 @@
+//! Write: the rows of the output tables, numbered, as Parquet files aside from where readers look. A *span* of chunks
+//! is written at once; where a table has so few rows that spans share a file, each span leaves a *piece*, and the file
+//! is assembled from them. The bytes are a function of the plan and the reservation; nothing here may depend on which
+//! worker writes what, or when.
+
+mod assemble;
+mod rows;
+mod sink;
+mod span;
+
+pub(crate) use assemble::assemble;
+pub(crate) use span::{SpanOutcome, write_span};
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use seriatim_pipeline::model::OnConflict;
+
+use crate::context::RunContext;
+use crate::error::Result;
+use crate::number::Reserved;
+
+/// A finished file that waits to be published.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Staged {
+    /// Index of its table; one more than the last stands for the quarantine.
+    pub(crate) table: u32,
+    /// Its place among the run's files of the table, from 0.
+    pub(crate) group: u32,
+    pub(crate) rows: u64,
+    pub(crate) bytes: u64,
+    /// XXH3, 128 bits, of its content.
+    pub(crate) hash: String,
+    /// The place in the sequence of its first row; without meaning for the quarantine.
+    pub(crate) first: u64,
+}
+
+/// Spans whose rows of one table make one file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Group {
+    pub(crate) from: u32,
+    pub(crate) to: u32,
+    pub(crate) rows: u64,
+    /// Whether more than one span has rows in it, or their order is not that of the spans.
+    pub(crate) assembled: bool,
+}
+
+/// The index that stands for the quarantine.
+pub(crate) fn quarantine_index(run: &RunContext) -> u32 {
+    run.layout.tables.len() as u32
+}
+
+/// How many rows of a table each span has.
+fn span_rows(run: &RunContext, reserved: &Reserved, table: u32) -> Result<Vec<u64>> {
+    let mut rows = Vec::with_capacity(run.plan.spans.len());
+    for span in 0..run.plan.spans.len() as u32 {
+        let mut sum = 0;
+        for chunk in run.span_chunks(span) {
+            sum += if table == quarantine_index(run) {
+                run.scan_facts(chunk)?.quarantined
+            } else {
+                let places = run.numbering(table, &reserved.tables[table as usize])?.chunk(chunk);
+                places.end - places.start
+            };
+        }
+        rows.push(sum);
+    }
+    Ok(rows)
+}
+
+/// Whether the rows of a table come in another order than its IDs, because the last record of a thing counts.
+fn is_reordered(run: &RunContext, table: u32) -> bool {
+    table < quarantine_index(run) && run.table(table).is_keyed() && run.table(table).on_conflict == OnConflict::Last
+}
+
+/// Whether a span leaves rows of a table.
+fn has_rows(run: &RunContext, reserved: &Reserved, table: u32, span: u32) -> Result<bool> {
+    if !is_reordered(run, table) {
+        return Ok(span_rows(run, reserved, table)?[span as usize] > 0);
+    }
+    for shard in 0..run.plan.shards {
+        let resolution = run.resolution(table, shard, &reserved.tables[table as usize].segments)?;
+        if run.span_chunks(span).any(|chunk| !resolution.last[chunk as usize].is_empty()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The files of a table in this run: spans in order, together until they have enough rows for a file.
+pub(crate) fn groups(run: &RunContext, reserved: &Reserved, table: u32) -> Result<Vec<Group>> {
+    let mut groups = Vec::new();
+    let mut open: Option<Group> = None;
+    for (span, rows) in (0..).zip(span_rows(run, reserved, table)?) {
+        if rows == 0 {
+            continue;
+        }
+        let group = match open.take() {
+            None => Group { from: span, to: span + 1, rows, assembled: is_reordered(run, table) },
+            Some(before) => Group { from: before.from, to: span + 1, rows: before.rows + rows, assembled: true },
+        };
+        if group.rows >= run.plan.file_rows {
+            groups.push(group);
+        } else {
+            open = Some(group);
+        }
+    }
+    groups.extend(open);
+    Ok(groups)
+}
+
+/// A table's folder in the output.
+pub(crate) fn folder_name(run: &RunContext, table: u32) -> &str {
+    if table == quarantine_index(run) { "_quarantine" } else { &run.table(table).name }
+}
+
+/// The name of a published file: by run, then by place, so that the order of names is the order of rows.
+pub(crate) fn file_name(number: u64, group: u32) -> String {
+    format!("part-{number:06}-{group:05}.parquet")
+}
+
+/// Where a finished file waits. Its name does not end in `.parquet`, so that no glob finds it.
+pub(crate) fn staged_path(run: &RunContext, reserved: &Reserved, table: u32, group: u32) -> PathBuf {
+    let name = format!("{}.staged", file_name(reserved.number, group));
+    staging_folder(run).join(folder_name(run, table)).join(name)
+}
+
+/// Where the run's finished files wait: beside the tables, so that publishing is renaming.
+pub(crate) fn staging_folder(run: &RunContext) -> PathBuf {
+    run.output().join("_seriatim").join("staging").join(&run.plan.run)
+}
+
+fn piece_path(run: &RunContext, table: u32, span: u32) -> PathBuf {
+    run.work().join("pieces").join(format!("{table}-{span}.parquet"))
+}
