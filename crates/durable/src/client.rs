@@ -98,17 +98,12 @@ impl Client {
         input: &(impl Serialize + ?Sized + Sync),
         options: StartOptions,
     ) -> HubResult<String> {
-        let input = json::write(input, || format!("the input of orchestration \"{name}\""))
-            .map_err(invalid)?;
-        let policy = options
-            .replaceable
-            .map(|statuses| proto::OrchestrationIdReusePolicy {
-                replaceable_status: statuses.into_iter().map(to_proto_status).collect(),
-            });
+        let input = json::write(input, || format!("the input of orchestration \"{name}\"")).map_err(invalid)?;
+        let policy = options.replaceable.map(|statuses| proto::OrchestrationIdReusePolicy {
+            replaceable_status: statuses.into_iter().map(to_proto_status).collect(),
+        });
         let request = proto::CreateInstanceRequest {
-            instance_id: options
-                .instance_id
-                .unwrap_or_else(|| Uuid::new_v4().as_simple().to_string()),
+            instance_id: options.instance_id.unwrap_or_else(|| Uuid::new_v4().as_simple().to_string()),
             name: name.to_owned(),
             version: options.version,
             input: Some(input),
@@ -123,30 +118,17 @@ impl Client {
 
     /// What the hub knows of an instance, inputs and outputs included; `None` if there is none.
     pub async fn get(&self, instance_id: &str) -> HubResult<Option<OrchestrationState>> {
-        Ok(found(
-            self.hub.get_instance(get_request(instance_id)).await?,
-        ))
+        Ok(found(self.hub.get_instance(get_request(instance_id)).await?))
     }
 
     /// Waits until the instance is no longer pending; `None` if there is none.
     pub async fn wait_for_start(&self, instance_id: &str) -> HubResult<Option<OrchestrationState>> {
-        Ok(found(
-            self.hub
-                .wait_for_instance_start(get_request(instance_id))
-                .await?,
-        ))
+        Ok(found(self.hub.wait_for_instance_start(get_request(instance_id)).await?))
     }
 
     /// Waits until the instance has ended; `None` if there is none.
-    pub async fn wait_for_completion(
-        &self,
-        instance_id: &str,
-    ) -> HubResult<Option<OrchestrationState>> {
-        Ok(found(
-            self.hub
-                .wait_for_instance_completion(get_request(instance_id))
-                .await?,
-        ))
+    pub async fn wait_for_completion(&self, instance_id: &str) -> HubResult<Option<OrchestrationState>> {
+        Ok(found(self.hub.wait_for_instance_completion(get_request(instance_id)).await?))
     }
 
     /// Delivers an event to an instance.
@@ -156,55 +138,35 @@ impl Client {
         name: &str,
         data: &(impl Serialize + ?Sized + Sync),
     ) -> HubResult<()> {
-        let input =
-            json::write(data, || format!("the data of event \"{name}\"")).map_err(invalid)?;
-        let request = proto::RaiseEventRequest {
-            instance_id: instance_id.to_owned(),
-            name: name.to_owned(),
-            input: Some(input),
-        };
+        let input = json::write(data, || format!("the data of event \"{name}\"")).map_err(invalid)?;
+        let request =
+            proto::RaiseEventRequest { instance_id: instance_id.to_owned(), name: name.to_owned(), input: Some(input) };
         self.hub.raise_event(request).await.map(|_| ())
     }
 
     /// Ends an instance, with `reason` as its output; with `recursive`, the sub-orchestrations it started too.
-    pub async fn terminate(
-        &self,
-        instance_id: &str,
-        reason: Option<&str>,
-        recursive: bool,
-    ) -> HubResult<()> {
+    pub async fn terminate(&self, instance_id: &str, reason: Option<&str>, recursive: bool) -> HubResult<()> {
         let output = reason.map(|reason| serde_json::Value::from(reason).to_string());
-        let request = proto::TerminateRequest {
-            instance_id: instance_id.to_owned(),
-            output,
-            recursive,
-        };
+        let request = proto::TerminateRequest { instance_id: instance_id.to_owned(), output, recursive };
         self.hub.terminate_instance(request).await.map(|_| ())
     }
 
     /// Stops giving turns to an instance.
     pub async fn suspend(&self, instance_id: &str, reason: Option<&str>) -> HubResult<()> {
-        let request = proto::SuspendRequest {
-            instance_id: instance_id.to_owned(),
-            reason: reason.map(str::to_owned),
-        };
+        let request = proto::SuspendRequest { instance_id: instance_id.to_owned(), reason: reason.map(str::to_owned) };
         self.hub.suspend_instance(request).await.map(|_| ())
     }
 
     /// Takes a suspended instance up again.
     pub async fn resume(&self, instance_id: &str, reason: Option<&str>) -> HubResult<()> {
-        let request = proto::ResumeRequest {
-            instance_id: instance_id.to_owned(),
-            reason: reason.map(str::to_owned),
-        };
+        let request = proto::ResumeRequest { instance_id: instance_id.to_owned(), reason: reason.map(str::to_owned) };
         self.hub.resume_instance(request).await.map(|_| ())
     }
 
     /// Forgets an ended instance and its history (and those of its sub-orchestrations, with `recursive`); the number
     /// of instances that were forgotten.
     pub async fn purge(&self, instance_id: &str, recursive: bool) -> HubResult<usize> {
-        self.purge_by(PurgeRequest::InstanceId(instance_id.to_owned()), recursive)
-            .await
+        self.purge_by(PurgeRequest::InstanceId(instance_id.to_owned()), recursive).await
     }
 
     /// Forgets all ended instances that were created in this time and have one of these statuses (empty: any ended).
@@ -220,16 +182,11 @@ impl Client {
             runtime_status: statuses.iter().copied().map(to_proto_status).collect(),
             timeout: None,
         };
-        self.purge_by(PurgeRequest::PurgeInstanceFilter(filter), false)
-            .await
+        self.purge_by(PurgeRequest::PurgeInstanceFilter(filter), false).await
     }
 
     async fn purge_by(&self, request: PurgeRequest, recursive: bool) -> HubResult<usize> {
-        let request = proto::PurgeInstancesRequest {
-            request: Some(request),
-            recursive,
-            is_orchestration: true,
-        };
+        let request = proto::PurgeInstancesRequest { request: Some(request), recursive, is_orchestration: true };
         let response = self.hub.purge_instances(request).await?;
         Ok(usize::try_from(response.deleted_instance_count).unwrap_or(0))
     }
@@ -243,16 +200,9 @@ impl Client {
             if left == Some(0) {
                 return Ok(found);
             }
-            let page = left
-                .and_then(|left| i32::try_from(left).ok())
-                .map_or(PAGE, |left| left.min(PAGE));
+            let page = left.and_then(|left| i32::try_from(left).ok()).map_or(PAGE, |left| left.min(PAGE));
             let query = proto::InstanceQuery {
-                runtime_status: filter
-                    .statuses
-                    .iter()
-                    .copied()
-                    .map(to_proto_status)
-                    .collect(),
+                runtime_status: filter.statuses.iter().copied().map(to_proto_status).collect(),
                 created_time_from: filter.created_from.map(time::to_timestamp),
                 created_time_to: filter.created_to.map(time::to_timestamp),
                 max_instance_count: page,
@@ -261,19 +211,9 @@ impl Client {
                 fetch_inputs_and_outputs: filter.with_inputs_and_outputs,
                 ..Default::default()
             };
-            let response = self
-                .hub
-                .query_instances(proto::QueryInstancesRequest { query: Some(query) })
-                .await?;
-            found.extend(
-                response
-                    .orchestration_state
-                    .into_iter()
-                    .map(OrchestrationState::from),
-            );
-            continuation_token = response
-                .continuation_token
-                .filter(|token| !token.is_empty());
+            let response = self.hub.query_instances(proto::QueryInstancesRequest { query: Some(query) }).await?;
+            found.extend(response.orchestration_state.into_iter().map(OrchestrationState::from));
+            continuation_token = response.continuation_token.filter(|token| !token.is_empty());
             if continuation_token.is_none() {
                 return Ok(found);
             }
@@ -282,10 +222,7 @@ impl Client {
 
     /// The committed history of an instance, oldest event first; empty if there is none.
     pub async fn history(&self, instance_id: &str) -> HubResult<Vec<proto::HistoryEvent>> {
-        let request = proto::StreamInstanceHistoryRequest {
-            instance_id: instance_id.to_owned(),
-            ..Default::default()
-        };
+        let request = proto::StreamInstanceHistoryRequest { instance_id: instance_id.to_owned(), ..Default::default() };
         self.hub.instance_history(request).await
     }
 
@@ -297,9 +234,7 @@ impl Client {
         input: &(impl Serialize + ?Sized + Sync),
         when: Option<SystemTime>,
     ) -> HubResult<()> {
-        let input = json::write(input, || {
-            format!("the input of operation \"{operation}\" of entity {entity}")
-        });
+        let input = json::write(input, || format!("the input of operation \"{operation}\" of entity {entity}"));
         let request = proto::SignalEntityRequest {
             instance_id: entity.to_string(),
             name: operation.to_owned(),
@@ -313,27 +248,15 @@ impl Client {
     }
 
     /// What the hub knows of an entity, its state included; `None` if there is none.
-    pub async fn get_entity<S: DeserializeOwned>(
-        &self,
-        entity: &EntityId,
-    ) -> HubResult<Option<EntityState<S>>> {
-        let request = proto::GetEntityRequest {
-            instance_id: entity.to_string(),
-            include_state: true,
-        };
+    pub async fn get_entity<S: DeserializeOwned>(&self, entity: &EntityId) -> HubResult<Option<EntityState<S>>> {
+        let request = proto::GetEntityRequest { instance_id: entity.to_string(), include_state: true };
         let response = self.hub.get_entity(request).await?;
         let found = response.entity.filter(|_| response.exists);
-        found
-            .map(EntityState::from_proto)
-            .transpose()
-            .map_err(invalid)
+        found.map(EntityState::from_proto).transpose().map_err(invalid)
     }
 
     /// The entities that match, in order of id, all pages of them. `S` is [`serde_json::Value`] if their states differ.
-    pub async fn query_entities<S: DeserializeOwned>(
-        &self,
-        filter: &EntityFilter,
-    ) -> HubResult<Vec<EntityState<S>>> {
+    pub async fn query_entities<S: DeserializeOwned>(&self, filter: &EntityFilter) -> HubResult<Vec<EntityState<S>>> {
         let mut found = Vec::new();
         let mut continuation_token = None;
         loop {
@@ -346,16 +269,11 @@ impl Client {
                 page_size: Some(PAGE),
                 continuation_token,
             };
-            let response = self
-                .hub
-                .query_entities(proto::QueryEntitiesRequest { query: Some(query) })
-                .await?;
+            let response = self.hub.query_entities(proto::QueryEntitiesRequest { query: Some(query) }).await?;
             for entity in response.entities {
                 found.push(EntityState::from_proto(entity).map_err(invalid)?);
             }
-            continuation_token = response
-                .continuation_token
-                .filter(|token| !token.is_empty());
+            continuation_token = response.continuation_token.filter(|token| !token.is_empty());
             if continuation_token.is_none() {
                 return Ok(found);
             }
@@ -364,17 +282,11 @@ impl Client {
 }
 
 fn get_request(instance_id: &str) -> proto::GetInstanceRequest {
-    proto::GetInstanceRequest {
-        instance_id: instance_id.to_owned(),
-        get_inputs_and_outputs: true,
-    }
+    proto::GetInstanceRequest { instance_id: instance_id.to_owned(), get_inputs_and_outputs: true }
 }
 
 fn found(response: proto::GetInstanceResponse) -> Option<OrchestrationState> {
-    response
-        .orchestration_state
-        .filter(|_| response.exists)
-        .map(OrchestrationState::from)
+    response.orchestration_state.filter(|_| response.exists).map(OrchestrationState::from)
 }
 
 fn to_proto_status(status: OrchestrationStatus) -> i32 {

@@ -62,36 +62,25 @@ impl Failure {
 
     /// A failure that no retry can heal: retry policies stop at it.
     pub fn non_retriable(error_type: impl Into<String>, message: impl Into<String>) -> Self {
-        Self {
-            non_retriable: true,
-            ..Self::new(error_type, message)
-        }
+        Self { non_retriable: true, ..Self::new(error_type, message) }
     }
 
     /// The failure for any error: its type's short name, its text, and its sources as inner failures.
     pub fn from_error<E: Error + ?Sized>(error: &E) -> Self {
         let mut failure = Self::new(short_type_name::<E>(), error.to_string());
-        failure.inner = error
-            .source()
-            .map(|source| Box::new(Self::from_source(source)));
+        failure.inner = error.source().map(|source| Box::new(Self::from_source(source)));
         failure
     }
 
     fn from_source(source: &(dyn Error + 'static)) -> Self {
         let mut failure = Self::new("Error", source.to_string());
-        failure.inner = source
-            .source()
-            .map(|next| Box::new(Self::from_source(next)));
+        failure.inner = source.source().map(|next| Box::new(Self::from_source(next)));
         failure
     }
 
     /// The same failure with a fact added that a program can read.
     #[must_use]
-    pub fn with_property(
-        mut self,
-        name: impl Into<String>,
-        value: impl Into<serde_json::Value>,
-    ) -> Self {
+    pub fn with_property(mut self, name: impl Into<String>, value: impl Into<serde_json::Value>) -> Self {
         self.properties.insert(name.into(), value.into());
         self
     }
@@ -105,11 +94,7 @@ impl Failure {
 
     /// Whether this failure, or one that caused it, is of the given type.
     pub fn is(&self, error_type: &str) -> bool {
-        self.error_type == error_type
-            || self
-                .inner
-                .as_deref()
-                .is_some_and(|inner| inner.is(error_type))
+        self.error_type == error_type || self.inner.as_deref().is_some_and(|inner| inner.is(error_type))
     }
 
     /// The failure for a caught panic.
@@ -135,9 +120,7 @@ impl fmt::Display for Failure {
 
 impl Error for Failure {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.inner
-            .as_deref()
-            .map(|inner| inner as &(dyn Error + 'static))
+        self.inner.as_deref().map(|inner| inner as &(dyn Error + 'static))
     }
 }
 
@@ -161,11 +144,7 @@ impl From<Failure> for proto::TaskFailureDetails {
             stack_trace: failure.stack_trace,
             inner_failure: failure.inner.map(|inner| Box::new(Self::from(*inner))),
             is_non_retriable: failure.non_retriable,
-            properties: failure
-                .properties
-                .into_iter()
-                .map(|(name, value)| (name, to_proto_value(value)))
-                .collect(),
+            properties: failure.properties.into_iter().map(|(name, value)| (name, to_proto_value(value))).collect(),
         }
     }
 }
@@ -177,14 +156,8 @@ impl From<proto::TaskFailureDetails> for Failure {
             message: details.error_message,
             stack_trace: details.stack_trace,
             non_retriable: details.is_non_retriable,
-            inner: details
-                .inner_failure
-                .map(|inner| Box::new(Self::from(*inner))),
-            properties: details
-                .properties
-                .into_iter()
-                .map(|(name, value)| (name, from_proto_value(value)))
-                .collect(),
+            inner: details.inner_failure.map(|inner| Box::new(Self::from(*inner))),
+            properties: details.properties.into_iter().map(|(name, value)| (name, from_proto_value(value))).collect(),
         }
     }
 }
@@ -192,10 +165,7 @@ impl From<proto::TaskFailureDetails> for Failure {
 /// A hub may record a failure without details; the caller still gets one that says so.
 impl From<Option<proto::TaskFailureDetails>> for Failure {
     fn from(details: Option<proto::TaskFailureDetails>) -> Self {
-        details.map_or_else(
-            || Self::new("Unknown", "the task hub recorded a failure without details"),
-            Self::from,
-        )
+        details.map_or_else(|| Self::new("Unknown", "the task hub recorded a failure without details"), Self::from)
     }
 }
 
@@ -206,14 +176,11 @@ fn to_proto_value(value: serde_json::Value) -> prost_types::Value {
         serde_json::Value::Bool(flag) => Kind::BoolValue(flag),
         serde_json::Value::Number(number) => Kind::NumberValue(number.as_f64().unwrap_or(f64::NAN)),
         serde_json::Value::String(text) => Kind::StringValue(text),
-        serde_json::Value::Array(items) => Kind::ListValue(prost_types::ListValue {
-            values: items.into_iter().map(to_proto_value).collect(),
-        }),
+        serde_json::Value::Array(items) => {
+            Kind::ListValue(prost_types::ListValue { values: items.into_iter().map(to_proto_value).collect() })
+        }
         serde_json::Value::Object(fields) => Kind::StructValue(prost_types::Struct {
-            fields: fields
-                .into_iter()
-                .map(|(name, value)| (name, to_proto_value(value)))
-                .collect(),
+            fields: fields.into_iter().map(|(name, value)| (name, to_proto_value(value))).collect(),
         }),
     };
     prost_types::Value { kind: Some(kind) }
@@ -227,11 +194,9 @@ fn from_proto_value(value: prost_types::Value) -> serde_json::Value {
         Some(Kind::NumberValue(number)) => number.into(),
         Some(Kind::StringValue(text)) => text.into(),
         Some(Kind::ListValue(list)) => list.values.into_iter().map(from_proto_value).collect(),
-        Some(Kind::StructValue(fields)) => fields
-            .fields
-            .into_iter()
-            .map(|(name, value)| (name, from_proto_value(value)))
-            .collect(),
+        Some(Kind::StructValue(fields)) => {
+            fields.fields.into_iter().map(|(name, value)| (name, from_proto_value(value))).collect()
+        }
     }
 }
 
@@ -264,10 +229,7 @@ mod tests {
         struct MapError(#[source] std::io::Error);
         let failure = Failure::from_error(&MapError(std::io::Error::other("disk on fire")));
         assert_eq!(failure.error_type, "MapError");
-        assert_eq!(
-            failure.inner.as_ref().map(|inner| inner.message.as_str()),
-            Some("disk on fire")
-        );
+        assert_eq!(failure.inner.as_ref().map(|inner| inner.message.as_str()), Some("disk on fire"));
         assert!(!failure.non_retriable);
     }
 }

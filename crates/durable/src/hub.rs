@@ -64,16 +64,10 @@ pub type HubResult<T> = Result<T, HubError>;
 #[async_trait]
 pub trait TaskHub: Send + Sync + fmt::Debug {
     /// Starts an orchestration and returns its instance id (a new one if the request has none).
-    async fn start_instance(
-        &self,
-        request: proto::CreateInstanceRequest,
-    ) -> HubResult<proto::CreateInstanceResponse>;
+    async fn start_instance(&self, request: proto::CreateInstanceRequest) -> HubResult<proto::CreateInstanceResponse>;
 
     /// Reads the state of an instance; `exists: false` if there is none.
-    async fn get_instance(
-        &self,
-        request: proto::GetInstanceRequest,
-    ) -> HubResult<proto::GetInstanceResponse>;
+    async fn get_instance(&self, request: proto::GetInstanceRequest) -> HubResult<proto::GetInstanceResponse>;
 
     /// Waits until the instance is no longer pending. Answers at once with `exists: false` if there is none.
     async fn wait_for_instance_start(
@@ -88,40 +82,22 @@ pub trait TaskHub: Send + Sync + fmt::Debug {
     ) -> HubResult<proto::GetInstanceResponse>;
 
     /// Delivers a named event to an instance; it is kept until the orchestration waits for it.
-    async fn raise_event(
-        &self,
-        request: proto::RaiseEventRequest,
-    ) -> HubResult<proto::RaiseEventResponse>;
+    async fn raise_event(&self, request: proto::RaiseEventRequest) -> HubResult<proto::RaiseEventResponse>;
 
     /// Ends an instance as `TERMINATED` at its next turn; the locks that it holds are released.
-    async fn terminate_instance(
-        &self,
-        request: proto::TerminateRequest,
-    ) -> HubResult<proto::TerminateResponse>;
+    async fn terminate_instance(&self, request: proto::TerminateRequest) -> HubResult<proto::TerminateResponse>;
 
     /// Stops giving turns to an instance, while its messages keep arriving.
-    async fn suspend_instance(
-        &self,
-        request: proto::SuspendRequest,
-    ) -> HubResult<proto::SuspendResponse>;
+    async fn suspend_instance(&self, request: proto::SuspendRequest) -> HubResult<proto::SuspendResponse>;
 
     /// Takes a suspended instance up again.
-    async fn resume_instance(
-        &self,
-        request: proto::ResumeRequest,
-    ) -> HubResult<proto::ResumeResponse>;
+    async fn resume_instance(&self, request: proto::ResumeRequest) -> HubResult<proto::ResumeResponse>;
 
     /// Lists instances by status, time of creation or id prefix, in order of id, page by page.
-    async fn query_instances(
-        &self,
-        request: proto::QueryInstancesRequest,
-    ) -> HubResult<proto::QueryInstancesResponse>;
+    async fn query_instances(&self, request: proto::QueryInstancesRequest) -> HubResult<proto::QueryInstancesResponse>;
 
     /// Forgets ended instances and their histories.
-    async fn purge_instances(
-        &self,
-        request: proto::PurgeInstancesRequest,
-    ) -> HubResult<proto::PurgeInstancesResponse>;
+    async fn purge_instances(&self, request: proto::PurgeInstancesRequest) -> HubResult<proto::PurgeInstancesResponse>;
 
     /// The committed history of an instance, oldest event first. Empty if there is no such instance.
     async fn instance_history(
@@ -130,22 +106,13 @@ pub trait TaskHub: Send + Sync + fmt::Debug {
     ) -> HubResult<Vec<proto::HistoryEvent>>;
 
     /// Sends an operation to an entity without waiting for its result.
-    async fn signal_entity(
-        &self,
-        request: proto::SignalEntityRequest,
-    ) -> HubResult<proto::SignalEntityResponse>;
+    async fn signal_entity(&self, request: proto::SignalEntityRequest) -> HubResult<proto::SignalEntityResponse>;
 
     /// Reads an entity's committed state and who holds its lock; `exists: false` if there is none.
-    async fn get_entity(
-        &self,
-        request: proto::GetEntityRequest,
-    ) -> HubResult<proto::GetEntityResponse>;
+    async fn get_entity(&self, request: proto::GetEntityRequest) -> HubResult<proto::GetEntityResponse>;
 
     /// Lists entities in order of id, page by page.
-    async fn query_entities(
-        &self,
-        request: proto::QueryEntitiesRequest,
-    ) -> HubResult<proto::QueryEntitiesResponse>;
+    async fn query_entities(&self, request: proto::QueryEntitiesRequest) -> HubResult<proto::QueryEntitiesResponse>;
 
     /// Opens a stream of work items for one worker, within its limits of concurrency (0 means none of that kind) and
     /// its filters by name (an absent filter means everything).

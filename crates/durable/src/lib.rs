@@ -142,8 +142,8 @@ pub use futures::future::Either;
 pub use hub::{HubError, HubResult, TaskHub, WorkItemStream};
 pub use registry::Registry;
 pub use replay::{
-    ActivityOptions, CriticalSection, LockRequest, OrchestrationContext, RetryPolicy,
-    SubOrchestrationOptions, Task, Timer,
+    ActivityOptions, CriticalSection, LockRequest, OrchestrationContext, RetryPolicy, SubOrchestrationOptions, Task,
+    Timer,
 };
 pub use state::{EntityState, OrchestrationState, OrchestrationStatus};
 pub use worker::{Worker, WorkerBuilder, WorkerError, WorkerHandle};

@@ -18,11 +18,8 @@ use crate::json;
 use crate::replay::{OrchestrationContext, OrchestratorFn};
 
 /// An activity with its types erased.
-pub(crate) type ActivityFn = Arc<
-    dyn Fn(ActivityContext, Option<String>) -> BoxFuture<'static, Result<Option<String>, Failure>>
-        + Send
-        + Sync,
->;
+pub(crate) type ActivityFn =
+    Arc<dyn Fn(ActivityContext, Option<String>) -> BoxFuture<'static, Result<Option<String>, Failure>> + Send + Sync>;
 
 /// Makes a fresh entity object with its types erased.
 pub(crate) type EntityFactory = Arc<dyn Fn() -> Box<dyn DynEntity> + Send + Sync>;
@@ -42,11 +39,7 @@ impl Registry {
     }
 
     /// Registers an orchestrator function: deterministic code over an [`OrchestrationContext`].
-    pub fn orchestration<F, Fut, In, Out>(
-        &mut self,
-        name: impl Into<String>,
-        function: F,
-    ) -> &mut Self
+    pub fn orchestration<F, Fut, In, Out>(&mut self, name: impl Into<String>, function: F) -> &mut Self
     where
         F: Fn(OrchestrationContext, In) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Out, Failure>> + Send + 'static,
@@ -89,8 +82,7 @@ impl Registry {
         factory: impl Fn() -> E + Send + Sync + 'static,
     ) -> &mut Self {
         let erased = move || Box::new(EntityHost::new(factory())) as Box<dyn DynEntity>;
-        self.entities
-            .insert(name.as_ref().to_lowercase(), Arc::new(erased));
+        self.entities.insert(name.as_ref().to_lowercase(), Arc::new(erased));
         self
     }
 
@@ -133,16 +125,11 @@ impl fmt::Debug for Registry {
 }
 
 fn read_input<In: DeserializeOwned>(what: &str, input: Option<&str>) -> Result<In, Failure> {
-    json::read(input, || {
-        format!("the input of {what} does not have the expected shape")
-    })
+    json::read(input, || format!("the input of {what} does not have the expected shape"))
 }
 
 /// Runs a typed future, or fails at once, and writes the output as JSON.
-fn erase<Fut, Out>(
-    what: String,
-    run: Result<Fut, Failure>,
-) -> BoxFuture<'static, Result<Option<String>, Failure>>
+fn erase<Fut, Out>(what: String, run: Result<Fut, Failure>) -> BoxFuture<'static, Result<Option<String>, Failure>>
 where
     Fut: Future<Output = Result<Out, Failure>> + Send + 'static,
     Out: Serialize,
@@ -150,9 +137,7 @@ where
     match run {
         Ok(running) => running
             .map(move |outcome| {
-                outcome.and_then(|output| {
-                    json::write(&output, || format!("the output of {what}")).map(Some)
-                })
+                outcome.and_then(|output| json::write(&output, || format!("the output of {what}")).map(Some))
             })
             .boxed(),
         Err(failure) => future::ready(Err(failure)).boxed(),

@@ -38,10 +38,7 @@ pub enum OrchestrationStatus {
 impl OrchestrationStatus {
     /// Whether it has ended and will not change any more.
     pub fn is_ended(self) -> bool {
-        matches!(
-            self,
-            Self::Completed | Self::Failed | Self::Terminated | Self::Canceled
-        )
+        matches!(self, Self::Completed | Self::Failed | Self::Terminated | Self::Canceled)
     }
 }
 
@@ -129,10 +126,7 @@ impl OrchestrationState {
     /// The input that it was started with.
     pub fn input<T: DeserializeOwned>(&self) -> Result<T, Failure> {
         json::read(self.serialized_input.as_deref(), || {
-            format!(
-                "the input of instance \"{}\" does not have the expected shape",
-                self.instance_id
-            )
+            format!("the input of instance \"{}\" does not have the expected shape", self.instance_id)
         })
     }
 
@@ -140,20 +134,12 @@ impl OrchestrationState {
     pub fn output<T: DeserializeOwned>(&self) -> Result<T, Failure> {
         match self.status {
             OrchestrationStatus::Completed => json::read(self.serialized_output.as_deref(), || {
-                format!(
-                    "the output of instance \"{}\" does not have the expected shape",
-                    self.instance_id
-                )
+                format!("the output of instance \"{}\" does not have the expected shape", self.instance_id)
             }),
-            OrchestrationStatus::Failed => {
-                Err(self.failure.clone().unwrap_or_else(|| Failure::from(None)))
-            }
+            OrchestrationStatus::Failed => Err(self.failure.clone().unwrap_or_else(|| Failure::from(None))),
             status => Err(Failure::new(
                 "NotCompleted",
-                format!(
-                    "instance \"{}\" has no output: it is {status}",
-                    self.instance_id
-                ),
+                format!("instance \"{}\" has no output: it is {status}", self.instance_id),
             )),
         }
     }
@@ -164,10 +150,7 @@ impl OrchestrationState {
             .as_deref()
             .map(|text| {
                 json::read(Some(text), || {
-                    format!(
-                        "the custom status of instance \"{}\" does not have the expected shape",
-                        self.instance_id
-                    )
+                    format!("the custom status of instance \"{}\" does not have the expected shape", self.instance_id)
                 })
             })
             .transpose()
@@ -176,9 +159,7 @@ impl OrchestrationState {
 
 impl From<proto::OrchestrationState> for OrchestrationState {
     fn from(state: proto::OrchestrationState) -> Self {
-        let when = |timestamp: &Option<prost_types::Timestamp>| {
-            timestamp.as_ref().map(time::to_system_time)
-        };
+        let when = |timestamp: &Option<prost_types::Timestamp>| timestamp.as_ref().map(time::to_system_time);
         Self {
             status: state.orchestration_status().into(),
             created_at: when(&state.created_timestamp),
@@ -216,17 +197,12 @@ pub struct EntityState<S> {
 
 impl<S: DeserializeOwned> EntityState<S> {
     pub(crate) fn from_proto(entity: proto::EntityMetadata) -> Result<Self, Failure> {
-        let id: EntityId = entity
-            .instance_id
-            .parse()
-            .map_err(|error| Failure::from_error(&error))?;
+        let id: EntityId = entity.instance_id.parse().map_err(|error| Failure::from_error(&error))?;
         let state = entity
             .serialized_state
             .filter(|text| !text.is_empty())
             .map(|text| {
-                json::read(Some(&text), || {
-                    format!("the state of entity {id} does not have the expected shape")
-                })
+                json::read(Some(&text), || format!("the state of entity {id} does not have the expected shape"))
             })
             .transpose()?;
         Ok(Self {

@@ -35,10 +35,7 @@ pub(crate) struct EntityHost<E: Entity> {
 
 impl<E: Entity> EntityHost<E> {
     pub(crate) fn new(entity: E) -> Self {
-        Self {
-            entity,
-            state: None,
-        }
+        Self { entity, state: None }
     }
 }
 
@@ -53,9 +50,9 @@ impl<E: Entity> DynEntity for EntityHost<E> {
         let kept = self.state.take();
         let mut value = match (state, kept) {
             (Some(text), Some((written, value))) if written == text => value,
-            (Some(text), _) => json::read(Some(text), || {
-                format!("the state of entity {} has another shape", context.id)
-            })?,
+            (Some(text), _) => {
+                json::read(Some(text), || format!("the state of entity {} has another shape", context.id))?
+            }
             (None, _) => E::State::default(),
         };
         let result = match self.entity.operation(context, &mut value, operation) {
@@ -65,9 +62,7 @@ impl<E: Entity> DynEntity for EntityHost<E> {
             }
             outcome => outcome?,
         };
-        let result = json::write(&result, || {
-            format!("the result of operation \"{}\"", operation.name())
-        })?;
+        let result = json::write(&result, || format!("the result of operation \"{}\"", operation.name()))?;
         if context.delete {
             return Ok((Some(result), None));
         }
@@ -78,16 +73,13 @@ impl<E: Entity> DynEntity for EntityHost<E> {
 }
 
 fn is_implicit_delete(operation: &Operation, failure: &Failure) -> bool {
-    operation.name().eq_ignore_ascii_case("delete")
-        && failure.error_type == Failure::OPERATION_NOT_SUPPORTED
+    operation.name().eq_ignore_ascii_case("delete") && failure.error_type == Failure::OPERATION_NOT_SUPPORTED
 }
 
 /// The newer form of a batch, in which operations are history events, as the older one, with what the hub wants to know
 /// about each operation in the answer. Lock requests and unlocks are the hub's own affair: it grants locks itself and
 /// never sends them here; if one comes nevertheless, it is no operation and is left out.
-pub(crate) fn to_batch(
-    request: proto::EntityRequest,
-) -> (proto::EntityBatchRequest, Vec<proto::OperationInfo>) {
+pub(crate) fn to_batch(request: proto::EntityRequest) -> (proto::EntityBatchRequest, Vec<proto::OperationInfo>) {
     let mut batch = proto::EntityBatchRequest {
         instance_id: request.instance_id,
         entity_state: request.entity_state,
@@ -103,21 +95,11 @@ pub(crate) fn to_batch(
                 };
                 (e.request_id, e.operation, e.input, Some(caller))
             }
-            Some(EventType::EntityOperationSignaled(e)) => {
-                (e.request_id, e.operation, e.input, None)
-            }
+            Some(EventType::EntityOperationSignaled(e)) => (e.request_id, e.operation, e.input, None),
             _ => continue,
         };
-        infos.push(proto::OperationInfo {
-            request_id: request_id.clone(),
-            response_destination: destination,
-        });
-        batch.operations.push(proto::OperationRequest {
-            operation,
-            request_id,
-            input,
-            trace_context: None,
-        });
+        infos.push(proto::OperationInfo { request_id: request_id.clone(), response_destination: destination });
+        batch.operations.push(proto::OperationRequest { operation, request_id, input, trace_context: None });
     }
     (batch, infos)
 }
@@ -129,58 +111,33 @@ pub(crate) fn run_batch(
     infos: Vec<proto::OperationInfo>,
     clock: fn() -> SystemTime,
 ) -> proto::EntityBatchResult {
-    let mut batch = proto::EntityBatchResult {
-        entity_state: request.entity_state,
-        operation_infos: infos,
-        ..Default::default()
-    };
+    let mut batch =
+        proto::EntityBatchResult { entity_state: request.entity_state, operation_infos: infos, ..Default::default() };
     let mut host = None;
     for operation in request.operations {
         let begin = clock();
         let operation = Operation::new(operation.operation, operation.input);
-        let outcome = run_one(
-            registry,
-            &request.instance_id,
-            &mut host,
-            batch.entity_state.as_deref(),
-            &operation,
-            begin,
-        );
-        let (start_time_utc, end_time_utc) = (
-            Some(time::to_timestamp(begin)),
-            Some(time::to_timestamp(clock())),
-        );
+        let outcome =
+            run_one(registry, &request.instance_id, &mut host, batch.entity_state.as_deref(), &operation, begin);
+        let (start_time_utc, end_time_utc) = (Some(time::to_timestamp(begin)), Some(time::to_timestamp(clock())));
         let result = match outcome {
             Ok(done) => {
                 batch.entity_state = done.state;
                 let first = i32::try_from(batch.actions.len()).unwrap_or(i32::MAX);
-                batch
-                    .actions
-                    .extend((first..).zip(done.context.actions).map(|(id, kind)| {
-                        proto::OperationAction {
-                            id,
-                            operation_action_type: Some(kind),
-                        }
-                    }));
+                batch.actions.extend(
+                    (first..)
+                        .zip(done.context.actions)
+                        .map(|(id, kind)| proto::OperationAction { id, operation_action_type: Some(kind) }),
+                );
                 let result = done.result;
-                ResultType::Success(proto::OperationResultSuccess {
-                    result,
-                    start_time_utc,
-                    end_time_utc,
-                })
+                ResultType::Success(proto::OperationResultSuccess { result, start_time_utc, end_time_utc })
             }
             Err(failure) => {
                 let failure_details = Some(failure.into());
-                ResultType::Failure(proto::OperationResultFailure {
-                    failure_details,
-                    start_time_utc,
-                    end_time_utc,
-                })
+                ResultType::Failure(proto::OperationResultFailure { failure_details, start_time_utc, end_time_utc })
             }
         };
-        batch.results.push(proto::OperationResult {
-            result_type: Some(result),
-        });
+        batch.results.push(proto::OperationResult { result_type: Some(result) });
     }
     batch
 }
@@ -200,16 +157,11 @@ fn run_one(
     operation: &Operation,
     now: SystemTime,
 ) -> Result<Done, Failure> {
-    let id: EntityId = instance_id
-        .parse()
-        .map_err(|error| Failure::from_error(&error))?;
+    let id: EntityId = instance_id.parse().map_err(|error| Failure::from_error(&error))?;
     let factory = registry.entity_factory(id.name()).ok_or_else(|| {
         Failure::non_retriable(
             Failure::ENTITY_NOT_REGISTERED,
-            format!(
-                "this worker has no entity named \"{}\": register it, or call another",
-                id.name()
-            ),
+            format!("this worker has no entity named \"{}\": register it, or call another", id.name()),
         )
     })?;
     let mut context = EntityContext::new(id, now);
@@ -223,9 +175,5 @@ fn run_one(
     .map_err(|panic| Failure::from_panic(&what, panic.as_ref()))?;
     *host = current;
     let (result, state) = outcome?;
-    Ok(Done {
-        result,
-        state,
-        context,
-    })
+    Ok(Done { result, state, context })
 }

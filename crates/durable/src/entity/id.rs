@@ -33,10 +33,7 @@ impl EntityId {
     }
 
     /// As [`EntityId::new`], for names that come from outside.
-    pub fn try_new(
-        name: impl AsRef<str>,
-        key: impl Into<String>,
-    ) -> Result<Self, ParseEntityIdError> {
+    pub fn try_new(name: impl AsRef<str>, key: impl Into<String>) -> Result<Self, ParseEntityIdError> {
         let (name, key) = (name.as_ref().to_lowercase(), key.into());
         if name.is_empty() || name.contains('@') {
             return Err(ParseEntityIdError(format!("@{name}@{key}")));
@@ -104,10 +101,7 @@ mod tests {
     fn what_is_not_an_id_is_refused() {
         for text in ["", "@", "@name", "name@key", "@@key"] {
             let error = text.parse::<EntityId>().expect_err("not an id");
-            assert!(
-                error.to_string().contains(&format!("\"{text}\"")),
-                "{error}"
-            );
+            assert!(error.to_string().contains(&format!("\"{text}\"")), "{error}");
         }
     }
 

@@ -69,10 +69,7 @@ pub struct Operation {
 impl Operation {
     /// An operation by name, with its input as JSON.
     pub fn new(name: impl Into<String>, input: Option<String>) -> Self {
-        Self {
-            name: name.into(),
-            input,
-        }
+        Self { name: name.into(), input }
     }
 
     /// Its name.
@@ -83,10 +80,7 @@ impl Operation {
     /// Its input; an absent one reads as `null`.
     pub fn input<T: DeserializeOwned>(&self) -> Result<T, Failure> {
         json::read(self.input.as_deref(), || {
-            format!(
-                "the input of operation \"{}\" does not have the expected shape",
-                self.name
-            )
+            format!("the input of operation \"{}\" does not have the expected shape", self.name)
         })
     }
 
@@ -94,10 +88,7 @@ impl Operation {
     pub fn reply(&self, value: &(impl Serialize + ?Sized)) -> Result<serde_json::Value, Failure> {
         serde_json::to_value(value).map_err(|error| {
             Failure::serialization(
-                &format!(
-                    "the result of operation \"{}\" cannot be written as JSON",
-                    self.name
-                ),
+                &format!("the result of operation \"{}\" cannot be written as JSON", self.name),
                 &error,
             )
         })
@@ -123,12 +114,7 @@ pub struct EntityContext {
 
 impl EntityContext {
     pub(crate) fn new(id: EntityId, now: SystemTime) -> Self {
-        Self {
-            id,
-            now,
-            actions: Vec::new(),
-            delete: false,
-        }
+        Self { id, now, actions: Vec::new(), delete: false }
     }
 
     /// The entity that runs.
@@ -174,18 +160,15 @@ impl EntityContext {
         input: &(impl Serialize + ?Sized),
         when: Option<SystemTime>,
     ) -> Result<(), Failure> {
-        let input = json::write(input, || {
-            format!("the input of operation \"{operation}\" of entity {target}")
-        })?;
-        self.actions
-            .push(OperationActionType::SendSignal(proto::SendSignalAction {
-                instance_id: target.to_string(),
-                name: operation.to_owned(),
-                input: Some(input),
-                scheduled_time: when.map(time::to_timestamp),
-                request_time: Some(time::to_timestamp(self.now)),
-                parent_trace_context: None,
-            }));
+        let input = json::write(input, || format!("the input of operation \"{operation}\" of entity {target}"))?;
+        self.actions.push(OperationActionType::SendSignal(proto::SendSignalAction {
+            instance_id: target.to_string(),
+            name: operation.to_owned(),
+            input: Some(input),
+            scheduled_time: when.map(time::to_timestamp),
+            request_time: Some(time::to_timestamp(self.now)),
+            parent_trace_context: None,
+        }));
         Ok(())
     }
 
@@ -197,20 +180,16 @@ impl EntityContext {
         input: &(impl Serialize + ?Sized),
     ) -> Result<String, Failure> {
         let input = json::write(input, || format!("the input of orchestration \"{name}\""))?;
-        let instance_id =
-            instance_id.map_or_else(|| Uuid::new_v4().as_simple().to_string(), str::to_owned);
-        self.actions
-            .push(OperationActionType::StartNewOrchestration(
-                proto::StartNewOrchestrationAction {
-                    instance_id: instance_id.clone(),
-                    name: name.to_owned(),
-                    version: None,
-                    input: Some(input),
-                    scheduled_time: None,
-                    request_time: Some(time::to_timestamp(self.now)),
-                    parent_trace_context: None,
-                },
-            ));
+        let instance_id = instance_id.map_or_else(|| Uuid::new_v4().as_simple().to_string(), str::to_owned);
+        self.actions.push(OperationActionType::StartNewOrchestration(proto::StartNewOrchestrationAction {
+            instance_id: instance_id.clone(),
+            name: name.to_owned(),
+            version: None,
+            input: Some(input),
+            scheduled_time: None,
+            request_time: Some(time::to_timestamp(self.now)),
+            parent_trace_context: None,
+        }));
         Ok(instance_id)
     }
 }

@@ -106,11 +106,7 @@ impl OrchestrationContext {
     }
 
     /// Calls an activity.
-    pub fn call_activity<O: DeserializeOwned>(
-        &self,
-        name: &str,
-        input: &(impl Serialize + ?Sized),
-    ) -> Task<O> {
+    pub fn call_activity<O: DeserializeOwned>(&self, name: &str, input: &(impl Serialize + ?Sized)) -> Task<O> {
         self.call_activity_with(name, input, ActivityOptions::default())
     }
 
@@ -146,14 +142,7 @@ impl OrchestrationContext {
         input: &(impl Serialize + ?Sized),
     ) -> Task<O> {
         let instance_id = instance_id.map(str::to_owned);
-        self.call_sub_orchestration_with(
-            name,
-            input,
-            SubOrchestrationOptions {
-                instance_id,
-                ..Default::default()
-            },
-        )
+        self.call_sub_orchestration_with(name, input, SubOrchestrationOptions { instance_id, ..Default::default() })
     }
 
     /// Calls another orchestration with a retry policy, tags or a version. Not allowed inside a critical section.
@@ -168,15 +157,14 @@ impl OrchestrationContext {
             Ok(input) => input,
             Err(failure) => return Task::failed(failure),
         };
-        let action =
-            OrchestratorActionType::CreateSubOrchestration(proto::CreateSubOrchestrationAction {
-                instance_id: options.instance_id.unwrap_or_default(),
-                name: name.to_owned(),
-                version: options.version,
-                input: Some(input),
-                parent_trace_context: None,
-                tags: options.tags,
-            });
+        let action = OrchestratorActionType::CreateSubOrchestration(proto::CreateSubOrchestrationAction {
+            instance_id: options.instance_id.unwrap_or_default(),
+            name: name.to_owned(),
+            version: options.version,
+            input: Some(input),
+            parent_trace_context: None,
+            tags: options.tags,
+        });
         let mut core = self.core.lock();
         if let Err(failure) = core.sections.check_sub_orchestration(name) {
             return Task::failed(failure);
@@ -205,12 +193,7 @@ impl OrchestrationContext {
     }
 
     /// Sends an event to another orchestration. Fails only if `data` cannot be written as JSON.
-    pub fn send_event(
-        &self,
-        instance_id: &str,
-        name: &str,
-        data: &(impl Serialize + ?Sized),
-    ) -> Result<(), Failure> {
+    pub fn send_event(&self, instance_id: &str, name: &str, data: &(impl Serialize + ?Sized)) -> Result<(), Failure> {
         let data = json::write(data, || format!("the data of event \"{name}\""))?;
         self.core.lock().send_event(instance_id, name, data);
         Ok(())
@@ -264,9 +247,7 @@ impl OrchestrationContext {
         input: &(impl Serialize + ?Sized),
         when: Option<SystemTime>,
     ) -> Result<(), Failure> {
-        let input = json::write(input, || {
-            format!("the input of operation \"{operation}\" of entity {entity}")
-        })?;
+        let input = json::write(input, || format!("the input of operation \"{operation}\" of entity {entity}"))?;
         let mut core = self.core.lock();
         core.sections.check_signal(entity)?;
         core.signal_entity(entity, operation, input, when.map(time::to_timestamp));
@@ -297,11 +278,7 @@ impl OrchestrationContext {
     /// the function returns `Ok` (its output is then ignored) or waits for something. If it returns `Err`, the
     /// orchestration fails instead. With `keep_events`, external events that nobody waited for move on to the new
     /// execution; without, they are dropped.
-    pub fn continue_as_new(
-        &self,
-        input: &(impl Serialize + ?Sized),
-        keep_events: bool,
-    ) -> Result<(), Failure> {
+    pub fn continue_as_new(&self, input: &(impl Serialize + ?Sized), keep_events: bool) -> Result<(), Failure> {
         let input = json::write(input, || "the input to continue with".to_owned())?;
         self.core.lock().continuation = Some(Continuation { input, keep_events });
         Ok(())
@@ -317,10 +294,7 @@ impl OrchestrationContext {
     /// Waits until **all** tasks have ended, and gives their outputs in the order of the tasks. If any failed: the
     /// failure that is first in history, still only after all have ended, so that no work of this group is running any
     /// more when the caller cleans up. The cost is proportional to the number of tasks.
-    pub fn all<O>(
-        &self,
-        tasks: Vec<Task<O>>,
-    ) -> impl Future<Output = Result<Vec<O>, Failure>> + Send + use<O>
+    pub fn all<O>(&self, tasks: Vec<Task<O>>) -> impl Future<Output = Result<Vec<O>, Failure>> + Send + use<O>
     where
         O: DeserializeOwned + Send + 'static,
     {
@@ -339,11 +313,7 @@ impl OrchestrationContext {
     }
 
     /// Waits for whichever ends first in history; the other is dropped. If both have ended already, the left one wins.
-    pub fn race<A, B>(
-        &self,
-        left: A,
-        right: B,
-    ) -> impl Future<Output = Either<A::Output, B::Output>> + Send + use<A, B>
+    pub fn race<A, B>(&self, left: A, right: B) -> impl Future<Output = Either<A::Output, B::Output>> + Send + use<A, B>
     where
         A: Future + Unpin + Send,
         B: Future + Unpin + Send,
@@ -366,11 +336,8 @@ where
 {
     let mut outputs: Vec<Option<O>> = tasks.iter().map(|_| None).collect();
     let mut failure = None;
-    let mut running: FuturesUnordered<_> = tasks
-        .into_iter()
-        .enumerate()
-        .map(|(index, task)| async move { (index, task.await) })
-        .collect();
+    let mut running: FuturesUnordered<_> =
+        tasks.into_iter().enumerate().map(|(index, task)| async move { (index, task.await) }).collect();
     while let Some((index, outcome)) = running.next().await {
         match outcome {
             Ok(output) => outputs[index] = Some(output),

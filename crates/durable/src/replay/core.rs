@@ -59,28 +59,12 @@ pub(crate) struct Retry {
 /// Work whose outcome will be found in history under the id of its action.
 #[derive(Debug)]
 enum Waiting {
-    Task {
-        cell: Arc<Cell>,
-        retry: Option<Box<Retry>>,
-    },
-    SubOrchestration {
-        cell: Arc<Cell>,
-        retry: Option<Box<Retry>>,
-    },
-    Timer {
-        cell: Arc<Cell>,
-    },
-    RetryTimer {
-        cell: Arc<Cell>,
-        retry: Box<Retry>,
-    },
-    EntityCall {
-        cell: Arc<Cell>,
-        target: EntityId,
-    },
-    Lock {
-        cell: Arc<Cell>,
-    },
+    Task { cell: Arc<Cell>, retry: Option<Box<Retry>> },
+    SubOrchestration { cell: Arc<Cell>, retry: Option<Box<Retry>> },
+    Timer { cell: Arc<Cell> },
+    RetryTimer { cell: Arc<Cell>, retry: Box<Retry> },
+    EntityCall { cell: Arc<Cell>, target: EntityId },
+    Lock { cell: Arc<Cell> },
 }
 
 /// Which kind of task an outcome in history belongs to.
@@ -124,11 +108,7 @@ pub(crate) struct Core {
 
 impl Core {
     pub(crate) fn new(instance_id: String, execution_id: String) -> Self {
-        Self {
-            instance_id,
-            execution_id,
-            ..Self::default()
-        }
+        Self { instance_id, execution_id, ..Self::default() }
     }
 
     /// A new guid for the code: the same one at this place in every replay.
@@ -138,10 +118,7 @@ impl Core {
     }
 
     fn guid(&self, purpose: &str, number: u64) -> Uuid {
-        let name = format!(
-            "{}\n{}\n{purpose}\n{number}",
-            self.instance_id, self.execution_id
-        );
+        let name = format!("{}\n{}\n{purpose}\n{number}", self.instance_id, self.execution_id);
         Uuid::new_v5(&NAMESPACE, name.as_bytes())
     }
 
@@ -170,31 +147,16 @@ impl Core {
     fn attempt_as(&mut self, id: i32, action: OrchestratorActionType) {
         if !self.ended {
             let described = Described::attempted(&action);
-            self.attempted.insert(
-                id,
-                Attempt {
-                    described,
-                    action: Some(action),
-                },
-            );
+            self.attempted.insert(id, Attempt { described, action: Some(action) });
         }
     }
 
     /// Asks for an activity or a sub-orchestration, again if there is a policy and it fails.
-    pub(crate) fn start_task(
-        &mut self,
-        template: OrchestratorActionType,
-        attempts: Option<Attempts>,
-    ) -> Arc<Cell> {
-        let derived_id = matches!(&template, OrchestratorActionType::CreateSubOrchestration(a) if a.instance_id.is_empty());
+    pub(crate) fn start_task(&mut self, template: OrchestratorActionType, attempts: Option<Attempts>) -> Arc<Cell> {
+        let derived_id =
+            matches!(&template, OrchestratorActionType::CreateSubOrchestration(a) if a.instance_id.is_empty());
         let cell = Cell::new();
-        let retry = attempts.map(|attempts| {
-            Box::new(Retry {
-                attempts,
-                template: template.clone(),
-                derived_id,
-            })
-        });
+        let retry = attempts.map(|attempts| Box::new(Retry { attempts, template: template.clone(), derived_id }));
         self.schedule(template, derived_id, Arc::clone(&cell), retry);
         cell
     }
@@ -224,84 +186,54 @@ impl Core {
     pub(crate) fn start_timer(&mut self, fire_at: Timestamp) -> Arc<Cell> {
         let cell = Cell::new();
         let id = self.attempt(create_timer(fire_at));
-        self.waiting.insert(
-            id,
-            Waiting::Timer {
-                cell: Arc::clone(&cell),
-            },
-        );
+        self.waiting.insert(id, Waiting::Timer { cell: Arc::clone(&cell) });
         cell
     }
 
     /// Sends an event to another orchestration.
     pub(crate) fn send_event(&mut self, instance: &str, name: &str, data: String) {
         self.attempt(OrchestratorActionType::SendEvent(proto::SendEventAction {
-            instance: Some(proto::OrchestrationInstance {
-                instance_id: instance.to_owned(),
-                execution_id: None,
-            }),
+            instance: Some(proto::OrchestrationInstance { instance_id: instance.to_owned(), execution_id: None }),
             name: name.to_owned(),
             data: Some(data),
         }));
     }
 
     /// Calls an entity; the rules of critical sections were checked.
-    pub(crate) fn call_entity(
-        &mut self,
-        target: &EntityId,
-        operation: &str,
-        input: String,
-    ) -> Arc<Cell> {
+    pub(crate) fn call_entity(&mut self, target: &EntityId, operation: &str, input: String) -> Arc<Cell> {
         let id = self.next_action();
         let request_id = self.action_guid(id).to_string();
         self.attempt_as(
             id,
-            entity_message(EntityMessageType::EntityOperationCalled(
-                proto::EntityOperationCalledEvent {
-                    request_id: request_id.clone(),
-                    operation: operation.to_owned(),
-                    scheduled_time: None,
-                    input: Some(input),
-                    parent_instance_id: Some(self.instance_id.clone()),
-                    parent_execution_id: Some(self.execution_id.clone())
-                        .filter(|id| !id.is_empty()),
-                    target_instance_id: Some(target.to_string()),
-                },
-            )),
+            entity_message(EntityMessageType::EntityOperationCalled(proto::EntityOperationCalledEvent {
+                request_id: request_id.clone(),
+                operation: operation.to_owned(),
+                scheduled_time: None,
+                input: Some(input),
+                parent_instance_id: Some(self.instance_id.clone()),
+                parent_execution_id: Some(self.execution_id.clone()).filter(|id| !id.is_empty()),
+                target_instance_id: Some(target.to_string()),
+            })),
         );
         let cell = Cell::new();
         self.requests.insert(request_id, id);
-        self.waiting.insert(
-            id,
-            Waiting::EntityCall {
-                cell: Arc::clone(&cell),
-                target: target.clone(),
-            },
-        );
+        self.waiting.insert(id, Waiting::EntityCall { cell: Arc::clone(&cell), target: target.clone() });
         cell
     }
 
     /// Signals an entity; the rules of critical sections were checked.
-    pub(crate) fn signal_entity(
-        &mut self,
-        target: &EntityId,
-        operation: &str,
-        input: String,
-        at: Option<Timestamp>,
-    ) {
+    pub(crate) fn signal_entity(&mut self, target: &EntityId, operation: &str, input: String, at: Option<Timestamp>) {
         let id = self.next_action();
         let request_id = self.action_guid(id).to_string();
         self.attempt_as(
             id,
-            entity_message(EntityMessageType::EntityOperationSignaled(
-                proto::EntityOperationSignaledEvent {
-                    request_id,
-                    operation: operation.to_owned(),
-                    scheduled_time: at,
-                    input: Some(input),
-                    target_instance_id: Some(target.to_string()),
-                },
-            )),
+            entity_message(EntityMessageType::EntityOperationSignaled(proto::EntityOperationSignaledEvent {
+                request_id,
+                operation: operation.to_owned(),
+                scheduled_time: at,
+                input: Some(input),
+                target_instance_id: Some(target.to_string()),
+            })),
         );
     }
 
@@ -311,23 +243,16 @@ impl Core {
         let section_id = self.action_guid(id).to_string();
         self.attempt_as(
             id,
-            entity_message(EntityMessageType::EntityLockRequested(
-                proto::EntityLockRequestedEvent {
-                    critical_section_id: section_id.clone(),
-                    lock_set: locks.iter().map(ToString::to_string).collect(),
-                    position: 0,
-                    parent_instance_id: Some(self.instance_id.clone()),
-                },
-            )),
+            entity_message(EntityMessageType::EntityLockRequested(proto::EntityLockRequestedEvent {
+                critical_section_id: section_id.clone(),
+                lock_set: locks.iter().map(ToString::to_string).collect(),
+                position: 0,
+                parent_instance_id: Some(self.instance_id.clone()),
+            })),
         );
         let cell = Cell::new();
         self.requests.insert(section_id.clone(), id);
-        self.waiting.insert(
-            id,
-            Waiting::Lock {
-                cell: Arc::clone(&cell),
-            },
-        );
+        self.waiting.insert(id, Waiting::Lock { cell: Arc::clone(&cell) });
         self.sections.requested(id, section_id, locks);
         (cell, id)
     }
@@ -354,13 +279,11 @@ impl Core {
 
     /// Sends the message that unlocks one entity.
     pub(crate) fn send_unlock(&mut self, section_id: &str, target: &str) {
-        self.attempt(entity_message(EntityMessageType::EntityUnlockSent(
-            proto::EntityUnlockSentEvent {
-                critical_section_id: section_id.to_owned(),
-                parent_instance_id: Some(self.instance_id.clone()),
-                target_instance_id: Some(target.to_owned()),
-            },
-        )));
+        self.attempt(entity_message(EntityMessageType::EntityUnlockSent(proto::EntityUnlockSentEvent {
+            critical_section_id: section_id.to_owned(),
+            parent_instance_id: Some(self.instance_id.clone()),
+            target_instance_id: Some(target.to_owned()),
+        })));
     }
 
     /// Takes over the id under which history has recorded an entity call or a lock request.
@@ -373,23 +296,14 @@ impl Core {
     }
 
     /// An activity or a sub-orchestration has ended.
-    pub(crate) fn task_ended(
-        &mut self,
-        kind: TaskKind,
-        action: i32,
-        outcome: Result<Option<String>, Failure>,
-    ) {
+    pub(crate) fn task_ended(&mut self, kind: TaskKind, action: i32, outcome: Result<Option<String>, Failure>) {
         let expected = match (kind, self.waiting.get(&action)) {
             (TaskKind::Activity, Some(Waiting::Task { .. }))
-            | (TaskKind::SubOrchestration, Some(Waiting::SubOrchestration { .. })) => {
-                self.waiting.remove(&action)
-            }
+            | (TaskKind::SubOrchestration, Some(Waiting::SubOrchestration { .. })) => self.waiting.remove(&action),
             // Delivered twice, or of something that this code never waits for: as in other SDKs, no error.
             _ => None,
         };
-        let Some(Waiting::Task { cell, retry } | Waiting::SubOrchestration { cell, retry }) =
-            expected
-        else {
+        let Some(Waiting::Task { cell, retry } | Waiting::SubOrchestration { cell, retry }) = expected else {
             return;
         };
         match (outcome, retry) {
@@ -408,10 +322,7 @@ impl Core {
 
     /// A timer is over.
     pub(crate) fn timer_fired(&mut self, action: i32) {
-        if !matches!(
-            self.waiting.get(&action),
-            Some(Waiting::Timer { .. } | Waiting::RetryTimer { .. })
-        ) {
+        if !matches!(self.waiting.get(&action), Some(Waiting::Timer { .. } | Waiting::RetryTimer { .. })) {
             return;
         }
         match self.waiting.remove(&action) {
@@ -424,11 +335,7 @@ impl Core {
     }
 
     /// An entity has answered a call.
-    pub(crate) fn call_ended(
-        &mut self,
-        request_id: &str,
-        outcome: Result<Option<String>, Failure>,
-    ) {
+    pub(crate) fn call_ended(&mut self, request_id: &str, outcome: Result<Option<String>, Failure>) {
         let Some(action) = self.requests.remove(request_id) else {
             return;
         };
@@ -461,13 +368,9 @@ impl Core {
 }
 
 fn create_timer(fire_at: Timestamp) -> OrchestratorActionType {
-    OrchestratorActionType::CreateTimer(proto::CreateTimerAction {
-        fire_at: Some(fire_at),
-    })
+    OrchestratorActionType::CreateTimer(proto::CreateTimerAction { fire_at: Some(fire_at) })
 }
 
 fn entity_message(message: EntityMessageType) -> OrchestratorActionType {
-    OrchestratorActionType::SendEntityMessage(proto::SendEntityMessageAction {
-        entity_message_type: Some(message),
-    })
+    OrchestratorActionType::SendEntityMessage(proto::SendEntityMessageAction { entity_message_type: Some(message) })
 }

@@ -44,11 +44,7 @@ impl Events {
         }
         // Waiters that lost a race are at the front when one name is waited for again and again: forget them here, or
         // a loop over `race(event, timer)` would grow without end.
-        while channel
-            .waiters
-            .front()
-            .is_some_and(|waiter| waiter.is_abandoned())
-        {
+        while channel.waiters.front().is_some_and(|waiter| waiter.is_abandoned()) {
             channel.waiters.pop_front();
         }
         channel.waiters.push_back(Arc::clone(cell));
@@ -70,12 +66,7 @@ impl Events {
     pub(crate) fn drain(&mut self) -> Vec<(String, Option<String>)> {
         let mut unprocessed = Vec::new();
         for channel in self.channels.values_mut() {
-            unprocessed.extend(
-                channel
-                    .arrived
-                    .drain(..)
-                    .map(|payload| (channel.name.clone(), payload)),
-            );
+            unprocessed.extend(channel.arrived.drain(..).map(|payload| (channel.name.clone(), payload)));
         }
         unprocessed
     }
@@ -83,9 +74,6 @@ impl Events {
     fn channel(&mut self, name: &str) -> &mut Channel {
         self.channels
             .entry(name.to_lowercase())
-            .or_insert_with(|| Channel {
-                name: name.to_owned(),
-                ..Channel::default()
-            })
+            .or_insert_with(|| Channel { name: name.to_owned(), ..Channel::default() })
     }
 }

@@ -12,13 +12,13 @@ use futures::future::BoxFuture;
 
 use super::context::OrchestrationContext;
 use super::core::{Attempt, Core, Shared, TaskKind};
+use super::end::{End, complete, raised};
 use super::recorded::{self, Described};
 use super::task::Outcome;
 use super::wake::WakeFlag;
 use crate::failure::Failure;
 use crate::proto;
 use crate::proto::HistoryEvent;
-use crate::proto::OrchestrationStatus as Status;
 use crate::proto::history_event::EventType;
 use crate::proto::orchestrator_action::OrchestratorActionType;
 use crate::registry::Registry;
@@ -42,31 +42,6 @@ pub struct Turn {
     pub ended: bool,
 }
 
-/// How the execution ends.
-#[derive(Debug)]
-enum End {
-    Finished(Outcome),
-    Continued {
-        input: String,
-        keep_events: bool,
-        carried: Vec<HistoryEvent>,
-    },
-    Terminated {
-        output: Option<String>,
-    },
-}
-
-impl End {
-    fn status(&self) -> Status {
-        match self {
-            Self::Finished(Ok(_)) => Status::Completed,
-            Self::Finished(Err(_)) => Status::Failed,
-            Self::Continued { .. } => Status::ContinuedAsNew,
-            Self::Terminated { .. } => Status::Terminated,
-        }
-    }
-}
-
 /// One living run of an orchestrator function.
 ///
 /// Between turns it can be kept (then the next turn costs what is new) or dropped (then a new one replays the history).
@@ -88,11 +63,7 @@ pub struct Execution {
 
 impl Execution {
     /// An execution that has seen nothing yet.
-    pub fn new(
-        registry: Arc<Registry>,
-        instance_id: impl Into<String>,
-        execution_id: impl Into<String>,
-    ) -> Self {
+    pub fn new(registry: Arc<Registry>, instance_id: impl Into<String>, execution_id: impl Into<String>) -> Self {
         let core = Core::new(instance_id.into(), execution_id.into());
         Self {
             registry,
@@ -124,9 +95,7 @@ impl Execution {
         self.flag.enter();
         self.core.lock().replaying = true;
         let caught_up = self.check_wakes().and_then(|()| {
-            past[known..]
-                .iter()
-                .try_for_each(|event| self.apply(event))?;
+            past[known..].iter().try_for_each(|event| self.apply(event))?;
             self.check_confirmed()
         });
         self.run(caught_up, Some(past), new)
@@ -153,16 +122,9 @@ impl Execution {
         turn
     }
 
-    fn run(
-        &mut self,
-        caught_up: Result<(), Failure>,
-        past: Option<&[HistoryEvent]>,
-        new: &[HistoryEvent],
-    ) -> Turn {
+    fn run(&mut self, caught_up: Result<(), Failure>, past: Option<&[HistoryEvent]>, new: &[HistoryEvent]) -> Turn {
         self.core.lock().replaying = false;
-        if let Err(failure) =
-            caught_up.and_then(|()| new.iter().try_for_each(|event| self.apply(event)))
-        {
+        if let Err(failure) = caught_up.and_then(|()| new.iter().try_for_each(|event| self.apply(event))) {
             self.fail_replay(failure, past);
         }
         self.seen = past.map(|past| past.len() + new.len());
@@ -175,23 +137,16 @@ impl Execution {
     }
 
     fn check_wakes(&self) -> Result<(), Failure> {
-        if self.flag.was_foreign() {
-            Err(recorded::foreign_wait(&self.core.lock().instance_id))
-        } else {
-            Ok(())
-        }
+        if self.flag.was_foreign() { Err(recorded::foreign_wait(&self.core.lock().instance_id)) } else { Ok(()) }
     }
 
     /// Every attempt of the past must have its record by now.
     fn check_confirmed(&self) -> Result<(), Failure> {
         let core = self.core.lock();
         match core.attempted.first_key_value() {
-            Some((&id, attempt)) if !self.rewound => Err(recorded::mismatch(
-                &core.instance_id,
-                id,
-                None,
-                Some(&attempt.described),
-            )),
+            Some((&id, attempt)) if !self.rewound => {
+                Err(recorded::mismatch(&core.instance_id, id, None, Some(&attempt.described)))
+            }
             _ => Ok(()),
         }
     }
@@ -231,9 +186,7 @@ impl Execution {
                 }
             }
             EventType::ExecutionTerminated(terminated) => {
-                self.finish(End::Terminated {
-                    output: terminated.input.clone(),
-                });
+                self.finish(End::Terminated { output: terminated.input.clone() });
             }
             EventType::ExecutionRewound(_) => self.rewound = true,
             _ => self.apply_outcome(kind),
@@ -245,31 +198,17 @@ impl Execution {
     fn apply_outcome(&mut self, kind: &EventType) {
         let mut core = self.core.lock();
         match kind {
-            EventType::TaskCompleted(e) => core.task_ended(
-                TaskKind::Activity,
-                e.task_scheduled_id,
-                Ok(e.result.clone()),
-            ),
+            EventType::TaskCompleted(e) => {
+                core.task_ended(TaskKind::Activity, e.task_scheduled_id, Ok(e.result.clone()));
+            }
             EventType::TaskFailed(e) => {
-                core.task_ended(
-                    TaskKind::Activity,
-                    e.task_scheduled_id,
-                    Err(e.failure_details.clone().into()),
-                );
+                core.task_ended(TaskKind::Activity, e.task_scheduled_id, Err(e.failure_details.clone().into()));
             }
             EventType::SubOrchestrationInstanceCompleted(e) => {
-                core.task_ended(
-                    TaskKind::SubOrchestration,
-                    e.task_scheduled_id,
-                    Ok(e.result.clone()),
-                );
+                core.task_ended(TaskKind::SubOrchestration, e.task_scheduled_id, Ok(e.result.clone()));
             }
             EventType::SubOrchestrationInstanceFailed(e) => {
-                core.task_ended(
-                    TaskKind::SubOrchestration,
-                    e.task_scheduled_id,
-                    Err(e.failure_details.clone().into()),
-                );
+                core.task_ended(TaskKind::SubOrchestration, e.task_scheduled_id, Err(e.failure_details.clone().into()));
             }
             EventType::TimerFired(e) => core.timer_fired(e.timer_id),
             EventType::EventRaised(e) => core.events.raise(&e.name, e.input.clone()),
@@ -290,34 +229,19 @@ impl Execution {
         let Some((id, end)) = &mut self.end else {
             return;
         };
-        let End::Continued {
-            keep_events,
-            carried,
-            ..
-        } = end
-        else {
+        let End::Continued { keep_events, carried, .. } = end else {
             return;
         };
         match kind {
             EventType::EventRaised(_) if *keep_events => carried.push(event.clone()),
             EventType::ExecutionSuspended(_) => carried.push(event.clone()),
             EventType::ExecutionResumed(_) => {
-                carried.retain(|kept| {
-                    !matches!(kept.event_type, Some(EventType::ExecutionSuspended(_)))
-                });
+                carried.retain(|kept| !matches!(kept.event_type, Some(EventType::ExecutionSuspended(_))));
             }
             EventType::ExecutionTerminated(terminated) => {
-                let terminated = End::Terminated {
-                    output: terminated.input.clone(),
-                };
+                let terminated = End::Terminated { output: terminated.input.clone() };
                 let described = Described::end(terminated.status());
-                self.core.lock().attempted.insert(
-                    *id,
-                    Attempt {
-                        described,
-                        action: None,
-                    },
-                );
+                self.core.lock().attempted.insert(*id, Attempt { described, action: None });
                 *end = terminated;
             }
             _ => {}
@@ -330,12 +254,7 @@ impl Execution {
         let attempt = core.attempted.remove(&id);
         let attempted = attempt.as_ref().map(|attempt| &attempt.described);
         if attempted.is_none_or(|attempted| recorded.difference(attempted).is_some()) {
-            return Err(recorded::mismatch(
-                &core.instance_id,
-                id,
-                Some(recorded),
-                attempted,
-            ));
+            return Err(recorded::mismatch(&core.instance_id, id, Some(recorded), attempted));
         }
         match kind {
             EventType::EntityOperationCalled(e) => core.confirm_request(id, &e.request_id),
@@ -354,19 +273,13 @@ impl Execution {
             let mut core = self.core.lock();
             core.name.clone_from(&started.name);
             core.version.clone_from(&started.version);
-            let parent = started
-                .parent_instance
-                .as_ref()
-                .and_then(|parent| parent.orchestration_instance.as_ref());
+            let parent = started.parent_instance.as_ref().and_then(|parent| parent.orchestration_instance.as_ref());
             core.parent_instance_id = parent.map(|parent| parent.instance_id.clone());
         }
         let Some(function) = self.registry.orchestrator(&started.name) else {
             let failure = Failure::non_retriable(
                 Failure::ORCHESTRATOR_NOT_REGISTERED,
-                format!(
-                    "this worker has no orchestration named \"{}\": register it, or start another",
-                    started.name
-                ),
+                format!("this worker has no orchestration named \"{}\": register it, or start another", started.name),
             );
             self.finish(End::Finished(Err(failure)));
             return;
@@ -376,10 +289,7 @@ impl Execution {
         self.flag.set();
         match catch_unwind(AssertUnwindSafe(|| function(context, input))) {
             Ok(future) => self.future = Some(future),
-            Err(panic) => self.finish(End::Finished(Err(Failure::from_panic(
-                "the orchestrator",
-                panic.as_ref(),
-            )))),
+            Err(panic) => self.finish(End::Finished(Err(Failure::from_panic("the orchestrator", panic.as_ref())))),
         }
     }
 
@@ -395,9 +305,7 @@ impl Execution {
             if polls > MAX_POLLS_PER_EVENT {
                 return Err(recorded::foreign_wait(&self.core.lock().instance_id));
             }
-            let polled = catch_unwind(AssertUnwindSafe(|| {
-                future.as_mut().poll(&mut Context::from_waker(&waker))
-            }));
+            let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut Context::from_waker(&waker))));
             let outcome = match polled {
                 Ok(Poll::Ready(outcome)) => Some(outcome),
                 Ok(Poll::Pending) => None,
@@ -406,11 +314,9 @@ impl Execution {
             let continuation = self.core.lock().continuation.take();
             let end = match (outcome, continuation) {
                 (Some(Err(failure)), _) => End::Finished(Err(failure)),
-                (_, Some(next)) => End::Continued {
-                    input: next.input,
-                    keep_events: next.keep_events,
-                    carried: Vec::new(),
-                },
+                (_, Some(next)) => {
+                    End::Continued { input: next.input, keep_events: next.keep_events, carried: Vec::new() }
+                }
                 (Some(outcome), None) => End::Finished(outcome),
                 (None, None) => continue,
             };
@@ -424,27 +330,11 @@ impl Execution {
         let id = {
             let mut core = self.core.lock();
             core.close_sections();
-            if let End::Continued {
-                keep_events: true,
-                carried,
-                ..
-            } = &mut end
-            {
-                carried.extend(
-                    core.events
-                        .drain()
-                        .into_iter()
-                        .map(|(name, input)| raised(name, input)),
-                );
+            if let End::Continued { keep_events: true, carried, .. } = &mut end {
+                carried.extend(core.events.drain().into_iter().map(|(name, input)| raised(name, input)));
             }
             let id = core.next_action();
-            core.attempted.insert(
-                id,
-                Attempt {
-                    described: Described::end(end.status()),
-                    action: None,
-                },
-            );
+            core.attempted.insert(id, Attempt { described: Described::end(end.status()), action: None });
             core.ended = true;
             id
         };
@@ -489,19 +379,12 @@ impl Execution {
 
     fn take_actions(&mut self) -> Turn {
         let mut core = self.core.lock();
-        let mut actions: Vec<_> = core
-            .attempted
-            .iter_mut()
-            .filter_map(|(&id, attempt)| action(id, attempt.action.take()))
-            .collect();
+        let mut actions: Vec<_> =
+            core.attempted.iter_mut().filter_map(|(&id, attempt)| action(id, attempt.action.take())).collect();
         if let Some((id, end)) = self.end.take() {
             actions.extend(action(id, Some(complete(end))));
         }
-        Turn {
-            actions,
-            custom_status: core.custom_status.clone(),
-            ended: core.ended,
-        }
+        Turn { actions, custom_status: core.custom_status.clone(), ended: core.ended }
     }
 }
 
@@ -519,13 +402,7 @@ impl fmt::Debug for Execution {
 
 /// The highest id of an action that history holds.
 fn last_recorded(history: &[HistoryEvent]) -> i32 {
-    let records = history.iter().filter(|event| {
-        event
-            .event_type
-            .as_ref()
-            .and_then(Described::recorded)
-            .is_some()
-    });
+    let records = history.iter().filter(|event| event.event_type.as_ref().and_then(Described::recorded).is_some());
     records.map(|event| event.event_id).max().unwrap_or(0)
 }
 
@@ -535,17 +412,10 @@ fn held_locks(history: &[HistoryEvent]) -> BTreeSet<(&str, &str)> {
     for event in history {
         match &event.event_type {
             Some(EventType::EntityLockRequested(e)) => {
-                held.extend(
-                    e.lock_set
-                        .iter()
-                        .map(|target| (e.critical_section_id.as_str(), target.as_str())),
-                );
+                held.extend(e.lock_set.iter().map(|target| (e.critical_section_id.as_str(), target.as_str())));
             }
             Some(EventType::EntityUnlockSent(e)) => {
-                held.remove(&(
-                    e.critical_section_id.as_str(),
-                    e.target_instance_id.as_deref().unwrap_or_default(),
-                ));
+                held.remove(&(e.critical_section_id.as_str(), e.target_instance_id.as_deref().unwrap_or_default()));
             }
             _ => {}
         }
@@ -570,35 +440,6 @@ fn is_input(kind: &EventType) -> bool {
     )
 }
 
-fn raised(name: String, input: Option<String>) -> HistoryEvent {
-    let event_type = Some(EventType::EventRaised(proto::EventRaisedEvent {
-        name,
-        input,
-    }));
-    HistoryEvent {
-        event_id: -1,
-        timestamp: None,
-        event_type,
-    }
-}
-
 fn action(id: i32, kind: Option<OrchestratorActionType>) -> Option<proto::OrchestratorAction> {
-    kind.map(|kind| proto::OrchestratorAction {
-        id,
-        orchestrator_action_type: Some(kind),
-    })
-}
-
-fn complete(end: End) -> OrchestratorActionType {
-    let mut action = proto::CompleteOrchestrationAction::default();
-    action.set_orchestration_status(end.status());
-    match end {
-        End::Finished(Ok(output)) | End::Terminated { output } => action.result = output,
-        End::Finished(Err(failure)) => action.failure_details = Some(failure.into()),
-        End::Continued { input, carried, .. } => {
-            action.result = Some(input);
-            action.carryover_events = carried;
-        }
-    }
-    OrchestratorActionType::CompleteOrchestration(action)
+    kind.map(|kind| proto::OrchestratorAction { id, orchestrator_action_type: Some(kind) })
 }

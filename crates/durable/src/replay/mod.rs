@@ -6,6 +6,7 @@
 
 mod context;
 mod core;
+mod end;
 mod events;
 mod execution;
 mod recorded;
@@ -52,23 +53,13 @@ mod tests {
             files += 1;
             let text = fs::read_to_string(&path).expect("a source file");
             let code = text.split("#[cfg(test)]").next().unwrap_or_default();
-            for (number, line) in code
-                .lines()
-                .enumerate()
-                .filter(|(_, line)| !line.trim_start().starts_with("//"))
-            {
+            for (number, line) in code.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//")) {
                 for (word, instead) in BANNED {
                     let place = format!("{}:{}", path.display(), number + 1);
-                    assert!(
-                        !line.contains(word),
-                        "{place}: `{word}` is banned here; use {instead}"
-                    );
+                    assert!(!line.contains(word), "{place}: `{word}` is banned here; use {instead}");
                 }
             }
         }
-        assert!(
-            files >= 8,
-            "the check must see the whole folder, it saw {files} files"
-        );
+        assert!(files >= 8, "the check must see the whole folder, it saw {files} files");
     }
 }

@@ -33,11 +33,7 @@ pub(crate) struct Described {
 
 impl Described {
     fn new(kind: Kind, name: Option<&str>, target: Option<&str>) -> Self {
-        Self {
-            kind,
-            name: name.map(str::to_owned),
-            target: target.map(str::to_owned),
-        }
+        Self { kind, name: name.map(str::to_owned), target: target.map(str::to_owned) }
     }
 
     /// What a recorded event confirms; `None` for events that confirm no action.
@@ -60,18 +56,13 @@ impl Described {
     /// What an action asks for.
     pub(crate) fn attempted(action: &OrchestratorActionType) -> Self {
         match action {
-            OrchestratorActionType::ScheduleTask(a) => {
-                Self::new(Kind::Activity, Some(&a.name), None)
-            }
+            OrchestratorActionType::ScheduleTask(a) => Self::new(Kind::Activity, Some(&a.name), None),
             OrchestratorActionType::CreateSubOrchestration(a) => {
                 Self::new(Kind::SubOrchestration, Some(&a.name), Some(&a.instance_id))
             }
             OrchestratorActionType::CreateTimer(_) => Self::new(Kind::Timer, None, None),
             OrchestratorActionType::SendEvent(a) => {
-                let target = a
-                    .instance
-                    .as_ref()
-                    .map(|instance| instance.instance_id.as_str());
+                let target = a.instance.as_ref().map(|instance| instance.instance_id.as_str());
                 Self::new(Kind::Event, Some(&a.name), target)
             }
             OrchestratorActionType::SendEntityMessage(a) => match &a.entity_message_type {
@@ -82,33 +73,24 @@ impl Described {
                 None => Self::new(Kind::EntitySignal, None, None),
             },
             OrchestratorActionType::CompleteOrchestration(a) => Self::end(a.orchestration_status()),
-            OrchestratorActionType::TerminateOrchestration(_)
-            | OrchestratorActionType::RewindOrchestration(_) => Self::new(Kind::End, None, None),
+            OrchestratorActionType::TerminateOrchestration(_) | OrchestratorActionType::RewindOrchestration(_) => {
+                Self::new(Kind::End, None, None)
+            }
         }
     }
 
     /// The end of the orchestration.
     pub(crate) fn end(status: proto::OrchestrationStatus) -> Self {
-        let name = status
-            .as_str_name()
-            .trim_start_matches("ORCHESTRATION_STATUS_");
+        let name = status.as_str_name().trim_start_matches("ORCHESTRATION_STATUS_");
         Self::new(Kind::End, Some(name), None)
     }
 
     fn called(e: &proto::EntityOperationCalledEvent) -> Self {
-        Self::new(
-            Kind::EntityCall,
-            Some(&e.operation),
-            e.target_instance_id.as_deref(),
-        )
+        Self::new(Kind::EntityCall, Some(&e.operation), e.target_instance_id.as_deref())
     }
 
     fn signaled(e: &proto::EntityOperationSignaledEvent) -> Self {
-        Self::new(
-            Kind::EntitySignal,
-            Some(&e.operation),
-            e.target_instance_id.as_deref(),
-        )
+        Self::new(Kind::EntitySignal, Some(&e.operation), e.target_instance_id.as_deref())
     }
 
     fn lock(e: &proto::EntityLockRequestedEvent) -> Self {
@@ -149,10 +131,7 @@ impl fmt::Display for Described {
         let target = self.target.as_deref().unwrap_or("?");
         match self.kind {
             Kind::Activity => write!(f, "activity \"{name}\""),
-            Kind::SubOrchestration => write!(
-                f,
-                "sub-orchestration \"{name}\" with instance id \"{target}\""
-            ),
+            Kind::SubOrchestration => write!(f, "sub-orchestration \"{name}\" with instance id \"{target}\""),
             Kind::Timer => f.write_str("a timer"),
             Kind::Event => write!(f, "event \"{name}\" to instance \"{target}\""),
             Kind::EntityCall => write!(f, "call of operation \"{name}\" on entity {target}"),
@@ -176,19 +155,10 @@ pub(crate) fn mismatch(
     let (field, what) = match (recorded, attempted) {
         (Some(recorded), Some(attempted)) => {
             let field = recorded.difference(attempted).unwrap_or("place");
-            (
-                field,
-                format!("recorded {recorded}, attempted {attempted}; the {field} differs"),
-            )
+            (field, format!("recorded {recorded}, attempted {attempted}; the {field} differs"))
         }
-        (Some(recorded), None) => (
-            "presence",
-            format!("recorded {recorded}, attempted nothing"),
-        ),
-        (None, Some(attempted)) => (
-            "presence",
-            format!("recorded nothing, attempted {attempted}"),
-        ),
+        (Some(recorded), None) => ("presence", format!("recorded {recorded}, attempted nothing")),
+        (None, Some(attempted)) => ("presence", format!("recorded nothing, attempted {attempted}")),
         (None, None) => ("presence", "recorded nothing, attempted nothing".to_owned()),
     };
     Failure::non_retriable(

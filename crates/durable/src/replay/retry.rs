@@ -39,11 +39,7 @@ impl RetryPolicy {
     }
 
     /// Waits that double, up to `max_interval`, without a limit of time.
-    pub fn exponential(
-        max_attempts: u32,
-        first_interval: Duration,
-        max_interval: Duration,
-    ) -> Self {
+    pub fn exponential(max_attempts: u32, first_interval: Duration, max_interval: Duration) -> Self {
         Self {
             max_attempts,
             first_interval,
@@ -54,30 +50,18 @@ impl RetryPolicy {
     }
 
     /// The wait after attempt number `attempt` (1 is the first); `None` if there shall be no other attempt.
-    fn wait_after(
-        &self,
-        attempt: u32,
-        started: &Timestamp,
-        now: &Timestamp,
-        failure: &Failure,
-    ) -> Option<Duration> {
+    fn wait_after(&self, attempt: u32, started: &Timestamp, now: &Timestamp, failure: &Failure) -> Option<Duration> {
         if failure.non_retriable || attempt >= self.max_attempts {
             return None;
         }
-        let coefficient = if self.backoff_coefficient >= 1.0 {
-            self.backoff_coefficient
-        } else {
-            1.0
-        };
+        let coefficient = if self.backoff_coefficient >= 1.0 { self.backoff_coefficient } else { 1.0 };
         let exponent = i32::try_from(attempt.saturating_sub(1)).unwrap_or(i32::MAX);
         let seconds = self.first_interval.as_secs_f64() * coefficient.powi(exponent);
         let wait = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
         let wait = self.max_interval.map_or(wait, |longest| wait.min(longest));
-        let in_time = self.retry_timeout.is_none_or(|limit| {
-            time::elapsed(started, now)
-                .checked_add(wait)
-                .is_some_and(|total| total <= limit)
-        });
+        let in_time = self
+            .retry_timeout
+            .is_none_or(|limit| time::elapsed(started, now).checked_add(wait).is_some_and(|total| total <= limit));
         in_time.then_some(wait)
     }
 }
@@ -92,18 +76,13 @@ pub(crate) struct Attempts {
 
 impl Attempts {
     pub(crate) fn new(policy: RetryPolicy, started: Timestamp) -> Self {
-        Self {
-            policy,
-            started,
-            done: 0,
-        }
+        Self { policy, started, done: 0 }
     }
 
     /// Counts a failed attempt; the wait until the next one, or `None` if this failure is final.
     pub(crate) fn failed(&mut self, now: &Timestamp, failure: &Failure) -> Option<Duration> {
         self.done += 1;
-        self.policy
-            .wait_after(self.done, &self.started, now, failure)
+        self.policy.wait_after(self.done, &self.started, now, failure)
     }
 }
 
@@ -112,37 +91,18 @@ mod tests {
     use super::*;
 
     fn waits(policy: RetryPolicy, failures: u32, seconds_between: i64) -> Vec<Option<u64>> {
-        let mut attempts = Attempts::new(
-            policy,
-            Timestamp {
-                seconds: 0,
-                nanos: 0,
-            },
-        );
+        let mut attempts = Attempts::new(policy, Timestamp { seconds: 0, nanos: 0 });
         (1..=failures)
-            .map(|n| Timestamp {
-                seconds: i64::from(n) * seconds_between,
-                nanos: 0,
-            })
-            .map(|now| {
-                attempts
-                    .failed(&now, &Failure::new("Busy", "try later"))
-                    .map(|wait| wait.as_secs())
-            })
+            .map(|n| Timestamp { seconds: i64::from(n) * seconds_between, nanos: 0 })
+            .map(|now| attempts.failed(&now, &Failure::new("Busy", "try later")).map(|wait| wait.as_secs()))
             .collect()
     }
 
     #[test]
     fn waits_grow_up_to_the_limit_and_end_with_the_attempts() {
         let policy = RetryPolicy::exponential(5, Duration::from_secs(1), Duration::from_secs(3));
-        assert_eq!(
-            waits(policy, 5, 0),
-            [Some(1), Some(2), Some(3), Some(3), None]
-        );
-        assert_eq!(
-            waits(RetryPolicy::fixed(0, Duration::from_secs(1)), 1, 0),
-            [None]
-        );
+        assert_eq!(waits(policy, 5, 0), [Some(1), Some(2), Some(3), Some(3), None]);
+        assert_eq!(waits(RetryPolicy::fixed(0, Duration::from_secs(1)), 1, 0), [None]);
     }
 
     #[test]
@@ -156,18 +116,8 @@ mod tests {
 
     #[test]
     fn absurd_numbers_never_panic() {
-        let policy = RetryPolicy {
-            backoff_coefficient: f64::NAN,
-            ..RetryPolicy::fixed(u32::MAX, Duration::MAX)
-        };
-        let mut attempts = Attempts {
-            policy,
-            started: Timestamp::default(),
-            done: u32::MAX - 2,
-        };
-        assert_eq!(
-            attempts.failed(&Timestamp::default(), &Failure::new("a", "b")),
-            Some(Duration::MAX)
-        );
+        let policy = RetryPolicy { backoff_coefficient: f64::NAN, ..RetryPolicy::fixed(u32::MAX, Duration::MAX) };
+        let mut attempts = Attempts { policy, started: Timestamp::default(), done: u32::MAX - 2 };
+        assert_eq!(attempts.failed(&Timestamp::default(), &Failure::new("a", "b")), Some(Duration::MAX));
     }
 }

@@ -101,13 +101,7 @@ impl Sections {
     }
 
     pub(crate) fn requested(&mut self, action: i32, id: String, locks: Vec<EntityId>) {
-        self.current = Some(Section {
-            action,
-            id,
-            locks,
-            granted: false,
-            busy: BTreeSet::new(),
-        });
+        self.current = Some(Section { action, id, locks, granted: false, busy: BTreeSet::new() });
     }
 
     /// Takes over the id that history has recorded for a request.
@@ -120,18 +114,11 @@ impl Sections {
 
     /// The locks are held now. Returns the section if nobody wants them any more and they must be released.
     pub(crate) fn granted(&mut self, action: i32) -> Option<Section> {
-        if let Some(section) = self
-            .current
-            .as_mut()
-            .filter(|section| section.action == action)
-        {
+        if let Some(section) = self.current.as_mut().filter(|section| section.action == action) {
             section.granted = true;
             return None;
         }
-        let index = self
-            .orphaned
-            .iter()
-            .position(|section| section.action == action)?;
+        let index = self.orphaned.iter().position(|section| section.action == action)?;
         Some(self.orphaned.swap_remove(index))
     }
 
@@ -147,11 +134,7 @@ impl Sections {
 
     /// The execution ends: everything that was requested is released.
     pub(crate) fn close(&mut self) -> Vec<Section> {
-        self.current
-            .take()
-            .into_iter()
-            .chain(self.orphaned.drain(..))
-            .collect()
+        self.current.take().into_iter().chain(self.orphaned.drain(..)).collect()
     }
 }
 
@@ -165,10 +148,7 @@ pub struct LockRequest {
 
 impl LockRequest {
     pub(crate) fn new(cell: Arc<Cell>, core: Shared, action: i32) -> Self {
-        Self {
-            cell,
-            held: Some((core, action)),
-        }
+        Self { cell, held: Some((core, action)) }
     }
 
     pub(crate) fn refused(failure: Failure) -> Self {
@@ -182,11 +162,7 @@ impl Future for LockRequest {
     type Output = Result<CriticalSection, Failure>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.cell.poll(cx).map(|outcome| {
-            outcome.map(|_| CriticalSection {
-                held: self.held.take(),
-            })
-        })
+        self.cell.poll(cx).map(|outcome| outcome.map(|_| CriticalSection { held: self.held.take() }))
     }
 }
 
@@ -200,9 +176,7 @@ impl Drop for LockRequest {
 
 impl fmt::Debug for LockRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LockRequest")
-            .field("action", &self.held.as_ref().map(|held| held.1))
-            .finish_non_exhaustive()
+        f.debug_struct("LockRequest").field("action", &self.held.as_ref().map(|held| held.1)).finish_non_exhaustive()
     }
 }
 

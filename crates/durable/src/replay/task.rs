@@ -102,25 +102,12 @@ pub struct Task<O> {
 
 impl<O> Task<O> {
     pub(crate) fn new(cell: Arc<Cell>, what: String) -> Self {
-        Self {
-            cell,
-            what,
-            waiter: None,
-            output: PhantomData,
-        }
+        Self { cell, what, waiter: None, output: PhantomData }
     }
 
     pub(crate) fn for_event(cell: Arc<Cell>, core: Shared, name: &str) -> Self {
-        let waiter = Some(EventWaiter {
-            core,
-            name: name.to_owned(),
-        });
-        Self {
-            cell,
-            what: format!("external event \"{name}\""),
-            waiter,
-            output: PhantomData,
-        }
+        let waiter = Some(EventWaiter { core, name: name.to_owned() });
+        Self { cell, what: format!("external event \"{name}\""), waiter, output: PhantomData }
     }
 
     /// A task that has failed before anything was asked for.
@@ -137,12 +124,7 @@ impl<O: DeserializeOwned> Future for Task<O> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.cell.poll(cx).map(|outcome| {
             self.waiter = None;
-            json::read(outcome?.as_deref(), || {
-                format!(
-                    "the result of {} does not have the expected shape",
-                    self.what
-                )
-            })
+            json::read(outcome?.as_deref(), || format!("the result of {} does not have the expected shape", self.what))
         })
     }
 }
@@ -159,9 +141,7 @@ impl<O> Drop for Task<O> {
 
 impl<O> fmt::Debug for Task<O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Task")
-            .field("what", &self.what)
-            .finish_non_exhaustive()
+        f.debug_struct("Task").field("what", &self.what).finish_non_exhaustive()
     }
 }
 

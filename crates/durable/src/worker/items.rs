@@ -15,6 +15,7 @@ use crate::entity;
 use crate::failure::Failure;
 use crate::hub::{HubError, HubResult, PAST_EVENTS_PROPERTY, TaskHub};
 use crate::proto;
+use crate::proto::HistoryEvent;
 use crate::proto::work_item::Request;
 use crate::registry::Registry;
 use crate::replay::{Execution, Turn};
@@ -47,16 +48,16 @@ impl Shop {
         }
     }
 
-    async fn orchestrate(
-        &self,
-        request: proto::OrchestratorRequest,
-        token: String,
-    ) -> HubResult<()> {
-        let key: Key = (
-            request.instance_id.clone(),
-            request.execution_id.clone().unwrap_or_default(),
-        );
-        let (execution, turn) = self.take_turn(&key, &request).await?;
+    async fn orchestrate(&self, request: proto::OrchestratorRequest, token: String) -> HubResult<()> {
+        let key: Key = (request.instance_id.clone(), request.execution_id.clone().unwrap_or_default());
+        let (execution, turn) = match self.take_turn(&key, &request).await {
+            Ok(done) => done,
+            Err(error) => {
+                // Without its history the turn cannot be taken; somebody else may have more luck.
+                self.hub.abandon(&token).await?;
+                return Err(error);
+            }
+        };
         let ended = turn.ended;
         let response = proto::OrchestratorResponse {
             instance_id: request.instance_id,
@@ -75,41 +76,40 @@ impl Shop {
     }
 
     /// Goes on from the living copy where it fits, and replays the history where it does not.
-    async fn take_turn(
+    async fn take_turn(&self, key: &Key, request: &proto::OrchestratorRequest) -> HubResult<(Execution, Turn)> {
+        let new = &request.new_events;
+        let kept = self.cache.take(key);
+        if !request.requires_history_streaming || !request.past_events.is_empty() {
+            return Ok(self.replay(key, kept, &request.past_events, new));
+        }
+        let kept = match (kept, past_length(request)) {
+            (Some(mut execution), Some(length)) if execution.continues(length) => {
+                let turn = execution.next_turn(length, new);
+                return Ok((execution, turn));
+            }
+            (kept, _) => kept,
+        };
+        let ask = proto::StreamInstanceHistoryRequest {
+            instance_id: request.instance_id.clone(),
+            execution_id: request.execution_id.clone(),
+            for_work_item_processing: true,
+        };
+        let past = self.hub.instance_history(ask).await?;
+        Ok(self.replay(key, kept, &past, new))
+    }
+
+    fn replay(
         &self,
         key: &Key,
-        request: &proto::OrchestratorRequest,
-    ) -> HubResult<(Execution, Turn)> {
-        let fresh = || Execution::new(Arc::clone(&self.registry), &key.0, &key.1);
-        let cached = self.cache.take(key);
-        let fetched;
-        let past = if request.past_events.is_empty() && request.requires_history_streaming {
-            let mut cached = cached;
-            if let (Some(execution), Some(length)) = (&mut cached, past_length(request))
-                && execution.continues(length)
-            {
-                let turn = execution.next_turn(length, &request.new_events);
-                return Ok((cached.unwrap_or_else(fresh), turn));
-            }
-            let ask = proto::StreamInstanceHistoryRequest {
-                instance_id: request.instance_id.clone(),
-                execution_id: request.execution_id.clone(),
-                for_work_item_processing: true,
-            };
-            fetched = self.hub.instance_history(ask).await?;
-            let mut execution = cached
-                .filter(|execution| execution.fits(&fetched))
-                .unwrap_or_else(fresh);
-            let turn = execution.turn(&fetched, &request.new_events);
-            return Ok((execution, turn));
-        } else {
-            &request.past_events
-        };
-        let mut execution = cached
+        kept: Option<Execution>,
+        past: &[HistoryEvent],
+        new: &[HistoryEvent],
+    ) -> (Execution, Turn) {
+        let mut execution = kept
             .filter(|execution| execution.fits(past))
-            .unwrap_or_else(fresh);
-        let turn = execution.turn(past, &request.new_events);
-        Ok((execution, turn))
+            .unwrap_or_else(|| Execution::new(Arc::clone(&self.registry), &key.0, &key.1));
+        let turn = execution.turn(past, new);
+        (execution, turn)
     }
 
     async fn act(&self, request: proto::ActivityRequest, token: String) -> HubResult<()> {
@@ -117,22 +117,13 @@ impl Shop {
             Some(function) => {
                 let context = ActivityContext::new(&request);
                 let input = request.input;
-                AssertUnwindSafe(async move { function(context, input).await })
-                    .catch_unwind()
-                    .await
-                    .unwrap_or_else(|panic| {
-                        Err(Failure::from_panic(
-                            &format!("activity \"{}\"", request.name),
-                            panic.as_ref(),
-                        ))
-                    })
+                AssertUnwindSafe(async move { function(context, input).await }).catch_unwind().await.unwrap_or_else(
+                    |panic| Err(Failure::from_panic(&format!("activity \"{}\"", request.name), panic.as_ref())),
+                )
             }
             None => Err(Failure::non_retriable(
                 Failure::ACTIVITY_NOT_REGISTERED,
-                format!(
-                    "this worker has no activity named \"{}\": register it, or call another",
-                    request.name
-                ),
+                format!("this worker has no activity named \"{}\": register it, or call another", request.name),
             )),
         };
         let (result, failure_details) = match outcome {
@@ -140,10 +131,7 @@ impl Shop {
             Err(failure) => (None, Some(failure.into())),
         };
         let response = proto::ActivityResponse {
-            instance_id: request
-                .orchestration_instance
-                .map(|instance| instance.instance_id)
-                .unwrap_or_default(),
+            instance_id: request.orchestration_instance.map(|instance| instance.instance_id).unwrap_or_default(),
             task_id: request.task_id,
             result,
             failure_details,
@@ -166,9 +154,7 @@ impl Shop {
 
 fn past_length(request: &proto::OrchestratorRequest) -> Option<usize> {
     match request.properties.get(PAST_EVENTS_PROPERTY)?.kind {
-        Some(prost_types::value::Kind::NumberValue(number)) if number >= 0.0 => {
-            Some(number as usize)
-        }
+        Some(prost_types::value::Kind::NumberValue(number)) if number >= 0.0 => Some(number as usize),
         _ => None,
     }
 }

@@ -144,11 +144,7 @@ impl Worker {
                 pending::<()>().await;
             }
         }));
-        WorkerHandle {
-            stop,
-            task,
-            outcome: None,
-        }
+        WorkerHandle { stop, task, outcome: None }
     }
 }
 
@@ -216,15 +212,9 @@ impl<'a> Running<'a> {
         Self {
             settings,
             shop: Arc::new(shop),
-            orchestrations: Arc::new(Semaphore::new(
-                settings.orchestrations.min(Semaphore::MAX_PERMITS),
-            )),
-            activities: Arc::new(Semaphore::new(
-                settings.activities.min(Semaphore::MAX_PERMITS),
-            )),
-            entities: Arc::new(Semaphore::new(
-                settings.entities.min(Semaphore::MAX_PERMITS),
-            )),
+            orchestrations: Arc::new(Semaphore::new(settings.orchestrations.min(Semaphore::MAX_PERMITS))),
+            activities: Arc::new(Semaphore::new(settings.activities.min(Semaphore::MAX_PERMITS))),
+            entities: Arc::new(Semaphore::new(settings.entities.min(Semaphore::MAX_PERMITS))),
             tasks: JoinSet::new(),
             tokens: HashMap::new(),
             stream: None,
@@ -276,7 +266,7 @@ impl<'a> Running<'a> {
             tokio::select! {
                 () = &mut shutdown => return Ok(None),
                 Some(ended) = self.tasks.join_next_with_id(), if !self.tasks.is_empty() => {
-                    settle(&mut self.tokens, ended)?;
+                    settle(&*self.shop.hub, &mut self.tokens, ended).await?;
                 }
                 item = stream.next() => match item {
                     Some(Ok(item)) => {
@@ -311,28 +301,26 @@ impl<'a> Running<'a> {
     async fn wind_down(&mut self) {
         let deadline = Instant::now() + self.settings.grace;
         while let Ok(Some(ended)) = timeout_at(deadline, self.tasks.join_next_with_id()).await {
-            if let Err(error) = settle(&mut self.tokens, ended) {
-                warn!(%error, "an item ended badly while the worker stopped");
-            }
+            self.settle_last(ended).await;
         }
         self.tasks.abort_all();
         while let Some(ended) = self.tasks.join_next_with_id().await {
-            if ended.is_ok() {
-                // It ended before the abort reached it.
-                let _ = settle(&mut self.tokens, ended);
-            }
-        }
-        for token in std::mem::take(&mut self.tokens).into_values() {
-            if let Err(error) = self.shop.hub.abandon(&token).await {
-                debug!(%error, "the task hub would not take an unfinished item back");
-            }
+            self.settle_last(ended).await;
         }
         self.stream = None;
     }
+
+    async fn settle_last(&mut self, ended: Result<(Id, HubResult<()>), JoinError>) {
+        if let Err(error) = settle(&*self.shop.hub, &mut self.tokens, ended).await {
+            warn!(%error, "an item ended badly while the worker stopped");
+        }
+    }
 }
 
-/// Takes note of how an item ended. An error means that the worker cannot go on.
-fn settle(
+/// Takes note of how an item ended, and gives it back if it ended abnormally. An error means that the worker cannot go
+/// on.
+async fn settle(
+    hub: &dyn TaskHub,
     tokens: &mut HashMap<Id, String>,
     ended: Result<(Id, HubResult<()>), JoinError>,
 ) -> Result<(), WorkerError> {
@@ -340,19 +328,27 @@ fn settle(
         Ok((id, outcome)) => {
             tokens.remove(&id);
             match outcome {
-                Err(error @ HubError::Fenced(_)) => Err(error.into()),
-                Err(error) => {
-                    warn!(%error, "the task hub did not take the answer to a work item");
-                    Ok(())
-                }
-                Ok(()) => Ok(()),
+                Err(error @ HubError::Fenced(_)) => return Err(error.into()),
+                Err(error) => warn!(%error, "the task hub did not take the answer to a work item"),
+                Ok(()) => {}
             }
         }
         Err(error) => {
-            // The token stays, so that the item is given back when the worker stops; until then its lease holds it.
-            warn!(%error, "a work item ended abnormally");
-            Ok(())
+            // Cancelled: the grace is over, as documented. Anything else is a defect.
+            if !error.is_cancelled() {
+                warn!(%error, "a work item ended abnormally and is given back");
+            }
+            if let Some(token) = tokens.remove(&error.id()) {
+                give_back(hub, &token).await;
+            }
         }
+    }
+    Ok(())
+}
+
+async fn give_back(hub: &dyn TaskHub, token: &str) {
+    if let Err(error) = hub.abandon(token).await {
+        debug!(%error, "the task hub would not take an unfinished item back");
     }
 }
 
@@ -361,43 +357,22 @@ fn work_items_request(settings: &WorkerBuilder) -> proto::GetWorkItemsRequest {
     let registry = &settings.registry;
     let limit = |n: usize, any: bool| {
         let wanted = any || !settings.filtered;
-        if wanted {
-            i32::try_from(n).unwrap_or(i32::MAX)
-        } else {
-            0
-        }
+        if wanted { i32::try_from(n).unwrap_or(i32::MAX) } else { 0 }
     };
     let filters = proto::WorkItemFilters {
         orchestrations: registry
             .orchestration_names()
-            .map(|name| proto::OrchestrationFilter {
-                name: name.to_owned(),
-                versions: Vec::new(),
-            })
+            .map(|name| proto::OrchestrationFilter { name: name.to_owned(), versions: Vec::new() })
             .collect(),
         activities: registry
             .activity_names()
-            .map(|name| proto::ActivityFilter {
-                name: name.to_owned(),
-                versions: Vec::new(),
-            })
+            .map(|name| proto::ActivityFilter { name: name.to_owned(), versions: Vec::new() })
             .collect(),
-        entities: registry
-            .entity_names()
-            .map(|name| proto::EntityFilter {
-                name: name.to_owned(),
-            })
-            .collect(),
+        entities: registry.entity_names().map(|name| proto::EntityFilter { name: name.to_owned() }).collect(),
     };
     proto::GetWorkItemsRequest {
-        max_concurrent_orchestration_work_items: limit(
-            settings.orchestrations,
-            !filters.orchestrations.is_empty(),
-        ),
-        max_concurrent_activity_work_items: limit(
-            settings.activities,
-            !filters.activities.is_empty(),
-        ),
+        max_concurrent_orchestration_work_items: limit(settings.orchestrations, !filters.orchestrations.is_empty()),
+        max_concurrent_activity_work_items: limit(settings.activities, !filters.activities.is_empty()),
         max_concurrent_entity_work_items: limit(settings.entities, !filters.entities.is_empty()),
         capabilities: vec![proto::WorkerCapability::HistoryStreaming.into()],
         work_item_filters: settings.filtered.then_some(filters),

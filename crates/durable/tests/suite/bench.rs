@@ -27,13 +27,7 @@ impl Bench {
     pub(crate) fn new(registry: Registry) -> Self {
         let registry = Arc::new(registry);
         let (unshown, shown) = (fresh(&registry), fresh(&registry));
-        Self {
-            registry,
-            past: Vec::new(),
-            clock: EPOCH,
-            unshown,
-            shown,
-        }
+        Self { registry, past: Vec::new(), clock: EPOCH, unshown, shown }
     }
 
     /// A bench with one orchestration, and its first turn.
@@ -47,28 +41,16 @@ impl Bench {
     pub(crate) fn turn(&mut self, events: Vec<EventType>) -> Turn {
         let new = self.opened(events);
         let replayed = fresh(&self.registry).turn(&self.past, &new);
-        assert!(
-            self.shown.fits(&self.past),
-            "a copy that took every turn fits"
-        );
+        assert!(self.shown.fits(&self.past), "a copy that took every turn fits");
         let shown = self.shown.turn(&self.past, &new);
-        assert_eq!(
-            replayed, shown,
-            "a copy that is shown the history must do what a replay does"
-        );
+        assert_eq!(replayed, shown, "a copy that is shown the history must do what a replay does");
         let unshown = if self.past.is_empty() {
             self.unshown.turn(&[], &new)
         } else {
-            assert!(
-                self.unshown.continues(self.past.len()),
-                "a copy that took every turn continues"
-            );
+            assert!(self.unshown.continues(self.past.len()), "a copy that took every turn continues");
             self.unshown.next_turn(self.past.len(), &new)
         };
-        assert_eq!(
-            replayed, unshown,
-            "a copy that is not shown the history must do what a replay does"
-        );
+        assert_eq!(replayed, unshown, "a copy that is not shown the history must do what a replay does");
         self.commit(new, &replayed);
         replayed
     }
@@ -77,10 +59,7 @@ impl Bench {
     pub(crate) fn opened(&mut self, events: Vec<EventType>) -> Vec<HistoryEvent> {
         self.clock += 1;
         let open = EventType::OrchestratorStarted(proto::OrchestratorStartedEvent {});
-        std::iter::once(open)
-            .chain(events)
-            .map(|kind| event(-1, self.clock, kind))
-            .collect()
+        std::iter::once(open).chain(events).map(|kind| event(-1, self.clock, kind)).collect()
     }
 
     /// Records a turn as a hub does: its events, one record for each action, and the mark that closes it.
@@ -101,11 +80,7 @@ pub(crate) fn fresh(registry: &Arc<Registry>) -> Execution {
 }
 
 pub(crate) fn event(event_id: i32, seconds: i64, kind: EventType) -> HistoryEvent {
-    HistoryEvent {
-        event_id,
-        timestamp: Some(prost_types::Timestamp { seconds, nanos: 0 }),
-        event_type: Some(kind),
-    }
+    HistoryEvent { event_id, timestamp: Some(prost_types::Timestamp { seconds, nanos: 0 }), event_type: Some(kind) }
 }
 
 /// What a hub records for an action.
@@ -118,19 +93,17 @@ pub(crate) fn record(action: &proto::OrchestratorAction) -> Option<EventType> {
             parent_trace_context: None,
             tags: a.tags,
         }),
-        Action::CreateSubOrchestration(a) => EventType::SubOrchestrationInstanceCreated(
-            proto::SubOrchestrationInstanceCreatedEvent {
+        Action::CreateSubOrchestration(a) => {
+            EventType::SubOrchestrationInstanceCreated(proto::SubOrchestrationInstanceCreatedEvent {
                 instance_id: a.instance_id,
                 name: a.name,
                 version: a.version,
                 input: a.input,
                 parent_trace_context: None,
                 tags: a.tags,
-            },
-        ),
-        Action::CreateTimer(a) => {
-            EventType::TimerCreated(proto::TimerCreatedEvent { fire_at: a.fire_at })
+            })
         }
+        Action::CreateTimer(a) => EventType::TimerCreated(proto::TimerCreatedEvent { fire_at: a.fire_at }),
         Action::SendEvent(a) => EventType::EventSent(proto::EventSentEvent {
             instance_id: a.instance.unwrap_or_default().instance_id,
             name: a.name,
@@ -142,9 +115,9 @@ pub(crate) fn record(action: &proto::OrchestratorAction) -> Option<EventType> {
             Message::EntityLockRequested(e) => EventType::EntityLockRequested(e),
             Message::EntityUnlockSent(e) => EventType::EntityUnlockSent(e),
         },
-        Action::CompleteOrchestration(_)
-        | Action::TerminateOrchestration(_)
-        | Action::RewindOrchestration(_) => return None,
+        Action::CompleteOrchestration(_) | Action::TerminateOrchestration(_) | Action::RewindOrchestration(_) => {
+            return None;
+        }
     })
 }
 
@@ -157,17 +130,11 @@ pub(crate) fn started(name: &str, input: &str) -> EventType {
 }
 
 pub(crate) fn completed(id: i32, result: &str) -> EventType {
-    EventType::TaskCompleted(proto::TaskCompletedEvent {
-        task_scheduled_id: id,
-        result: Some(result.to_owned()),
-    })
+    EventType::TaskCompleted(proto::TaskCompletedEvent { task_scheduled_id: id, result: Some(result.to_owned()) })
 }
 
 pub(crate) fn failed(id: i32, failure: Failure) -> EventType {
-    EventType::TaskFailed(proto::TaskFailedEvent {
-        task_scheduled_id: id,
-        failure_details: Some(failure.into()),
-    })
+    EventType::TaskFailed(proto::TaskFailedEvent { task_scheduled_id: id, failure_details: Some(failure.into()) })
 }
 
 pub(crate) fn sub_completed(id: i32, result: &str) -> EventType {
@@ -185,17 +152,11 @@ pub(crate) fn sub_failed(id: i32, failure: Failure) -> EventType {
 }
 
 pub(crate) fn fired(id: i32) -> EventType {
-    EventType::TimerFired(proto::TimerFiredEvent {
-        fire_at: None,
-        timer_id: id,
-    })
+    EventType::TimerFired(proto::TimerFiredEvent { fire_at: None, timer_id: id })
 }
 
 pub(crate) fn raised(name: &str, input: &str) -> EventType {
-    EventType::EventRaised(proto::EventRaisedEvent {
-        name: name.to_owned(),
-        input: Some(input.to_owned()),
-    })
+    EventType::EventRaised(proto::EventRaisedEvent { name: name.to_owned(), input: Some(input.to_owned()) })
 }
 
 pub(crate) fn suspended() -> EventType {
@@ -207,10 +168,7 @@ pub(crate) fn resumed() -> EventType {
 }
 
 pub(crate) fn terminated(output: &str) -> EventType {
-    EventType::ExecutionTerminated(proto::ExecutionTerminatedEvent {
-        input: Some(output.to_owned()),
-        recurse: false,
-    })
+    EventType::ExecutionTerminated(proto::ExecutionTerminatedEvent { input: Some(output.to_owned()), recurse: false })
 }
 
 pub(crate) fn entity_completed(request: &str, output: &str) -> EventType {
@@ -228,9 +186,7 @@ pub(crate) fn entity_failed(request: &str, failure: Failure) -> EventType {
 }
 
 pub(crate) fn granted(section: &str) -> EventType {
-    EventType::EntityLockGranted(proto::EntityLockGrantedEvent {
-        critical_section_id: section.to_owned(),
-    })
+    EventType::EntityLockGranted(proto::EntityLockGrantedEvent { critical_section_id: section.to_owned() })
 }
 
 /// A turn's actions in a line each, for people and for comparisons.
@@ -240,43 +196,22 @@ pub(crate) fn lines(turn: &Turn) -> Vec<String> {
 
 pub(crate) fn line(action: &proto::OrchestratorAction) -> String {
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
-    let what = match action
-        .orchestrator_action_type
-        .as_ref()
-        .expect("an action has a kind")
-    {
+    let what = match action.orchestrator_action_type.as_ref().expect("an action has a kind") {
         Action::ScheduleTask(a) => format!("activity {}({})", a.name, text(&a.input)),
         Action::CreateSubOrchestration(a) => {
             format!("sub {}({}) as {}", a.name, text(&a.input), a.instance_id)
         }
-        Action::CreateTimer(a) => format!(
-            "timer +{}",
-            a.fire_at.expect("a timer has a time").seconds - EPOCH
-        ),
+        Action::CreateTimer(a) => format!("timer +{}", a.fire_at.expect("a timer has a time").seconds - EPOCH),
         Action::SendEvent(a) => {
             let to = a.instance.as_ref().expect("an event has a target");
             format!("event {}({}) to {}", a.name, text(&a.data), to.instance_id)
         }
-        Action::SendEntityMessage(a) => match a
-            .entity_message_type
-            .as_ref()
-            .expect("a message has a kind")
-        {
+        Action::SendEntityMessage(a) => match a.entity_message_type.as_ref().expect("a message has a kind") {
             Message::EntityOperationCalled(e) => {
-                format!(
-                    "call {}.{}({})",
-                    text(&e.target_instance_id),
-                    e.operation,
-                    text(&e.input)
-                )
+                format!("call {}.{}({})", text(&e.target_instance_id), e.operation, text(&e.input))
             }
             Message::EntityOperationSignaled(e) => {
-                format!(
-                    "signal {}.{}({})",
-                    text(&e.target_instance_id),
-                    e.operation,
-                    text(&e.input)
-                )
+                format!("signal {}.{}({})", text(&e.target_instance_id), e.operation, text(&e.input))
             }
             Message::EntityLockRequested(e) => {
                 format!("lock {} at {}", e.lock_set.join(" "), e.position)
@@ -284,15 +219,8 @@ pub(crate) fn line(action: &proto::OrchestratorAction) -> String {
             Message::EntityUnlockSent(e) => format!("unlock {}", text(&e.target_instance_id)),
         },
         Action::CompleteOrchestration(a) => {
-            let failure = a
-                .failure_details
-                .as_ref()
-                .map(|f| format!(" {}", f.error_type))
-                .unwrap_or_default();
-            let status = a
-                .orchestration_status()
-                .as_str_name()
-                .trim_start_matches("ORCHESTRATION_STATUS_");
+            let failure = a.failure_details.as_ref().map(|f| format!(" {}", f.error_type)).unwrap_or_default();
+            let status = a.orchestration_status().as_str_name().trim_start_matches("ORCHESTRATION_STATUS_");
             format!("end {status} {}{failure}", text(&a.result))
         }
         other => panic!("an unexpected action {other:?}"),
@@ -303,11 +231,7 @@ pub(crate) fn line(action: &proto::OrchestratorAction) -> String {
 /// The id that an entity message carries, for the answer.
 pub(crate) fn message_id(action: &proto::OrchestratorAction) -> String {
     match &action.orchestrator_action_type {
-        Some(Action::SendEntityMessage(a)) => match a
-            .entity_message_type
-            .as_ref()
-            .expect("a message has a kind")
-        {
+        Some(Action::SendEntityMessage(a)) => match a.entity_message_type.as_ref().expect("a message has a kind") {
             Message::EntityOperationCalled(e) => e.request_id.clone(),
             Message::EntityOperationSignaled(e) => e.request_id.clone(),
             Message::EntityLockRequested(e) => e.critical_section_id.clone(),
@@ -319,11 +243,7 @@ pub(crate) fn message_id(action: &proto::OrchestratorAction) -> String {
 
 /// The failure that a turn ended with.
 pub(crate) fn failure(turn: &Turn) -> Failure {
-    match turn
-        .actions
-        .last()
-        .and_then(|action| action.orchestrator_action_type.as_ref())
-    {
+    match turn.actions.last().and_then(|action| action.orchestrator_action_type.as_ref()) {
         Some(Action::CompleteOrchestration(a)) => Failure::from(a.failure_details.clone()),
         other => panic!("the turn has not ended: {other:?}"),
     }

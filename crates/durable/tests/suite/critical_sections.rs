@@ -30,30 +30,19 @@ fn an_entity_is_called_and_answers() {
         }
     };
     let (mut bench, turn) = Bench::start(registry(code), "main", "null");
-    assert_eq!(
-        lines(&turn),
-        [
-            "1 signal @sequence@a.prepare(1)",
-            "2 call @sequence@a.reserve(5)"
-        ]
-    );
+    assert_eq!(lines(&turn), ["1 signal @sequence@a.prepare(1)", "2 call @sequence@a.reserve(5)"]);
     let turn = bench.turn(vec![entity_completed(&message_id(&turn.actions[1]), "100")]);
     assert_eq!(lines(&turn), ["3 end COMPLETED 100"]);
 
     let (mut bench, turn) = Bench::start(registry(code), "main", "null");
     let request = message_id(&turn.actions[1]);
-    assert_eq!(
-        failure(&bench.turn(vec![entity_failed(&request, Failure::new("Full", ""))])).error_type,
-        "Full"
-    );
+    assert_eq!(failure(&bench.turn(vec![entity_failed(&request, Failure::new("Full", ""))])).error_type, "Full");
 }
 
 #[test]
 fn an_answer_finds_its_call_by_the_recorded_id() {
     // A hub may record another request id than today's code derives: the recorded one counts.
-    let code = |ctx: OrchestrationContext, (): ()| async move {
-        ctx.call_entity::<u32>(&id("a"), "reserve", &5).await
-    };
+    let code = |ctx: OrchestrationContext, (): ()| async move { ctx.call_entity::<u32>(&id("a"), "reserve", &5).await };
     let registry = std::sync::Arc::new(registry(code));
     let mut bench = Bench::new(Registry::new());
     let new = bench.opened(vec![started("main", "null")]);
@@ -70,10 +59,7 @@ fn an_answer_finds_its_call_by_the_recorded_id() {
     }
     bench.commit(new, &turn);
     let new = bench.opened(vec![entity_completed("recorded", "7")]);
-    assert_eq!(
-        lines(&fresh(&registry).turn(&bench.past, &new)),
-        ["2 end COMPLETED 7"]
-    );
+    assert_eq!(lines(&fresh(&registry).turn(&bench.past, &new)), ["2 end COMPLETED 7"]);
 }
 
 #[test]
@@ -91,19 +77,9 @@ fn locks_are_sorted_distinct_and_released_by_the_guard() {
     let turn = bench.turn(vec![granted(&section)]);
     assert_eq!(lines(&turn), ["2 call @sequence@b.reserve(5)"]);
     let turn = bench.turn(vec![entity_completed(&message_id(&turn.actions[0]), "1")]);
-    assert_eq!(
-        lines(&turn),
-        [
-            "3 unlock @sequence@a",
-            "4 unlock @sequence@b",
-            "5 activity after(null)"
-        ]
-    );
+    assert_eq!(lines(&turn), ["3 unlock @sequence@a", "4 unlock @sequence@b", "5 activity after(null)"]);
     assert_eq!(message_id(&turn.actions[0]), section);
-    assert_eq!(
-        lines(&bench.turn(vec![completed(5, "null")])),
-        ["6 end COMPLETED 1"]
-    );
+    assert_eq!(lines(&bench.turn(vec![completed(5, "null")])), ["6 end COMPLETED 1"]);
 }
 
 #[test]
@@ -134,28 +110,13 @@ fn locks_are_released_whatever_way_the_orchestration_ends() {
         lines(&bench.turn(events))
     };
     let start = |registry| Bench::start(registry, "main", "null");
-    assert_eq!(
-        ends(start(registry(fails)), None),
-        [unlocks[0], "3 end FAILED  Broken"]
-    );
-    assert_eq!(
-        ends(start(registry(panics)), None),
-        [unlocks[0], "3 end FAILED  Panic"]
-    );
-    assert_eq!(
-        ends(start(registry(continues)), None),
-        [unlocks[0], "3 end CONTINUED_AS_NEW null"]
-    );
-    assert_eq!(
-        ends(start(registry(waits)), Some(terminated("null"))),
-        [unlocks[0], "3 end TERMINATED null"]
-    );
+    assert_eq!(ends(start(registry(fails)), None), [unlocks[0], "3 end FAILED  Broken"]);
+    assert_eq!(ends(start(registry(panics)), None), [unlocks[0], "3 end FAILED  Panic"]);
+    assert_eq!(ends(start(registry(continues)), None), [unlocks[0], "3 end CONTINUED_AS_NEW null"]);
+    assert_eq!(ends(start(registry(waits)), Some(terminated("null"))), [unlocks[0], "3 end TERMINATED null"]);
     // Even one that waits for its locks still: the hub must not grant them to the dead.
     let (mut bench, _) = start(registry(waits));
-    assert_eq!(
-        lines(&bench.turn(vec![terminated("null")])),
-        [unlocks[0], "3 end TERMINATED null"]
-    );
+    assert_eq!(lines(&bench.turn(vec![terminated("null")])), [unlocks[0], "3 end TERMINATED null"]);
 }
 
 #[test]
@@ -175,14 +136,8 @@ fn a_lock_request_that_was_given_up_is_released_when_it_is_granted() {
     let section = message_id(&turn.actions[0]);
     let call = bench.turn(vec![fired(2)]);
     assert_eq!(lines(&call), ["3 call @sequence@a.get(null)"]);
-    assert_eq!(
-        lines(&bench.turn(vec![granted(&section)])),
-        ["4 unlock @sequence@a"]
-    );
-    let turn = bench.turn(vec![entity_completed(
-        &message_id(&call.actions[0]),
-        "null",
-    )]);
+    assert_eq!(lines(&bench.turn(vec![granted(&section)])), ["4 unlock @sequence@a"]);
+    let turn = bench.turn(vec![entity_completed(&message_id(&call.actions[0]), "null")]);
     assert_eq!(lines(&turn), [r#"5 end COMPLETED "gave up""#]);
 }
 
@@ -200,9 +155,7 @@ fn the_rules_of_a_critical_section_are_checked_and_broken_ones_send_nothing() {
         told.push(broken(ctx.call_entity::<()>(&id("a"), "get", &()).await));
         let section = request.await?;
         told.push(broken(ctx.lock_entities(&[id("c")]).await));
-        told.push(broken(
-            ctx.call_sub_orchestration::<()>("child", None, &()).await,
-        ));
+        told.push(broken(ctx.call_sub_orchestration::<()>("child", None, &()).await));
         told.push(broken(ctx.call_entity::<()>(&id("c"), "get", &()).await));
         told.push(broken(ctx.signal_entity(&id("a"), "get", &())));
         let running = ctx.call_entity::<()>(&id("a"), "get", &());
@@ -219,26 +172,10 @@ fn the_rules_of_a_critical_section_are_checked_and_broken_ones_send_nothing() {
     assert_eq!(lines(&turn), ["1 lock @sequence@a @sequence@b at 0"]);
     let turn = bench.turn(vec![granted(&message_id(&turn.actions[0]))]);
     assert_eq!(lines(&turn), ["2 call @sequence@a.get(null)"]);
-    let turn = bench.turn(vec![entity_completed(
-        &message_id(&turn.actions[0]),
-        "null",
-    )]);
+    let turn = bench.turn(vec![entity_completed(&message_id(&turn.actions[0]), "null")]);
     assert_eq!(lines(&turn), ["3 call @sequence@a.get(null)"]);
-    let turn = bench.turn(vec![entity_completed(
-        &message_id(&turn.actions[0]),
-        "null",
-    )]);
-    assert_eq!(
-        lines(&turn),
-        ["4 signal @sequence@c.get(null)", "5 activity inside(null)"]
-    );
+    let turn = bench.turn(vec![entity_completed(&message_id(&turn.actions[0]), "null")]);
+    assert_eq!(lines(&turn), ["4 signal @sequence@c.get(null)", "5 activity inside(null)"]);
     let turn = bench.turn(vec![completed(5, "null")]);
-    assert_eq!(
-        lines(&turn),
-        [
-            "6 unlock @sequence@a",
-            "7 unlock @sequence@b",
-            "8 end COMPLETED 7"
-        ]
-    );
+    assert_eq!(lines(&turn), ["6 unlock @sequence@a", "7 unlock @sequence@b", "8 end COMPLETED 7"]);
 }

@@ -22,16 +22,8 @@ struct Counter {
 impl Entity for Counter {
     type State = u32;
 
-    fn operation(
-        &mut self,
-        ctx: &mut EntityContext,
-        state: &mut u32,
-        op: &Operation,
-    ) -> Result<Value, Failure> {
-        assert!(
-            !self.poisoned,
-            "an object that panicked must not be used again"
-        );
+    fn operation(&mut self, ctx: &mut EntityContext, state: &mut u32, op: &Operation) -> Result<Value, Failure> {
+        assert!(!self.poisoned, "an object that panicked must not be used again");
         match op.name() {
             "add" => *state += op.input::<u32>()?,
             "tell" => ctx.signal_entity(&EntityId::new("log", ctx.id().key()), "note", state)?,
@@ -74,10 +66,7 @@ fn batch(instance: &str, state: Option<&str>, operations: &[(&str, &str)]) -> Re
     Request::EntityRequest(proto::EntityBatchRequest {
         instance_id: instance.to_owned(),
         entity_state: state.map(str::to_owned),
-        operations: operations
-            .iter()
-            .map(|(name, input)| operation(name, input))
-            .collect(),
+        operations: operations.iter().map(|(name, input)| operation(name, input)).collect(),
         ..Default::default()
     })
 }
@@ -85,13 +74,9 @@ fn batch(instance: &str, state: Option<&str>, operations: &[(&str, &str)]) -> Re
 async fn serve(request: Request) -> proto::EntityBatchResult {
     let (hub, mut seen): (_, UnboundedReceiver<Answer>) = FakeHub::new();
     let worker = Worker::builder(hub.clone(), registry()).build().start();
-    let Answer::Opened(_) = next(&mut seen).await else {
-        panic!("the worker opens a stream first")
-    };
+    let Answer::Opened(_) = next(&mut seen).await else { panic!("the worker opens a stream first") };
     hub.give("token", request);
-    let Answer::Entity(result) = next(&mut seen).await else {
-        panic!("an entity's answer")
-    };
+    let Answer::Entity(result) = next(&mut seen).await else { panic!("an entity's answer") };
     worker.stop().await.expect("a clean stop");
     assert_eq!(result.completion_token, "token");
     result
@@ -99,8 +84,7 @@ async fn serve(request: Request) -> proto::EntityBatchResult {
 
 /// Results in short: the JSON, or the type of failure.
 fn results(result: &proto::EntityBatchResult) -> Vec<String> {
-    let one = |result: &proto::OperationResult| match result.result_type.as_ref().expect("a result")
-    {
+    let one = |result: &proto::OperationResult| match result.result_type.as_ref().expect("a result") {
         ResultType::Success(success) => {
             assert!(success.start_time_utc.is_some() && success.end_time_utc.is_some());
             success.result.clone().unwrap_or_default()
@@ -112,77 +96,39 @@ fn results(result: &proto::EntityBatchResult) -> Vec<String> {
 
 #[tokio::test]
 async fn operations_run_in_order_over_one_state() {
-    let result = serve(batch(
-        "@counter@a",
-        Some("5"),
-        &[("add", "2"), ("tell", "null"), ("add", "3")],
-    ))
-    .await;
+    let result = serve(batch("@counter@a", Some("5"), &[("add", "2"), ("tell", "null"), ("add", "3")])).await;
     assert_eq!(results(&result), ["7", "7", "10"]);
     assert_eq!(result.entity_state.as_deref(), Some("10"));
-    let [action] = result.actions.as_slice() else {
-        panic!("one message: {:?}", result.actions)
-    };
-    let Some(OperationActionType::SendSignal(signal)) = &action.operation_action_type else {
-        panic!("a signal")
-    };
-    assert_eq!(
-        (signal.instance_id.as_str(), signal.name.as_str()),
-        ("@log@a", "note")
-    );
+    let [action] = result.actions.as_slice() else { panic!("one message: {:?}", result.actions) };
+    let Some(OperationActionType::SendSignal(signal)) = &action.operation_action_type else { panic!("a signal") };
+    assert_eq!((signal.instance_id.as_str(), signal.name.as_str()), ("@log@a", "note"));
     assert_eq!(signal.input.as_deref(), Some("7"));
 
     let result = serve(batch("@counter@a", None, &[("launch", "null")])).await;
     assert_eq!(results(&result), [r#""child-1""#]);
-    assert!(
-        matches!(&result.actions[0].operation_action_type, Some(OperationActionType::StartNewOrchestration(start))
-        if start.name == "child" && start.instance_id == "child-1" && start.input.as_deref() == Some("0"))
-    );
+    assert!(matches!(&result.actions[0].operation_action_type, Some(OperationActionType::StartNewOrchestration(start))
+        if start.name == "child" && start.instance_id == "child-1" && start.input.as_deref() == Some("0")));
 }
 
 #[tokio::test]
 async fn an_operation_that_fails_or_panics_leaves_no_trace() {
-    let operations = [
-        ("add", "1"),
-        ("add then fail", "null"),
-        ("add then panic", "null"),
-        ("tell", "null"),
-        ("add", r#""x""#),
-    ];
+    let operations =
+        [("add", "1"), ("add then fail", "null"), ("add then panic", "null"), ("tell", "null"), ("add", r#""x""#)];
     let result = serve(batch("@counter@a", Some("5"), &operations)).await;
-    assert_eq!(
-        results(&result),
-        ["6", "Refused", Failure::PANIC, "6", Failure::SERIALIZATION]
-    );
+    assert_eq!(results(&result), ["6", "Refused", Failure::PANIC, "6", Failure::SERIALIZATION]);
     assert_eq!(result.entity_state.as_deref(), Some("6"));
-    assert_eq!(
-        result.actions.len(),
-        1,
-        "only the message of the operation that ended well: {:?}",
-        result.actions
-    );
+    assert_eq!(result.actions.len(), 1, "only the message of the operation that ended well: {:?}", result.actions);
 }
 
 #[tokio::test]
 async fn a_state_is_deleted_and_made_again() {
     let result = serve(batch("@counter@a", Some("5"), &[("clear", "null")])).await;
-    assert_eq!(
-        (results(&result), result.entity_state),
-        (vec!["5".to_owned()], None)
-    );
+    assert_eq!((results(&result), result.entity_state), (vec!["5".to_owned()], None));
     // Every entity can be deleted, whether or not it knows the operation.
-    let result = serve(batch(
-        "@counter@a",
-        Some("5"),
-        &[("Delete", "null"), ("add", "2")],
-    ))
-    .await;
+    let result = serve(batch("@counter@a", Some("5"), &[("Delete", "null"), ("add", "2")])).await;
     assert_eq!(
         (results(&result), result.entity_state),
-        (
-            vec!["null".to_owned(), "2".to_owned()],
-            Some("2".to_owned())
-        )
+        (vec!["null".to_owned(), "2".to_owned()], Some("2".to_owned()))
     );
 }
 
@@ -219,22 +165,14 @@ async fn the_newer_form_names_the_callers_in_the_answer() {
         instance_id: "@counter@a".to_owned(),
         execution_id: String::new(),
         entity_state: None,
-        operation_requests: [called, locked, signaled]
-            .map(|kind| event(-1, 0, kind))
-            .to_vec(),
+        operation_requests: [called, locked, signaled].map(|kind| event(-1, 0, kind)).to_vec(),
     });
     let result = serve(request).await;
     assert_eq!(results(&result), ["1", "3"]);
-    let destination = proto::OrchestrationInstance {
-        instance_id: "caller".to_owned(),
-        execution_id: Some("execution".to_owned()),
-    };
-    let infos =
-        [("r1", Some(destination)), ("r2", None)].map(|(request_id, response_destination)| {
-            proto::OperationInfo {
-                request_id: request_id.to_owned(),
-                response_destination,
-            }
-        });
+    let destination =
+        proto::OrchestrationInstance { instance_id: "caller".to_owned(), execution_id: Some("execution".to_owned()) };
+    let infos = [("r1", Some(destination)), ("r2", None)].map(|(request_id, response_destination)| {
+        proto::OperationInfo { request_id: request_id.to_owned(), response_destination }
+    });
     assert_eq!(result.operation_infos, infos);
 }

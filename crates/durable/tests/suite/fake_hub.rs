@@ -51,35 +51,22 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 impl FakeHub {
     pub(crate) fn new() -> (Arc<Self>, UnboundedReceiver<Answer>) {
         let (answers, seen) = unbounded();
-        let hub = Self {
-            script: Mutex::default(),
-            items: Mutex::default(),
-            answers,
-        };
+        let hub = Self { script: Mutex::default(), items: Mutex::default(), answers };
         (Arc::new(hub), seen)
     }
 
     /// Hands an item to the worker whose stream is open.
     pub(crate) fn give(&self, token: &str, request: Request) {
-        let item = proto::WorkItem {
-            request: Some(request),
-            completion_token: token.to_owned(),
-        };
+        let item = proto::WorkItem { request: Some(request), completion_token: token.to_owned() };
         let items = lock(&self.items);
-        items
-            .as_ref()
-            .expect("a stream is open")
-            .unbounded_send(Ok(item))
-            .expect("the worker listens");
+        items.as_ref().expect("a stream is open").unbounded_send(Ok(item)).expect("the worker listens");
     }
 
     /// Ends the open stream, with an error if there is one.
     pub(crate) fn lose_stream(&self, error: Option<HubError>) {
         let items = lock(&self.items).take().expect("a stream is open");
         if let Some(error) = error {
-            items
-                .unbounded_send(Err(error))
-                .expect("the worker listens");
+            items.unbounded_send(Err(error)).expect("the worker listens");
         }
     }
 
@@ -117,45 +104,26 @@ pub(crate) async fn next(seen: &mut UnboundedReceiver<Answer>) -> Answer {
 }
 
 fn not_here<T>() -> HubResult<T> {
-    Err(HubError::Unimplemented(
-        "the fake hub has no such call".to_owned(),
-    ))
+    Err(HubError::Unimplemented("the fake hub has no such call".to_owned()))
 }
 
 #[async_trait::async_trait]
 impl TaskHub for FakeHub {
-    async fn start_instance(
-        &self,
-        request: proto::CreateInstanceRequest,
-    ) -> HubResult<proto::CreateInstanceResponse> {
-        Ok(proto::CreateInstanceResponse {
-            instance_id: request.instance_id,
-        })
+    async fn start_instance(&self, request: proto::CreateInstanceRequest) -> HubResult<proto::CreateInstanceResponse> {
+        Ok(proto::CreateInstanceResponse { instance_id: request.instance_id })
     }
 
-    async fn get_instance(
-        &self,
-        request: proto::GetInstanceRequest,
-    ) -> HubResult<proto::GetInstanceResponse> {
-        let mut state = proto::OrchestrationState {
-            instance_id: request.instance_id,
-            ..Default::default()
-        };
+    async fn get_instance(&self, request: proto::GetInstanceRequest) -> HubResult<proto::GetInstanceResponse> {
+        let mut state = proto::OrchestrationState { instance_id: request.instance_id, ..Default::default() };
         if !lock(&self.script).instances.contains(&state.instance_id) {
             return Ok(proto::GetInstanceResponse::default());
         }
         state.set_orchestration_status(proto::OrchestrationStatus::Completed);
         state.output = Some("7".to_owned());
-        Ok(proto::GetInstanceResponse {
-            exists: true,
-            orchestration_state: Some(state),
-        })
+        Ok(proto::GetInstanceResponse { exists: true, orchestration_state: Some(state) })
     }
 
-    async fn wait_for_instance_start(
-        &self,
-        r: proto::GetInstanceRequest,
-    ) -> HubResult<proto::GetInstanceResponse> {
+    async fn wait_for_instance_start(&self, r: proto::GetInstanceRequest) -> HubResult<proto::GetInstanceResponse> {
         self.get_instance(r).await
     }
 
@@ -166,24 +134,15 @@ impl TaskHub for FakeHub {
         self.get_instance(r).await
     }
 
-    async fn raise_event(
-        &self,
-        _: proto::RaiseEventRequest,
-    ) -> HubResult<proto::RaiseEventResponse> {
+    async fn raise_event(&self, _: proto::RaiseEventRequest) -> HubResult<proto::RaiseEventResponse> {
         not_here()
     }
 
-    async fn terminate_instance(
-        &self,
-        _: proto::TerminateRequest,
-    ) -> HubResult<proto::TerminateResponse> {
+    async fn terminate_instance(&self, _: proto::TerminateRequest) -> HubResult<proto::TerminateResponse> {
         not_here()
     }
 
-    async fn suspend_instance(
-        &self,
-        _: proto::SuspendRequest,
-    ) -> HubResult<proto::SuspendResponse> {
+    async fn suspend_instance(&self, _: proto::SuspendRequest) -> HubResult<proto::SuspendResponse> {
         not_here()
     }
 
@@ -192,68 +151,42 @@ impl TaskHub for FakeHub {
     }
 
     /// Pages of the given instances; the token is the number of those that went before.
-    async fn query_instances(
-        &self,
-        request: proto::QueryInstancesRequest,
-    ) -> HubResult<proto::QueryInstancesResponse> {
+    async fn query_instances(&self, request: proto::QueryInstancesRequest) -> HubResult<proto::QueryInstancesResponse> {
         let query = request.query.unwrap_or_default();
-        let begin = query
-            .continuation_token
-            .map_or(0, |token| token.parse().expect("a token of this hub"));
+        let begin = query.continuation_token.map_or(0, |token| token.parse().expect("a token of this hub"));
         let all = lock(&self.script).instances.clone();
         let page = usize::try_from(query.max_instance_count).expect("a positive size");
         let end = all.len().min(begin + page);
-        let state = |id: &String| proto::OrchestrationState {
-            instance_id: id.clone(),
-            ..Default::default()
-        };
+        let state = |id: &String| proto::OrchestrationState { instance_id: id.clone(), ..Default::default() };
         Ok(proto::QueryInstancesResponse {
             orchestration_state: all[begin..end].iter().map(state).collect(),
             continuation_token: (end < all.len()).then(|| end.to_string()),
         })
     }
 
-    async fn purge_instances(
-        &self,
-        _: proto::PurgeInstancesRequest,
-    ) -> HubResult<proto::PurgeInstancesResponse> {
+    async fn purge_instances(&self, _: proto::PurgeInstancesRequest) -> HubResult<proto::PurgeInstancesResponse> {
         not_here()
     }
 
-    async fn instance_history(
-        &self,
-        r: proto::StreamInstanceHistoryRequest,
-    ) -> HubResult<Vec<HistoryEvent>> {
-        self.tell(Answer::AskedForHistory(r));
+    async fn instance_history(&self, r: proto::StreamInstanceHistoryRequest) -> HubResult<Vec<HistoryEvent>> {
+        self.take(Answer::AskedForHistory(r))?;
         Ok(lock(&self.script).history.clone())
     }
 
-    async fn signal_entity(
-        &self,
-        _: proto::SignalEntityRequest,
-    ) -> HubResult<proto::SignalEntityResponse> {
+    async fn signal_entity(&self, _: proto::SignalEntityRequest) -> HubResult<proto::SignalEntityResponse> {
         not_here()
     }
 
-    async fn get_entity(
-        &self,
-        request: proto::GetEntityRequest,
-    ) -> HubResult<proto::GetEntityResponse> {
+    async fn get_entity(&self, request: proto::GetEntityRequest) -> HubResult<proto::GetEntityResponse> {
         let entity = proto::EntityMetadata {
             instance_id: request.instance_id,
             serialized_state: Some("42".to_owned()),
             ..Default::default()
         };
-        Ok(proto::GetEntityResponse {
-            exists: true,
-            entity: Some(entity),
-        })
+        Ok(proto::GetEntityResponse { exists: true, entity: Some(entity) })
     }
 
-    async fn query_entities(
-        &self,
-        _: proto::QueryEntitiesRequest,
-    ) -> HubResult<proto::QueryEntitiesResponse> {
+    async fn query_entities(&self, _: proto::QueryEntitiesRequest) -> HubResult<proto::QueryEntitiesResponse> {
         not_here()
     }
 

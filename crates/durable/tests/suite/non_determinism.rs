@@ -29,37 +29,20 @@ where
     let turn = fresh(&Arc::new(registry)).turn(&bench.past, &new);
     let failure = failure(&turn);
     let sent = lines(&turn);
-    let beside_unlocks = sent
-        .iter()
-        .filter(|line| !line.contains(" unlock "))
-        .count();
-    assert_eq!(
-        beside_unlocks, 1,
-        "nothing of the deviating turn may be sent: {sent:?}"
-    );
+    let beside_unlocks = sent.iter().filter(|line| !line.contains(" unlock ")).count();
+    assert_eq!(beside_unlocks, 1, "nothing of the deviating turn may be sent: {sent:?}");
     assert_eq!(failure.error_type, Failure::NON_DETERMINISTIC, "{failure}");
     assert!(failure.non_retriable && turn.ended);
     let records = bench.past.iter().filter(|event| event.event_id > 0);
-    assert!(
-        turn.actions[0].id > records.map(|event| event.event_id).max().unwrap_or(0),
-        "no id is used twice"
-    );
+    assert!(turn.actions[0].id > records.map(|event| event.event_id).max().unwrap_or(0), "no id is used twice");
     failure
 }
 
 /// Asserts what the message shows.
 fn shows(failure: &Failure, difference: &str, field: &str) {
-    assert!(
-        failure.message.contains(difference),
-        "expected `{difference}` in `{}`",
-        failure.message
-    );
+    assert!(failure.message.contains(difference), "expected `{difference}` in `{}`", failure.message);
     assert_eq!(failure.properties["field"], field);
-    assert!(
-        failure.message.contains("instance \"instance\""),
-        "{}",
-        failure.message
-    );
+    assert!(failure.message.contains("instance \"instance\""), "{}", failure.message);
 }
 
 macro_rules! code {
@@ -91,11 +74,7 @@ fn another_name() {
         code!(|ctx| drop(ctx.call_activity::<()>("read", &()))),
         completed(1, "null"),
     );
-    shows(
-        &failure,
-        r#"at action 1: recorded activity "scan", attempted activity "read"; the name differs"#,
-        "name",
-    );
+    shows(&failure, r#"at action 1: recorded activity "scan", attempted activity "read"; the name differs"#, "name");
     assert_eq!(failure.properties["recorded"], r#"activity "scan""#);
     assert_eq!(failure.properties["attempted"], r#"activity "read""#);
 }
@@ -107,39 +86,19 @@ fn another_kind() {
         code!(|ctx| drop(ctx.timer(Duration::from_secs(1)))),
         completed(1, "null"),
     );
-    shows(
-        &failure,
-        r#"recorded activity "scan", attempted a timer; the kind differs"#,
-        "kind",
-    );
+    shows(&failure, r#"recorded activity "scan", attempted a timer; the kind differs"#, "kind");
 }
 
 #[test]
 fn an_action_that_the_code_no_longer_makes() {
-    let failure = deviate(
-        code!(|ctx| drop(ctx.call_activity::<()>("scan", &()))),
-        waits_only,
-        completed(1, "null"),
-    );
-    shows(
-        &failure,
-        r#"recorded activity "scan", attempted nothing"#,
-        "presence",
-    );
+    let failure = deviate(code!(|ctx| drop(ctx.call_activity::<()>("scan", &()))), waits_only, completed(1, "null"));
+    shows(&failure, r#"recorded activity "scan", attempted nothing"#, "presence");
 }
 
 #[test]
 fn an_action_that_history_does_not_have() {
-    let failure = deviate(
-        waits_only,
-        code!(|ctx| drop(ctx.call_activity::<()>("scan", &()))),
-        raised("any", "null"),
-    );
-    shows(
-        &failure,
-        r#"recorded nothing, attempted activity "scan""#,
-        "presence",
-    );
+    let failure = deviate(waits_only, code!(|ctx| drop(ctx.call_activity::<()>("scan", &()))), raised("any", "null"));
+    shows(&failure, r#"recorded nothing, attempted activity "scan""#, "presence");
 }
 
 #[test]
@@ -149,22 +108,14 @@ fn an_end_where_history_goes_on() {
         |_: OrchestrationContext, (): ()| async move { Ok(()) },
         fired(1),
     );
-    shows(
-        &failure,
-        "recorded a timer, attempted the end of the orchestration as COMPLETED; the kind differs",
-        "kind",
-    );
+    shows(&failure, "recorded a timer, attempted the end of the orchestration as COMPLETED; the kind differs", "kind");
 
     let failure = deviate(
         waits_only,
         |_: OrchestrationContext, (): ()| async move { Err(Failure::new("Broken", "")) },
         raised("any", "null"),
     );
-    shows(
-        &failure,
-        "recorded nothing, attempted the end of the orchestration as FAILED",
-        "presence",
-    );
+    shows(&failure, "recorded nothing, attempted the end of the orchestration as FAILED", "presence");
 }
 
 #[test]
@@ -174,33 +125,21 @@ fn another_target() {
         code!(|ctx| ctx.signal_entity(&b(), "commit", &())?),
         raised("any", "null"),
     );
-    shows(
-        &failure,
-        r#"recorded signal of operation "commit" to entity @sequence@a, attempted signal"#,
-        "entity",
-    );
+    shows(&failure, r#"recorded signal of operation "commit" to entity @sequence@a, attempted signal"#, "entity");
 
     let failure = deviate(
         code!(|ctx| drop(ctx.call_sub_orchestration::<()>("child", Some("x"), &()))),
         code!(|ctx| drop(ctx.call_sub_orchestration::<()>("child", Some("y"), &()))),
         raised("any", "null"),
     );
-    shows(
-        &failure,
-        r#"with instance id "x", attempted sub-orchestration "child" with instance id "y""#,
-        "instance id",
-    );
+    shows(&failure, r#"with instance id "x", attempted sub-orchestration "child" with instance id "y""#, "instance id");
 
     let failure = deviate(
         code!(|ctx| ctx.send_event("x", "go", &())?),
         code!(|ctx| ctx.send_event("y", "go", &())?),
         raised("any", "null"),
     );
-    shows(
-        &failure,
-        r#"recorded event "go" to instance "x", attempted event "go" to instance "y""#,
-        "instance id",
-    );
+    shows(&failure, r#"recorded event "go" to instance "x", attempted event "go" to instance "y""#, "instance id");
 }
 
 #[test]
@@ -210,22 +149,14 @@ fn another_operation_or_lock_set() {
         code!(|ctx| drop(ctx.call_entity::<()>(&a(), "commit", &()))),
         raised("any", "null"),
     );
-    shows(
-        &failure,
-        r#"call of operation "commit" on entity @sequence@a; the operation differs"#,
-        "operation",
-    );
+    shows(&failure, r#"call of operation "commit" on entity @sequence@a; the operation differs"#, "operation");
 
     let failure = deviate(
         code!(|ctx| std::mem::forget(ctx.lock_entities(&[a(), b()]))),
         code!(|ctx| std::mem::forget(ctx.lock_entities(&[a()]))),
         raised("any", "null"),
     );
-    shows(
-        &failure,
-        "request to lock @sequence@a, @sequence@b",
-        "set of locked entities",
-    );
+    shows(&failure, "request to lock @sequence@a, @sequence@b", "set of locked entities");
 }
 
 #[test]
@@ -269,22 +200,14 @@ fn a_difference_deep_in_history_is_found_where_it_is() {
     let registry = Arc::new(registry);
     let mut bench = Bench::new(Registry::new());
     let mut live = fresh(&registry);
-    for event in [
-        started("main", "null"),
-        completed(1, "null"),
-        completed(2, "null"),
-    ] {
+    for event in [started("main", "null"), completed(1, "null"), completed(2, "null")] {
         let new = bench.opened(vec![event]);
         let turn = live.turn(&bench.past.clone(), &new);
         bench.commit(new, &turn);
     }
     let new = bench.opened(vec![completed(3, "null")]);
     let failure = failure(&fresh(&registry).turn(&bench.past, &new));
-    shows(
-        &failure,
-        r#"at action 3: recorded activity "three-0", attempted activity "three-1""#,
-        "name",
-    );
+    shows(&failure, r#"at action 3: recorded activity "three-0", attempted activity "three-1""#, "name");
 }
 
 #[test]
@@ -302,11 +225,7 @@ fn locks_that_history_holds_are_released_when_the_replay_fails() {
     });
     let new = bench.opened(vec![completed(2, "null")]);
     let turn = fresh(&Arc::new(registry)).turn(&bench.past, &new);
-    let expected = [
-        "3 unlock @sequence@a",
-        "4 unlock @sequence@b",
-        "5 end FAILED  NonDeterministicError",
-    ];
+    let expected = ["3 unlock @sequence@a", "4 unlock @sequence@b", "5 end FAILED  NonDeterministicError"];
     assert_eq!(lines(&turn), expected);
 }
 
@@ -317,11 +236,7 @@ fn waiting_for_something_that_is_not_durable_is_found() {
     let receive = std::sync::Mutex::new(Some(receive));
     let mut registry = Registry::new();
     registry.orchestration("main", move |_: OrchestrationContext, (): ()| {
-        let receive = receive
-            .lock()
-            .expect("not poisoned")
-            .take()
-            .expect("started once");
+        let receive = receive.lock().expect("not poisoned").take().expect("started once");
         async move { receive.await.map_err(|error| Failure::from_error(&error)) }
     });
     let mut execution = fresh(&Arc::new(registry));
@@ -353,10 +268,7 @@ fn a_busy_loop_ends_the_orchestration_instead_of_the_worker() {
 #[test]
 fn a_copy_that_does_not_fit_says_so() {
     let mut registry = Registry::new();
-    registry.orchestration(
-        "main",
-        code!(|ctx| drop(ctx.call_activity::<()>("scan", &()))),
-    );
+    registry.orchestration("main", code!(|ctx| drop(ctx.call_activity::<()>("scan", &()))));
     let registry = Arc::new(registry);
     let mut bench = Bench::new(Registry::new());
     let mut live = fresh(&registry);
@@ -366,14 +278,7 @@ fn a_copy_that_does_not_fit_says_so() {
     assert!(live.fits(&bench.past) && live.continues(bench.past.len()));
     // Another worker took a turn meanwhile: the tail must be replayed, and the length alone proves nothing.
     let new = bench.opened(vec![raised("x", "null")]);
-    bench.commit(
-        new,
-        &seriatim_durable::replay::Turn {
-            actions: vec![],
-            custom_status: None,
-            ended: false,
-        },
-    );
+    bench.commit(new, &seriatim_durable::replay::Turn { actions: vec![], custom_status: None, ended: false });
     assert!(live.fits(&bench.past) && !live.continues(bench.past.len()));
     // Another history of the same instance: nothing of the copy is right.
     let mut other: Vec<HistoryEvent> = bench.past.clone();

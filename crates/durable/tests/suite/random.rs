@@ -13,9 +13,7 @@ use seriatim_durable::proto::history_event::EventType;
 use seriatim_durable::proto::orchestrator_action::OrchestratorActionType as Action;
 use seriatim_durable::proto::send_entity_message_action::EntityMessageType as Message;
 use seriatim_durable::replay::Turn;
-use seriatim_durable::{
-    ActivityOptions, Either, EntityId, Failure, OrchestrationContext, Registry, RetryPolicy,
-};
+use seriatim_durable::{ActivityOptions, Either, EntityId, Failure, OrchestrationContext, Registry, RetryPolicy};
 
 use crate::bench::*;
 
@@ -57,22 +55,8 @@ async fn run(ctx: OrchestrationContext, step: Step) -> String {
     match step {
         Step::Activity => told(activity(0).await),
         Step::Retried => {
-            let retry = Some(RetryPolicy::exponential(
-                3,
-                Duration::from_secs(1),
-                Duration::from_secs(3),
-            ));
-            told(
-                ctx.call_activity_with::<u32>(
-                    "work",
-                    &1,
-                    ActivityOptions {
-                        retry,
-                        ..Default::default()
-                    },
-                )
-                .await,
-            )
+            let retry = Some(RetryPolicy::exponential(3, Duration::from_secs(1), Duration::from_secs(3)));
+            told(ctx.call_activity_with::<u32>("work", &1, ActivityOptions { retry, ..Default::default() }).await)
         }
         Step::Timer(seconds) => {
             ctx.timer(Duration::from_secs(seconds)).await;
@@ -80,10 +64,7 @@ async fn run(ctx: OrchestrationContext, step: Step) -> String {
         }
         Step::Event(n) => told(ctx.external_event::<u32>(&format!("event{n}")).await),
         Step::All(n) => told(ctx.all((0..n).map(activity).collect()).await),
-        Step::FirstFailure(n) => told(
-            ctx.all_or_first_failure((0..n).map(activity).collect())
-                .await,
-        ),
+        Step::FirstFailure(n) => told(ctx.all_or_first_failure((0..n).map(activity).collect()).await),
         Step::EventOrTimer(n) => {
             let event = ctx.external_event::<u32>(&format!("event{n}"));
             match ctx.race(event, ctx.timer(Duration::from_secs(3))).await {
@@ -96,11 +77,7 @@ async fn run(ctx: OrchestrationContext, step: Step) -> String {
             Either::Right(outcome) => format!("right {}", told(outcome)),
         },
         Step::TwoAtOnce(a, b) => {
-            let (a, b) = futures::future::join(
-                Box::pin(run(ctx.clone(), *a)),
-                Box::pin(run(ctx.clone(), *b)),
-            )
-            .await;
+            let (a, b) = futures::future::join(Box::pin(run(ctx.clone(), *a)), Box::pin(run(ctx.clone(), *b))).await;
             format!("({a}, {b})")
         }
         Step::Sub => told(ctx.call_sub_orchestration::<u32>("child", None, &()).await),
@@ -132,17 +109,14 @@ async fn run(ctx: OrchestrationContext, step: Step) -> String {
 
 fn registry() -> Registry {
     let mut registry = Registry::new();
-    registry.orchestration(
-        "main",
-        |ctx: OrchestrationContext, program: Vec<Step>| async move {
-            let mut seen = Vec::new();
-            for (number, step) in program.into_iter().enumerate() {
-                seen.push(run(ctx.clone(), step).await);
-                ctx.set_custom_status(&number)?;
-            }
-            Ok(seen)
-        },
-    );
+    registry.orchestration("main", |ctx: OrchestrationContext, program: Vec<Step>| async move {
+        let mut seen = Vec::new();
+        for (number, step) in program.into_iter().enumerate() {
+            seen.push(run(ctx.clone(), step).await);
+            ctx.set_custom_status(&number)?;
+        }
+        Ok(seen)
+    });
     registry
 }
 
@@ -170,16 +144,12 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 fn program() -> impl Strategy<Value = Vec<Step>> {
-    (
-        proptest::collection::vec(step(), 1..8),
-        proptest::bool::weighted(0.1),
-    )
-        .prop_map(|(mut steps, again)| {
-            if again {
-                steps.push(Step::ContinueAsNew);
-            }
-            steps
-        })
+    (proptest::collection::vec(step(), 1..8), proptest::bool::weighted(0.1)).prop_map(|(mut steps, again)| {
+        if again {
+            steps.push(Step::ContinueAsNew);
+        }
+        steps
+    })
 }
 
 /// How the world will answer an action, if it does.
