@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use seriatim_durable::{
-    ActivityContext, Client, Entity, EntityContext, EntityId, Failure, Operation,
-    OrchestrationContext, Registry, StartOptions, Worker,
+    ActivityContext, Client, Entity, EntityContext, EntityId, Failure, Operation, OrchestrationContext, Registry,
+    StartOptions, Worker,
 };
 use seriatim_hub::{EmbeddedHub, HubOptions};
 
@@ -29,9 +29,7 @@ impl Entity for Counter {
 }
 
 async fn fan_out(context: OrchestrationContext, activities: usize) -> Result<usize, Failure> {
-    let tasks = (0..activities)
-        .map(|n| context.call_activity::<usize>("nothing", &n))
-        .collect();
+    let tasks = (0..activities).map(|n| context.call_activity::<usize>("nothing", &n)).collect();
     Ok(context.all(tasks).await?.len())
 }
 
@@ -49,20 +47,12 @@ fn registry() -> Registry {
     registry
         .orchestration("fan-out", fan_out)
         .orchestration("serial-calls", serial_calls)
-        .activity(
-            "nothing",
-            |_: ActivityContext, n: usize| async move { Ok(n) },
-        )
+        .activity("nothing", |_: ActivityContext, n: usize| async move { Ok(n) })
         .entity("counter", || Counter);
     registry
 }
 
-async fn measure(
-    name: &str,
-    hub: Arc<EmbeddedHub>,
-    activities: usize,
-    calls: usize,
-) -> Result<(), Box<dyn Error>> {
+async fn measure(name: &str, hub: Arc<EmbeddedHub>, activities: usize, calls: usize) -> Result<(), Box<dyn Error>> {
     let worker = Worker::builder(hub.clone(), registry())
         .max_concurrent_activities(64)
         .max_concurrent_orchestrations(8)
@@ -73,13 +63,8 @@ async fn measure(
     for (orchestration, count) in [("fan-out", activities), ("serial-calls", calls)] {
         let before = hub.journal_stats();
         let began = Instant::now();
-        let id = client
-            .start(orchestration, &count, StartOptions::default())
-            .await?;
-        let state = client
-            .wait_for_completion(&id)
-            .await?
-            .ok_or("the instance is gone")?;
+        let id = client.start(orchestration, &count, StartOptions::default()).await?;
+        let state = client.wait_for_completion(&id).await?.ok_or("the instance is gone")?;
         let seconds = began.elapsed().as_secs_f64();
         let output: usize = state.output()?;
         if output != count {
@@ -100,24 +85,10 @@ async fn measure(
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let mut arguments = std::env::args()
-        .skip(1)
-        .map(|argument| argument.parse::<usize>());
+    let mut arguments = std::env::args().skip(1).map(|argument| argument.parse::<usize>());
     let activities = arguments.next().transpose()?.unwrap_or(2_000);
     let calls = arguments.next().transpose()?.unwrap_or(1_000);
     let folder = tempfile::tempdir_in(std::env::current_dir()?)?;
-    measure(
-        "disk",
-        EmbeddedHub::open(folder.path(), HubOptions::default())?,
-        activities,
-        calls,
-    )
-    .await?;
-    measure(
-        "memory",
-        EmbeddedHub::in_memory(HubOptions::default())?,
-        activities,
-        calls,
-    )
-    .await
+    measure("disk", EmbeddedHub::open(folder.path(), HubOptions::default())?, activities, calls).await?;
+    measure("memory", EmbeddedHub::in_memory(HubOptions::default())?, activities, calls).await
 }

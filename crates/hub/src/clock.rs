@@ -55,9 +55,7 @@ pub struct ManualClock {
 impl ManualClock {
     /// A clock that shows `start`.
     pub fn new(start: Moment) -> Self {
-        Self {
-            time: watch::Sender::new(start),
-        }
+        Self { time: watch::Sender::new(start) }
     }
 
     /// Moves the clock on.

@@ -28,9 +28,7 @@ impl Core {
             let checked = match &action.orchestrator_action_type {
                 None => Err("it has no type that this hub knows".to_owned()),
                 Some(Action::RewindOrchestration(_)) => Err("this hub does not rewind".to_owned()),
-                Some(Action::ScheduleTask(task)) if task.name.is_empty() => {
-                    Err("the activity has no name".to_owned())
-                }
+                Some(Action::ScheduleTask(task)) if task.name.is_empty() => Err("the activity has no name".to_owned()),
                 Some(Action::CreateSubOrchestration(sub)) if sub.name.is_empty() => {
                     Err("the sub-orchestration has no name".to_owned())
                 }
@@ -43,12 +41,8 @@ impl Core {
                 Some(Action::SendEntityMessage(message)) => check_entity_message(message),
                 Some(_) => Ok(()),
             };
-            checked.map_err(|wrong| {
-                format!(
-                    "action {} of the orchestrator cannot be carried out: {wrong}",
-                    action.id
-                )
-            })?;
+            checked
+                .map_err(|wrong| format!("action {} of the orchestrator cannot be carried out: {wrong}", action.id))?;
         }
         Ok(())
     }
@@ -73,27 +67,17 @@ impl Core {
                     continue;
                 }
                 Action::TerminateOrchestration(terminate) => {
-                    let event = proto::ExecutionTerminatedEvent {
-                        input: terminate.reason,
-                        recurse: terminate.recurse,
-                    };
+                    let event = proto::ExecutionTerminatedEvent { input: terminate.reason, recurse: terminate.recurse };
                     self.terminate(terminate.instance_id.into(), &event);
                     continue;
                 }
                 Action::ScheduleTask(task) => self.schedule_task(sender, number, task),
-                Action::CreateSubOrchestration(sub) => {
-                    self.create_sub_orchestration(sender, number, sub)
-                }
+                Action::CreateSubOrchestration(sub) => self.create_sub_orchestration(sender, number, sub),
                 Action::CreateTimer(timer) => {
-                    let orchestration = OrchestrationTimer {
-                        execution: execution.0,
-                        timer_id: number,
-                    };
+                    let orchestration = OrchestrationTimer { execution: execution.0, timer_id: number };
                     let due = history::moment(timer.fire_at.as_ref());
                     self.add_timer(due, TimerKind::Orchestration(orchestration));
-                    EventType::TimerCreated(proto::TimerCreatedEvent {
-                        fire_at: timer.fire_at,
-                    })
+                    EventType::TimerCreated(proto::TimerCreatedEvent { fire_at: timer.fire_at })
                 }
                 Action::SendEvent(send) => self.send_event(send),
                 Action::SendEntityMessage(message) => self.send_entity_message(sender, message)?,
@@ -104,17 +88,8 @@ impl Core {
         completion
     }
 
-    fn schedule_task(
-        &mut self,
-        sender: Sender<'_>,
-        number: i32,
-        task: proto::ScheduleTaskAction,
-    ) -> EventType {
-        let execution_id = self
-            .instances
-            .get(sender.id)
-            .and_then(Instance::execution_id)
-            .map(str::to_owned);
+    fn schedule_task(&mut self, sender: Sender<'_>, number: i32, task: proto::ScheduleTaskAction) -> EventType {
+        let execution_id = self.instances.get(sender.id).and_then(Instance::execution_id).map(str::to_owned);
         let request = proto::ActivityRequest {
             name: task.name.clone(),
             version: task.version.clone(),
@@ -143,17 +118,9 @@ impl Core {
         number: i32,
         sub: proto::CreateSubOrchestrationAction,
     ) -> EventType {
-        let child = if sub.instance_id.is_empty() {
-            self.child_id(sender.id, number)
-        } else {
-            sub.instance_id
-        };
+        let child = if sub.instance_id.is_empty() { self.child_id(sender.id, number) } else { sub.instance_id };
         let child_id = InstanceId::from(child.as_str());
-        if self
-            .instances
-            .get(&child_id)
-            .is_none_or(Instance::has_ended)
-        {
+        if self.instances.get(&child_id).is_none_or(Instance::has_ended) {
             self.remove_instance(&child_id);
             let parent = self.instances.get(sender.id);
             let parent_instance = parent.map(|parent| proto::ParentInstanceInfo {
@@ -202,56 +169,26 @@ impl Core {
 
     /// The id of a sub-orchestration for which none was chosen: the same whenever the same turn is completed.
     fn child_id(&self, parent: &InstanceId, number: i32) -> String {
-        match self
-            .instances
-            .get(parent)
-            .map_or(0, |instance| instance.state.generation)
-        {
+        match self.instances.get(parent).map_or(0, |instance| instance.state.generation) {
             0 => format!("{parent}:{number:04x}"),
             generation => format!("{parent}:{generation:x}:{number:04x}"),
         }
     }
 
     fn send_event(&mut self, send: proto::SendEventAction) -> EventType {
-        let target = send
-            .instance
-            .map(|instance| instance.instance_id)
-            .unwrap_or_default();
-        let raised = proto::EventRaisedEvent {
-            name: send.name.clone(),
-            input: send.data.clone(),
-        };
-        self.deliver(
-            &InstanceId::from(target.as_str()),
-            EventType::EventRaised(raised),
-        );
-        EventType::EventSent(proto::EventSentEvent {
-            instance_id: target,
-            name: send.name,
-            input: send.data,
-        })
+        let target = send.instance.map(|instance| instance.instance_id).unwrap_or_default();
+        let raised = proto::EventRaisedEvent { name: send.name.clone(), input: send.data.clone() };
+        self.deliver(&InstanceId::from(target.as_str()), EventType::EventRaised(raised));
+        EventType::EventSent(proto::EventSentEvent { instance_id: target, name: send.name, input: send.data })
     }
 
-    fn send_entity_message(
-        &mut self,
-        sender: Sender<'_>,
-        action: proto::SendEntityMessageAction,
-    ) -> Option<EventType> {
+    fn send_entity_message(&mut self, sender: Sender<'_>, action: proto::SendEntityMessageAction) -> Option<EventType> {
         let id = sender.id.as_str().to_owned();
-        let execution_id = self
-            .instances
-            .get(sender.id)
-            .and_then(Instance::execution_id)
-            .map(str::to_owned);
+        let execution_id = self.instances.get(sender.id).and_then(Instance::execution_id).map(str::to_owned);
         Some(match action.entity_message_type? {
             EntityMessage::EntityOperationSignaled(signal) => {
                 let event = EventType::EntityOperationSignaled(signal.clone());
-                self.send_operation(
-                    sender,
-                    signal.target_instance_id.as_deref(),
-                    signal.scheduled_time,
-                    event,
-                );
+                self.send_operation(sender, signal.target_instance_id.as_deref(), signal.scheduled_time, event);
                 EventType::EntityOperationSignaled(signal)
             }
             EntityMessage::EntityOperationCalled(call) => {
@@ -260,21 +197,12 @@ impl Core {
                     parent_execution_id: execution_id,
                     ..call.clone()
                 });
-                self.send_operation(
-                    sender,
-                    call.target_instance_id.as_deref(),
-                    call.scheduled_time,
-                    event,
-                );
+                self.send_operation(sender, call.target_instance_id.as_deref(), call.scheduled_time, event);
                 EventType::EntityOperationCalled(call)
             }
             EntityMessage::EntityLockRequested(request) => {
                 // Everybody asks for locks in the same order, so nobody waits in a circle.
-                let mut locks: Vec<EntityId> = request
-                    .lock_set
-                    .iter()
-                    .flat_map(|id| EntityId::parse(id))
-                    .collect();
+                let mut locks: Vec<EntityId> = request.lock_set.iter().flat_map(|id| EntityId::parse(id)).collect();
                 locks.sort();
                 locks.dedup();
                 let asked = proto::EntityLockRequestedEvent {
@@ -287,11 +215,7 @@ impl Core {
                 EventType::EntityLockRequested(request)
             }
             EntityMessage::EntityUnlockSent(unlock) => {
-                if let Some(entity) = unlock
-                    .target_instance_id
-                    .as_deref()
-                    .and_then(|id| EntityId::parse(id).ok())
-                {
+                if let Some(entity) = unlock.target_instance_id.as_deref().and_then(|id| EntityId::parse(id).ok()) {
                     self.release_lock(&entity, sender.execution, Some(&unlock.critical_section_id));
                 }
                 EventType::EntityUnlockSent(unlock)
@@ -320,16 +244,14 @@ impl Core {
 }
 
 fn check_entity_message(action: &proto::SendEntityMessageAction) -> Result<(), String> {
-    let target =
-        |id: &Option<String>| EntityId::parse(id.as_deref().unwrap_or_default()).map(|_| ());
+    let target = |id: &Option<String>| EntityId::parse(id.as_deref().unwrap_or_default()).map(|_| ());
     match &action.entity_message_type {
         None => Err("the message to the entity has no type that this hub knows".to_owned()),
         Some(EntityMessage::EntityOperationSignaled(signal)) => target(&signal.target_instance_id),
         Some(EntityMessage::EntityOperationCalled(call)) => target(&call.target_instance_id),
-        Some(EntityMessage::EntityLockRequested(lock)) => lock
-            .lock_set
-            .iter()
-            .try_for_each(|id| EntityId::parse(id).map(|_| ())),
+        Some(EntityMessage::EntityLockRequested(lock)) => {
+            lock.lock_set.iter().try_for_each(|id| EntityId::parse(id).map(|_| ()))
+        }
         Some(EntityMessage::EntityUnlockSent(unlock)) => target(&unlock.target_instance_id),
     }
 }

@@ -27,30 +27,15 @@ pub(super) struct Activity {
 impl Activity {
     pub(super) fn new(record: Arc<ActivityRecord>) -> Self {
         let task = TaskName::new(&record.request.name, record.request.version.as_deref());
-        Self {
-            task,
-            record,
-            out: None,
-        }
+        Self { task, record, out: None }
     }
 }
 
 impl Core {
-    pub(super) fn add_activity(
-        &mut self,
-        id: &InstanceId,
-        execution: ExecutionNo,
-        request: proto::ActivityRequest,
-    ) {
+    pub(super) fn add_activity(&mut self, id: &InstanceId, execution: ExecutionNo, request: proto::ActivityRequest) {
         let activity = ActivitySeq(self.next_number());
-        let record = Arc::new(ActivityRecord {
-            execution: execution.0,
-            request,
-        });
-        self.write(Write::PutActivity {
-            activity,
-            record: Arc::clone(&record),
-        });
+        let record = Arc::new(ActivityRecord { execution: execution.0, request });
+        self.write(Write::PutActivity { activity, record: Arc::clone(&record) });
         self.activities.insert(activity, Activity::new(record));
         if let Some(instance) = self.instances.get_mut(id) {
             instance.activities.insert(activity);
@@ -66,23 +51,14 @@ impl Core {
 
     /// Gives an activity to a worker; false if nobody wants it any more.
     pub(super) fn give_activity(&mut self, worker: WorkerId, seq: ActivitySeq) -> bool {
-        let Some(activity) = self
-            .activities
-            .get_mut(&seq)
-            .filter(|activity| activity.out.is_none())
-        else {
+        let Some(activity) = self.activities.get_mut(&seq).filter(|activity| activity.out.is_none()) else {
             return false;
         };
         let deadline = self.config.activity_lease.map(|lease| self.now.plus(lease));
         let lease = self.dispatch.lease(worker, Item::Activity(seq), deadline);
         activity.out = Some(lease);
         let request = activity.record.request.clone();
-        self.give(
-            worker,
-            lease,
-            proto::work_item::Request::ActivityRequest(request),
-            None,
-        );
+        self.give(worker, lease, proto::work_item::Request::ActivityRequest(request), None);
         true
     }
 
@@ -93,10 +69,7 @@ impl Core {
         };
         activity.out = None;
         let execution = ExecutionNo(activity.record.execution);
-        let of = self
-            .by_execution
-            .get(&execution)
-            .and_then(|id| self.instances.get(id));
+        let of = self.by_execution.get(&execution).and_then(|id| self.instances.get(id));
         if of.is_some_and(|instance| instance.state.status() == Status::Terminated) {
             self.drop_if_not_begun(seq);
         } else {
@@ -105,20 +78,13 @@ impl Core {
     }
 
     pub(super) fn drop_if_not_begun(&mut self, seq: ActivitySeq) {
-        if self
-            .activities
-            .get(&seq)
-            .is_some_and(|activity| activity.out.is_none())
-        {
+        if self.activities.get(&seq).is_some_and(|activity| activity.out.is_none()) {
             self.activities.remove(&seq);
             self.write(Write::DeleteActivity { activity: seq });
         }
     }
 
-    pub(super) fn complete_activity(
-        &mut self,
-        response: proto::ActivityResponse,
-    ) -> HubResult<Answer> {
+    pub(super) fn complete_activity(&mut self, response: proto::ActivityResponse) -> HubResult<Answer> {
         let (lease, item) = self.leased(&response.completion_token)?;
         let Item::Activity(seq) = item else {
             return Err(HubError::InvalidArgument(format!(
@@ -134,20 +100,12 @@ impl Core {
         let execution = ExecutionNo(activity.record.execution);
         let task_scheduled_id = activity.record.request.task_id;
         let event = match response.failure_details {
-            Some(failure) => EventType::TaskFailed(proto::TaskFailedEvent {
-                task_scheduled_id,
-                failure_details: Some(failure),
-            }),
-            None => EventType::TaskCompleted(proto::TaskCompletedEvent {
-                task_scheduled_id,
-                result: response.result,
-            }),
+            Some(failure) => {
+                EventType::TaskFailed(proto::TaskFailedEvent { task_scheduled_id, failure_details: Some(failure) })
+            }
+            None => EventType::TaskCompleted(proto::TaskCompletedEvent { task_scheduled_id, result: response.result }),
         };
-        if let Some(instance) = self
-            .by_execution
-            .get(&execution)
-            .and_then(|id| self.instances.get_mut(id))
-        {
+        if let Some(instance) = self.by_execution.get(&execution).and_then(|id| self.instances.get_mut(id)) {
             instance.activities.remove(&seq);
         }
         self.deliver_to_execution(execution, event);

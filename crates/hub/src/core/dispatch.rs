@@ -78,9 +78,7 @@ impl Dispatch {
 
     /// Whether this worker has seen all past events of the execution and says that it keeps them.
     pub(super) fn keeps_history(&self, worker: WorkerId, execution: ExecutionNo) -> bool {
-        self.workers
-            .get(&worker)
-            .is_some_and(|w| w.keeps_history && w.sticky.contains(&execution))
+        self.workers.get(&worker).is_some_and(|w| w.keeps_history && w.sticky.contains(&execution))
     }
 
     pub(super) fn stick(&mut self, worker: WorkerId, execution: ExecutionNo) {
@@ -96,12 +94,7 @@ impl Dispatch {
     }
 
     /// Notes that the worker has the item, until `deadline`.
-    pub(super) fn lease(
-        &mut self,
-        worker: WorkerId,
-        item: Item,
-        deadline: Option<Moment>,
-    ) -> LeaseNo {
+    pub(super) fn lease(&mut self, worker: WorkerId, item: Item, deadline: Option<Moment>) -> LeaseNo {
         self.last_lease += 1;
         let number = LeaseNo(self.last_lease);
         if let Some(worker) = self.workers.get_mut(&worker) {
@@ -111,14 +104,7 @@ impl Dispatch {
         if let Some(deadline) = deadline {
             self.deadlines.insert((deadline, number));
         }
-        self.leases.insert(
-            number,
-            Lease {
-                worker,
-                item,
-                deadline,
-            },
-        );
+        self.leases.insert(number, Lease { worker, item, deadline });
         number
     }
 
@@ -136,9 +122,7 @@ impl Dispatch {
     }
 
     fn has_room(&self, worker: WorkerId, kind: Kind) -> bool {
-        self.workers
-            .get(&worker)
-            .is_some_and(|w| w.out[kind as usize] < w.limits[kind as usize])
+        self.workers.get(&worker).is_some_and(|w| w.out[kind as usize] < w.limits[kind as usize])
     }
 
     fn nothing_ready(&self) -> bool {
@@ -148,19 +132,13 @@ impl Dispatch {
 
 impl Core {
     pub(super) fn worker_joined(&mut self, worker: WorkerId, request: &proto::GetWorkItemsRequest) {
-        let limit = |asked: i32| {
-            usize::try_from(asked)
-                .unwrap_or(0)
-                .min(self.config.items_per_worker)
-        };
+        let limit = |asked: i32| usize::try_from(asked).unwrap_or(0).min(self.config.items_per_worker);
         let limits = [
             limit(request.max_concurrent_orchestration_work_items),
             limit(request.max_concurrent_activity_work_items),
             limit(request.max_concurrent_entity_work_items),
         ];
-        let keeps_history = request
-            .capabilities
-            .contains(&(proto::WorkerCapability::HistoryStreaming as i32));
+        let keeps_history = request.capabilities.contains(&(proto::WorkerCapability::HistoryStreaming as i32));
         let joined = Worker {
             filters: Filter::of(request.work_item_filters.as_ref()),
             limits,
@@ -207,11 +185,7 @@ impl Core {
                 break;
             }
             // What the worker remembers of the instance cannot be trusted any more: it may be stuck in the turn.
-            if let Some(Lease {
-                item: Item::Turn(execution),
-                ..
-            }) = self.dispatch.leases.get(&lease)
-            {
+            if let Some(Lease { item: Item::Turn(execution), .. }) = self.dispatch.leases.get(&lease) {
                 let execution = *execution;
                 self.forget_stickiness(execution);
             }
@@ -326,12 +300,7 @@ impl Core {
         request: proto::work_item::Request,
         past: Option<HistoryRange>,
     ) {
-        let item = proto::WorkItem {
-            completion_token: self.token(lease),
-            request: Some(request),
-        };
-        self.effects
-            .handouts
-            .push(super::Handout { worker, item, past });
+        let item = proto::WorkItem { completion_token: self.token(lease), request: Some(request) };
+        self.effects.handouts.push(super::Handout { worker, item, past });
     }
 }

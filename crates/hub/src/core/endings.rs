@@ -25,15 +25,9 @@ pub(super) struct Outcome {
 }
 
 impl Core {
-    pub(super) fn terminate_instance(
-        &mut self,
-        request: proto::TerminateRequest,
-    ) -> HubResult<Answer> {
+    pub(super) fn terminate_instance(&mut self, request: proto::TerminateRequest) -> HubResult<Answer> {
         let id = self.existing(&request.instance_id)?;
-        let event = proto::ExecutionTerminatedEvent {
-            input: request.output,
-            recurse: request.recursive,
-        };
+        let event = proto::ExecutionTerminatedEvent { input: request.output, recurse: request.recursive };
         self.terminate(id, &event);
         Ok(Answer::Done)
     }
@@ -54,14 +48,7 @@ impl Core {
                 continue;
             }
             instance.terminate = Some(event.clone());
-            self.put_message(
-                &id,
-                history::event(
-                    NO_ACTION,
-                    self.now,
-                    EventType::ExecutionTerminated(event.clone()),
-                ),
-            );
+            self.put_message(&id, history::event(NO_ACTION, self.now, EventType::ExecutionTerminated(event.clone())));
             self.terminate_if_asked(&id);
         }
     }
@@ -82,15 +69,7 @@ impl Core {
         let mut events = self.take_turn_events(id, stamp, taken);
         events.push(history::turn_completed(stamp));
         self.append_history(id, stamp, events);
-        self.finish_execution(
-            id,
-            stamp,
-            Outcome {
-                status: Status::Terminated,
-                output: event.input,
-                failure: None,
-            },
-        );
+        self.finish_execution(id, stamp, Outcome { status: Status::Terminated, output: event.input, failure: None });
     }
 
     /// Ends the current execution: its history gets its last event, and everything that hangs on it is let go.
@@ -103,11 +82,7 @@ impl Core {
         self.append_history(
             id,
             stamp,
-            vec![history::event(
-                NO_ACTION,
-                stamp,
-                EventType::ExecutionCompleted(completed),
-            )],
+            vec![history::event(NO_ACTION, stamp, EventType::ExecutionCompleted(completed))],
         );
         self.let_go(id, outcome.status == Status::Terminated);
         let Some(instance) = self.instances.get_mut(id) else {
@@ -167,21 +142,16 @@ impl Core {
         let task_scheduled_id = info.task_scheduled_id;
         let parent_id = InstanceId::from(parent.instance_id.as_str());
         // An answer to an execution that was followed by another would be taken for something else there.
-        let waits = self
-            .instances
-            .get(&parent_id)
-            .is_some_and(|p| p.execution_id() == parent.execution_id.as_deref());
+        let waits = self.instances.get(&parent_id).is_some_and(|p| p.execution_id() == parent.execution_id.as_deref());
         if !waits {
             return;
         }
         let state = &instance.state;
         let event = if state.status() == Status::Completed {
-            EventType::SubOrchestrationInstanceCompleted(
-                proto::SubOrchestrationInstanceCompletedEvent {
-                    task_scheduled_id,
-                    result: state.output.clone(),
-                },
-            )
+            EventType::SubOrchestrationInstanceCompleted(proto::SubOrchestrationInstanceCompletedEvent {
+                task_scheduled_id,
+                result: state.output.clone(),
+            })
         } else {
             let failure_details = state.failure.clone().unwrap_or_else(|| {
                 let reason = state.output.as_deref().unwrap_or("no reason given");
@@ -214,9 +184,7 @@ impl Core {
                 self.children.remove(parent);
             }
         }
-        self.write(Write::DeleteExecution {
-            execution: instance.execution,
-        });
+        self.write(Write::DeleteExecution { execution: instance.execution });
         self.answer_waiters(id);
     }
 }

@@ -32,17 +32,11 @@ pub(super) struct Queued {
 
 impl Queued {
     pub(super) fn is_lock_request(&self) -> bool {
-        matches!(
-            self.record.event.event_type,
-            Some(EventType::EntityLockRequested(_))
-        )
+        matches!(self.record.event.event_type, Some(EventType::EntityLockRequested(_)))
     }
 
     pub(super) fn is_call(&self) -> bool {
-        matches!(
-            self.record.event.event_type,
-            Some(EventType::EntityOperationCalled(_))
-        )
+        matches!(self.record.event.event_type, Some(EventType::EntityOperationCalled(_)))
     }
 }
 
@@ -82,24 +76,19 @@ impl Entity {
 
     pub(super) fn insert(&mut self, message: MessageSeq, queued: Queued) {
         if queued.is_call() || queued.is_lock_request() {
-            self.by_sender
-                .insert((ExecutionNo(queued.record.sender), message));
+            self.by_sender.insert((ExecutionNo(queued.record.sender), message));
         }
         self.queue.insert(message, queued);
     }
 
     pub(super) fn remove(&mut self, message: MessageSeq) -> Option<Queued> {
         let queued = self.queue.remove(&message)?;
-        self.by_sender
-            .remove(&(ExecutionNo(queued.record.sender), message));
+        self.by_sender.remove(&(ExecutionNo(queued.record.sender), message));
         Some(queued)
     }
 
     /// The messages in the queue that this execution has sent and is waiting for.
-    pub(super) fn sent_by(
-        &self,
-        execution: ExecutionNo,
-    ) -> impl Iterator<Item = (MessageSeq, &Queued)> {
+    pub(super) fn sent_by(&self, execution: ExecutionNo) -> impl Iterator<Item = (MessageSeq, &Queued)> {
         let first = (execution, MessageSeq(0));
         let last = (execution, MessageSeq(u64::MAX));
         self.by_sender
@@ -113,10 +102,7 @@ impl Entity {
             let sent = self.sent_by(ExecutionNo(holder.execution));
             return Box::new(sent.filter(|(_, queued)| queued.is_call()));
         }
-        let all = self
-            .queue
-            .iter()
-            .map(|(message, queued)| (*message, queued));
+        let all = self.queue.iter().map(|(message, queued)| (*message, queued));
         Box::new(all.take_while(|(_, queued)| !queued.is_lock_request()))
     }
 
@@ -125,46 +111,29 @@ impl Entity {
         if self.out.is_some() {
             return None;
         }
-        self.runnable()
-            .next()
-            .map(|(_, queued)| queued.batch.max(self.settled))
+        self.runnable().next().map(|(_, queued)| queued.batch.max(self.settled))
     }
 
     /// Whether there is nothing to remember about it.
     fn is_nothing(&self) -> bool {
-        self.state.is_none()
-            && self.queue.is_empty()
-            && self.record.holder.is_none()
-            && self.out.is_none()
+        self.state.is_none() && self.queue.is_empty() && self.record.holder.is_none() && self.out.is_none()
     }
 }
 
 impl Core {
-    pub(super) fn signal_entity(
-        &mut self,
-        request: proto::SignalEntityRequest,
-    ) -> HubResult<Answer> {
+    pub(super) fn signal_entity(&mut self, request: proto::SignalEntityRequest) -> HubResult<Answer> {
         let entity = EntityId::parse(&request.instance_id).map_err(HubError::InvalidArgument)?;
         let request_id = match request.request_id {
             id if id.is_empty() => self.next_unique_id(),
             id => id,
         };
         let signal = (request.name, request_id, request.input);
-        self.signal(
-            &entity,
-            signal,
-            request.scheduled_time.as_ref().map(Moment::from),
-        );
+        self.signal(&entity, signal, request.scheduled_time.as_ref().map(Moment::from));
         Ok(Answer::Done)
     }
 
     /// Sends an operation (its name, its id, its input) to an entity without a caller who waits for it.
-    fn signal(
-        &mut self,
-        entity: &EntityId,
-        signal: (String, String, Option<String>),
-        at: Option<Moment>,
-    ) {
+    fn signal(&mut self, entity: &EntityId, signal: (String, String, Option<String>), at: Option<Moment>) {
         let (operation, request_id, input) = signal;
         let event = proto::EntityOperationSignaledEvent {
             request_id,
@@ -175,11 +144,7 @@ impl Core {
         };
         let record = OperationRecord {
             entity: entity.as_str().to_owned(),
-            event: history::event(
-                NO_ACTION,
-                self.now,
-                EventType::EntityOperationSignaled(event),
-            ),
+            event: history::event(NO_ACTION, self.now, EventType::EntityOperationSignaled(event)),
             ..Default::default()
         };
         self.send_at(at, record);
@@ -200,14 +165,8 @@ impl Core {
         }; // parsed where the record was made
         let message = MessageSeq(self.next_number());
         let record = Arc::new(record);
-        let queued = Queued {
-            batch: self.current_batch(),
-            record: Arc::clone(&record),
-        };
-        self.entities
-            .entry(id.clone())
-            .or_insert_with(|| Entity::new(&id))
-            .insert(message, queued);
+        let queued = Queued { batch: self.current_batch(), record: Arc::clone(&record) };
+        self.entities.entry(id.clone()).or_insert_with(|| Entity::new(&id)).insert(message, queued);
         self.write(Write::PutOperation { message, record });
         self.stirred.push_back(id);
     }
@@ -276,13 +235,9 @@ impl Core {
             }
             Some(_) => {}
         }
-        let on_disk = entity
-            .runnable()
-            .take_while(|(_, queued)| queued.batch <= committed)
-            .take(limit);
-        let (messages, operations): (Vec<_>, Vec<_>) = on_disk
-            .filter_map(|(message, queued)| Some((message, operation(&queued.record)?)))
-            .unzip();
+        let on_disk = entity.runnable().take_while(|(_, queued)| queued.batch <= committed).take(limit);
+        let (messages, operations): (Vec<_>, Vec<_>) =
+            on_disk.filter_map(|(message, queued)| Some((message, operation(&queued.record)?))).unzip();
         let request = proto::EntityBatchRequest {
             instance_id: id.as_str().to_owned(),
             entity_state: entity.state.as_deref().map(str::to_owned),
@@ -290,16 +245,9 @@ impl Core {
             ..Default::default()
         };
         let deadline = self.now.plus(self.config.entity_lease);
-        let lease = self
-            .dispatch
-            .lease(worker, Item::Batch(id.clone()), Some(deadline));
+        let lease = self.dispatch.lease(worker, Item::Batch(id.clone()), Some(deadline));
         entity.out = Some((lease, messages));
-        self.give(
-            worker,
-            lease,
-            proto::work_item::Request::EntityRequest(request),
-            None,
-        );
+        self.give(worker, lease, proto::work_item::Request::EntityRequest(request), None);
         true
     }
 
@@ -311,10 +259,7 @@ impl Core {
         self.stirred.push_back(id.clone());
     }
 
-    pub(super) fn complete_entity(
-        &mut self,
-        result: proto::EntityBatchResult,
-    ) -> HubResult<Answer> {
+    pub(super) fn complete_entity(&mut self, result: proto::EntityBatchResult) -> HubResult<Answer> {
         let (lease, item) = self.leased(&result.completion_token)?;
         let Item::Batch(id) = item else {
             return Err(HubError::InvalidArgument(format!(
@@ -325,11 +270,7 @@ impl Core {
         if result.requires_state {
             return self.abandon(&result.completion_token);
         }
-        let out = self
-            .entities
-            .get(&id)
-            .and_then(|entity| entity.out.as_ref())
-            .map_or(0, |(_, out)| out.len());
+        let out = self.entities.get(&id).and_then(|entity| entity.out.as_ref()).map_or(0, |(_, out)| out.len());
         if result.results.len() > out {
             return Err(HubError::InvalidArgument(format!(
                 "the batch of entity `{id}` has {out} operations, but the response has {} results",
@@ -367,11 +308,7 @@ impl Core {
         }
         entity.record.modified = Some(now.to_timestamp());
         entity.settled = settled;
-        let done: Vec<_> = out
-            .into_iter()
-            .zip(results)
-            .filter_map(|(m, r)| Some((m, entity.remove(m)?, r)))
-            .collect();
+        let done: Vec<_> = out.into_iter().zip(results).filter_map(|(m, r)| Some((m, entity.remove(m)?, r))).collect();
         self.put_entity(id);
         for (message, queued, result) in done {
             self.write(Write::DeleteOperation { message });
@@ -395,20 +332,15 @@ impl Core {
                     output: success.result,
                 })
             }
-            Some(ResultType::Failure(failure)) => {
-                EventType::EntityOperationFailed(proto::EntityOperationFailedEvent {
-                    request_id,
-                    failure_details: failure.failure_details,
-                })
-            }
+            Some(ResultType::Failure(failure)) => EventType::EntityOperationFailed(proto::EntityOperationFailedEvent {
+                request_id,
+                failure_details: failure.failure_details,
+            }),
             None => EventType::EntityOperationFailed(proto::EntityOperationFailedEvent {
                 request_id,
                 failure_details: Some(history::failure(
                     "InvalidResult",
-                    format!(
-                        "the worker's result of an operation of entity `{}` says nothing",
-                        record.entity
-                    ),
+                    format!("the worker's result of an operation of entity `{}` says nothing", record.entity),
                 )),
             }),
         };
@@ -440,10 +372,7 @@ impl Core {
             id => id,
         };
         let id = InstanceId::from(id);
-        let taken = self
-            .instances
-            .get(&id)
-            .is_some_and(|instance| !Instance::has_ended(instance));
+        let taken = self.instances.get(&id).is_some_and(|instance| !Instance::has_ended(instance));
         if taken || action.name.is_empty() || check_new_id(id.as_str()).is_err() {
             return;
         }
@@ -468,37 +397,21 @@ impl Core {
             return;
         };
         entity.stored = true;
-        let write = Write::PutEntity {
-            entity: id.clone(),
-            state: entity.state.clone(),
-            record: entity.record.clone(),
-        };
+        let write = Write::PutEntity { entity: id.clone(), state: entity.state.clone(), record: entity.record.clone() };
         self.write(write);
     }
 }
 
 fn operation(record: &OperationRecord) -> Option<proto::OperationRequest> {
     let (operation, request_id, input) = match record.event.event_type.clone()? {
-        EventType::EntityOperationSignaled(signal) => {
-            (signal.operation, signal.request_id, signal.input)
-        }
+        EventType::EntityOperationSignaled(signal) => (signal.operation, signal.request_id, signal.input),
         EventType::EntityOperationCalled(call) => (call.operation, call.request_id, call.input),
         _ => return None,
     };
-    Some(proto::OperationRequest {
-        operation,
-        request_id,
-        input,
-        trace_context: None,
-    })
+    Some(proto::OperationRequest { operation, request_id, input, trace_context: None })
 }
 
 fn failed(details: &proto::TaskFailureDetails) -> proto::OperationResult {
-    let failure = proto::OperationResultFailure {
-        failure_details: Some(details.clone()),
-        ..Default::default()
-    };
-    proto::OperationResult {
-        result_type: Some(ResultType::Failure(failure)),
-    }
+    let failure = proto::OperationResultFailure { failure_details: Some(details.clone()), ..Default::default() };
+    proto::OperationResult { result_type: Some(ResultType::Failure(failure)) }
 }

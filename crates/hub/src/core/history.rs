@@ -10,27 +10,15 @@ use super::time::Moment;
 pub(super) const NO_ACTION: i32 = -1;
 
 pub(super) fn event(event_id: i32, at: Moment, event_type: EventType) -> proto::HistoryEvent {
-    proto::HistoryEvent {
-        event_id,
-        timestamp: Some(at.to_timestamp()),
-        event_type: Some(event_type),
-    }
+    proto::HistoryEvent { event_id, timestamp: Some(at.to_timestamp()), event_type: Some(event_type) }
 }
 
 pub(super) fn started(at: Moment) -> proto::HistoryEvent {
-    event(
-        NO_ACTION,
-        at,
-        EventType::OrchestratorStarted(proto::OrchestratorStartedEvent {}),
-    )
+    event(NO_ACTION, at, EventType::OrchestratorStarted(proto::OrchestratorStartedEvent {}))
 }
 
 pub(super) fn turn_completed(at: Moment) -> proto::HistoryEvent {
-    event(
-        NO_ACTION,
-        at,
-        EventType::OrchestratorCompleted(proto::OrchestratorCompletedEvent {}),
-    )
+    event(NO_ACTION, at, EventType::OrchestratorCompleted(proto::OrchestratorCompletedEvent {}))
 }
 
 /// Whether a message is for the instance, whichever execution it is in: such messages survive continue-as-new. All

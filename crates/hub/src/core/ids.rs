@@ -95,10 +95,7 @@ impl EntityId {
     /// Reads `@name@key`; the error says what is wrong with the text.
     pub fn parse(text: &str) -> Result<Self, String> {
         let wrong = || format!("`{text}` is not an entity id; write it as @name@key");
-        let (name, key) = text
-            .strip_prefix('@')
-            .and_then(|rest| rest.split_once('@'))
-            .ok_or_else(wrong)?;
+        let (name, key) = text.strip_prefix('@').and_then(|rest| rest.split_once('@')).ok_or_else(wrong)?;
         if name.is_empty() {
             return Err(wrong());
         }
@@ -142,10 +139,7 @@ mod tests {
         assert_eq!(id.name(), "counter");
         assert_eq!(EntityId::parse("@counter@").unwrap().as_str(), "@counter@");
         for wrong in ["", "counter", "@counter", "@@key"] {
-            assert!(
-                EntityId::parse(wrong).unwrap_err().contains("@name@key"),
-                "{wrong}"
-            );
+            assert!(EntityId::parse(wrong).unwrap_err().contains("@name@key"), "{wrong}");
         }
     }
 }

@@ -23,9 +23,7 @@ impl Core {
         let position = usize::try_from(request.position).unwrap_or_default();
         let Some(entity) = request.lock_set.get(position).cloned() else {
             let critical_section_id = request.critical_section_id;
-            let granted = proto::EntityLockGrantedEvent {
-                critical_section_id,
-            };
+            let granted = proto::EntityLockGrantedEvent { critical_section_id };
             self.deliver_to_execution(execution, EventType::EntityLockGranted(granted));
             return;
         };
@@ -49,19 +47,14 @@ impl Core {
             return false;
         }
         if let Some(holder) = &entity.record.holder {
-            let busy = entity
-                .sent_by(ExecutionNo(holder.execution))
-                .any(|(_, queued)| queued.is_call());
+            let busy = entity.sent_by(ExecutionNo(holder.execution)).any(|(_, queued)| queued.is_call());
             if holder.releasing && !busy {
                 self.set_holder(id, None);
                 return true;
             }
             return false;
         }
-        let first = entity
-            .queue
-            .first_key_value()
-            .filter(|(_, queued)| queued.is_lock_request());
+        let first = entity.queue.first_key_value().filter(|(_, queued)| queued.is_lock_request());
         let Some((message, _)) = first else {
             return false;
         };
@@ -70,11 +63,7 @@ impl Core {
     }
 
     fn grant(&mut self, id: &EntityId, message: MessageSeq) {
-        let Some(queued) = self
-            .entities
-            .get_mut(id)
-            .and_then(|entity| entity.remove(message))
-        else {
+        let Some(queued) = self.entities.get_mut(id).and_then(|entity| entity.remove(message)) else {
             return;
         };
         self.write(Write::DeleteOperation { message });
@@ -89,10 +78,7 @@ impl Core {
             releasing: false,
         };
         self.set_holder(id, Some(holder));
-        let next = proto::EntityLockRequestedEvent {
-            position: request.position + 1,
-            ..request.clone()
-        };
+        let next = proto::EntityLockRequestedEvent { position: request.position + 1, ..request.clone() };
         let instance = InstanceId::from(record.sender_instance.as_str());
         self.request_next_lock(&instance, ExecutionNo(record.sender), next);
     }
@@ -107,22 +93,11 @@ impl Core {
     }
 
     /// Gives back the lock that an execution holds on an entity (for that critical section, if one is named).
-    pub(super) fn release_lock(
-        &mut self,
-        id: &EntityId,
-        execution: ExecutionNo,
-        section: Option<&str>,
-    ) {
-        let Some(holder) = self
-            .entities
-            .get(id)
-            .and_then(|entity| entity.record.holder.clone())
-        else {
+    pub(super) fn release_lock(&mut self, id: &EntityId, execution: ExecutionNo, section: Option<&str>) {
+        let Some(holder) = self.entities.get(id).and_then(|entity| entity.record.holder.clone()) else {
             return;
         };
-        if holder.execution != execution.0
-            || section.is_some_and(|section| section != holder.section)
-        {
+        if holder.execution != execution.0 || section.is_some_and(|section| section != holder.section) {
             return;
         }
         if let Some(locks) = self.locks_of.get_mut(&execution) {
@@ -131,13 +106,7 @@ impl Core {
                 self.locks_of.remove(&execution);
             }
         }
-        self.set_holder(
-            id,
-            Some(LockHolder {
-                releasing: true,
-                ..holder
-            }),
-        );
+        self.set_holder(id, Some(LockHolder { releasing: true, ..holder }));
         self.stirred.push_back(id.clone());
     }
 

@@ -41,14 +41,13 @@ use activities::Activity;
 use dispatch::{Dispatch, Item};
 use entities::Entity;
 pub use ids::{
-    ActivitySeq, BatchSeq, EntityId, ExecutionNo, InstanceId, LeaseNo, MessageSeq, RequestId,
-    TimerSeq, WorkerId,
+    ActivitySeq, BatchSeq, EntityId, ExecutionNo, InstanceId, LeaseNo, MessageSeq, RequestId, TimerSeq, WorkerId,
 };
 pub use io::{Answer, Effects, Handout, HistoryRange, Input, Reply, Request};
 use orchestrations::Instance;
 pub use records::{
-    ActivityRecord, Batch, EntityRecord, InstanceState, LockHolder, OperationRecord,
-    OrchestrationTimer, Snapshot, StoredEntity, StoredExecution, TimerKind, TimerRecord, Write,
+    ActivityRecord, Batch, EntityRecord, InstanceState, LockHolder, OperationRecord, OrchestrationTimer, Snapshot,
+    StoredEntity, StoredExecution, TimerKind, TimerRecord, Write,
 };
 pub use time::{HubTime, Moment};
 use timers::Timers;
@@ -184,24 +183,14 @@ impl Core {
 
     fn reply(&mut self, request: RequestId, outcome: Result<Answer, HubError>) {
         // `after` is set when the transition is finished and its batch, if any, has its number.
-        self.effects.replies.push(Reply {
-            request,
-            after: BatchSeq(0),
-            outcome,
-        });
+        self.effects.replies.push(Reply { request, after: BatchSeq(0), outcome });
     }
 
     fn note_committed(&mut self, seq: BatchSeq) {
-        debug_assert!(
-            seq >= self.committed && seq <= self.emitted,
-            "the host reports batches that it got, in order"
-        );
+        debug_assert!(seq >= self.committed && seq <= self.emitted, "the host reports batches that it got, in order");
         self.committed = seq;
         let later = self.awaiting.split_off(&BatchSeq(seq.0 + 1));
-        for item in std::mem::replace(&mut self.awaiting, later)
-            .into_values()
-            .flatten()
-        {
+        for item in std::mem::replace(&mut self.awaiting, later).into_values().flatten() {
             self.now_on_disk(item);
         }
     }
@@ -230,11 +219,8 @@ impl Core {
         let mut effects = std::mem::take(&mut self.effects);
         if !self.writes.is_empty() {
             self.emitted = self.current_batch();
-            effects.batch = Some(Batch {
-                seq: self.emitted,
-                counter: self.counter,
-                writes: std::mem::take(&mut self.writes),
-            });
+            effects.batch =
+                Some(Batch { seq: self.emitted, counter: self.counter, writes: std::mem::take(&mut self.writes) });
         }
         for reply in &mut effects.replies {
             reply.after = self.emitted;
@@ -244,9 +230,6 @@ impl Core {
     }
 
     fn next_wake(&self) -> Option<Moment> {
-        [self.timers.next_due(), self.dispatch.next_deadline()]
-            .into_iter()
-            .flatten()
-            .min()
+        [self.timers.next_due(), self.dispatch.next_deadline()].into_iter().flatten().min()
     }
 }

@@ -14,9 +14,7 @@ use seriatim_durable::proto::history_event::EventType;
 
 use super::Core;
 use super::history::{self, NO_ACTION};
-use super::ids::{
-    ActivitySeq, BatchSeq, ExecutionNo, InstanceId, LeaseNo, MessageSeq, TimerSeq, WorkerId,
-};
+use super::ids::{ActivitySeq, BatchSeq, ExecutionNo, InstanceId, LeaseNo, MessageSeq, TimerSeq, WorkerId};
 use super::io::Answer;
 use super::ready::TaskName;
 use super::records::{InstanceState, TimerKind, Write};
@@ -55,7 +53,7 @@ pub(super) struct Instance {
     pub(super) sticky: Option<WorkerId>,
     /// Whether it is in the queue of what is ready, or waits for the disk to get there.
     pub(super) queued: bool,
-    /// The batch of its last turn: no turn begins before it is on disk.
+    /// The batch of the last change of its state: no turn begins before it is on disk.
     pub(super) settled: BatchSeq,
     pub(super) timers: BTreeSet<TimerSeq>,
     pub(super) activities: BTreeSet<ActivitySeq>,
@@ -64,18 +62,11 @@ pub(super) struct Instance {
 }
 
 pub(super) fn is_end(status: Status) -> bool {
-    matches!(
-        status,
-        Status::Completed | Status::Failed | Status::Terminated | Status::Canceled
-    )
+    matches!(status, Status::Completed | Status::Failed | Status::Terminated | Status::Canceled)
 }
 
 impl Instance {
-    pub(super) fn new(
-        execution: ExecutionNo,
-        start: Arc<proto::ExecutionStartedEvent>,
-        state: InstanceState,
-    ) -> Self {
+    pub(super) fn new(execution: ExecutionNo, start: Arc<proto::ExecutionStartedEvent>, state: InstanceState) -> Self {
         Self {
             execution,
             task: TaskName::new(&start.name, start.version.as_deref()),
@@ -98,27 +89,15 @@ impl Instance {
 
     /// The status that clients see.
     pub(super) fn status(&self) -> Status {
-        if self.state.suspended && !self.has_ended() {
-            Status::Suspended
-        } else {
-            self.state.status()
-        }
+        if self.state.suspended && !self.has_ended() { Status::Suspended } else { self.state.status() }
     }
 
     pub(super) fn execution_id(&self) -> Option<&str> {
-        self.start
-            .orchestration_instance
-            .as_ref()
-            .and_then(|instance| instance.execution_id.as_deref())
+        self.start.orchestration_instance.as_ref().and_then(|instance| instance.execution_id.as_deref())
     }
 
     pub(super) fn parent_id(&self) -> Option<&str> {
-        let parent = self
-            .start
-            .parent_instance
-            .as_ref()?
-            .orchestration_instance
-            .as_ref()?;
+        let parent = self.start.parent_instance.as_ref()?.orchestration_instance.as_ref()?;
         Some(&parent.instance_id)
     }
 
@@ -129,9 +108,7 @@ impl Instance {
 }
 
 fn no_such(instance: &str) -> HubError {
-    HubError::NotFound(format!(
-        "there is no orchestration instance `{instance}`; check the id"
-    ))
+    HubError::NotFound(format!("there is no orchestration instance `{instance}`; check the id"))
 }
 
 /// Checks an id that somebody chose for a new instance.
@@ -145,14 +122,9 @@ pub(super) fn check_new_id(id: &str) -> Result<(), String> {
 }
 
 impl Core {
-    pub(super) fn start_instance(
-        &mut self,
-        request: proto::CreateInstanceRequest,
-    ) -> HubResult<Answer> {
+    pub(super) fn start_instance(&mut self, request: proto::CreateInstanceRequest) -> HubResult<Answer> {
         if request.name.is_empty() {
-            return Err(HubError::InvalidArgument(
-                "the orchestration has no name; name one".to_owned(),
-            ));
+            return Err(HubError::InvalidArgument("the orchestration has no name; name one".to_owned()));
         }
         if !request.instance_id.is_empty() {
             check_new_id(&request.instance_id).map_err(HubError::InvalidArgument)?;
@@ -188,18 +160,12 @@ impl Core {
             ..Default::default()
         };
         self.create_instance(&id, start);
-        Ok(Answer::Started(proto::CreateInstanceResponse {
-            instance_id: id.as_str().to_owned(),
-        }))
+        Ok(Answer::Started(proto::CreateInstanceResponse { instance_id: id.as_str().to_owned() }))
     }
 
     /// Creates an instance whose id is free.
     pub(super) fn create_instance(&mut self, id: &InstanceId, start: proto::ExecutionStartedEvent) {
-        let scheduled = start
-            .scheduled_start_timestamp
-            .as_ref()
-            .map(Moment::from)
-            .filter(|at| *at > self.now);
+        let scheduled = start.scheduled_start_timestamp.as_ref().map(Moment::from).filter(|at| *at > self.now);
         let state = InstanceState {
             status: Status::Pending as i32,
             created: Some(self.now.to_timestamp()),
@@ -224,34 +190,17 @@ impl Core {
         let execution = ExecutionNo(self.next_number());
         let execution_id = self.hub_id.wrapping_add(u128::from(execution.0));
         if let Some(instance) = &mut start.orchestration_instance {
-            instance
-                .execution_id
-                .get_or_insert_with(|| format!("{execution_id:032x}"));
+            instance.execution_id.get_or_insert_with(|| format!("{execution_id:032x}"));
         }
         let start = Arc::new(start);
         let instance = Instance::new(execution, Arc::clone(&start), state.clone());
         if let Some(parent) = instance.parent_id() {
-            self.children
-                .entry(parent.into())
-                .or_default()
-                .insert(id.clone());
+            self.children.entry(parent.into()).or_default().insert(id.clone());
         }
-        self.write(Write::PutExecution {
-            execution,
-            instance: id.clone(),
-            start: Arc::clone(&start),
-            state,
-        });
+        self.write(Write::PutExecution { execution, instance: id.clone(), start: Arc::clone(&start), state });
         self.by_execution.insert(execution, id.clone());
         self.instances.insert(id.clone(), instance);
-        self.put_message(
-            id,
-            history::event(
-                NO_ACTION,
-                self.now,
-                EventType::ExecutionStarted((*start).clone()),
-            ),
-        );
+        self.put_message(id, history::event(NO_ACTION, self.now, EventType::ExecutionStarted((*start).clone())));
         execution
     }
 
@@ -264,16 +213,8 @@ impl Core {
         };
         let execution = instance.execution;
         let event = Arc::new(event);
-        instance.inbox.push_back(Message {
-            seq,
-            batch,
-            event: Arc::clone(&event),
-        });
-        self.write(Write::PutMessage {
-            execution,
-            message: seq,
-            event,
-        });
+        instance.inbox.push_back(Message { seq, batch, event: Arc::clone(&event) });
+        self.write(Write::PutMessage { execution, message: seq, event });
     }
 
     /// Sends a message to an instance. Dropped if there is none, or if it has ended.
@@ -294,30 +235,20 @@ impl Core {
 
     pub(super) fn raise_event(&mut self, request: proto::RaiseEventRequest) -> HubResult<Answer> {
         let id = self.existing(&request.instance_id)?;
-        self.deliver(
-            &id,
-            EventType::EventRaised(proto::EventRaisedEvent {
-                name: request.name,
-                input: request.input,
-            }),
-        );
+        self.deliver(&id, EventType::EventRaised(proto::EventRaisedEvent { name: request.name, input: request.input }));
         Ok(Answer::Done)
     }
 
     pub(super) fn suspend_instance(&mut self, request: proto::SuspendRequest) -> HubResult<Answer> {
         let id = self.existing(&request.instance_id)?;
-        let event = EventType::ExecutionSuspended(proto::ExecutionSuspendedEvent {
-            input: request.reason,
-        });
+        let event = EventType::ExecutionSuspended(proto::ExecutionSuspendedEvent { input: request.reason });
         self.set_suspended(&id, true, event);
         Ok(Answer::Done)
     }
 
     pub(super) fn resume_instance(&mut self, request: proto::ResumeRequest) -> HubResult<Answer> {
         let id = self.existing(&request.instance_id)?;
-        let event = EventType::ExecutionResumed(proto::ExecutionResumedEvent {
-            input: request.reason,
-        });
+        let event = EventType::ExecutionResumed(proto::ExecutionResumedEvent { input: request.reason });
         self.set_suspended(&id, false, event);
         Ok(Answer::Done)
     }
@@ -332,30 +263,22 @@ impl Core {
             return;
         }
         instance.state.suspended = suspended;
-        let write = Write::PutState {
-            execution: instance.execution,
-            state: instance.state.clone(),
-        };
-        self.write(write);
+        self.put_state(id);
         self.deliver(id, event);
     }
 
+    /// Writes the state of the current execution; the next turn rests on it.
     pub(super) fn put_state(&mut self, id: &InstanceId) {
-        if let Some(instance) = self.instances.get(id) {
-            let write = Write::PutState {
-                execution: instance.execution,
-                state: instance.state.clone(),
-            };
-            self.write(write);
-        }
+        let settled = self.current_batch();
+        let Some(instance) = self.instances.get_mut(id) else {
+            return;
+        };
+        instance.settled = settled;
+        let write = Write::PutState { execution: instance.execution, state: instance.state.clone() };
+        self.write(write);
     }
 
-    pub(super) fn append_history(
-        &mut self,
-        id: &InstanceId,
-        stamp: Moment,
-        events: Vec<proto::HistoryEvent>,
-    ) {
+    pub(super) fn append_history(&mut self, id: &InstanceId, stamp: Moment, events: Vec<proto::HistoryEvent>) {
         let Some(instance) = self.instances.get_mut(id) else {
             return;
         };
@@ -365,39 +288,24 @@ impl Core {
         instance.state.updated = Some(stamp);
         instance.state.last_time = Some(stamp);
         let execution = instance.execution;
-        self.write(Write::AppendHistory {
-            execution,
-            first,
-            events,
-        });
+        self.write(Write::AppendHistory { execution, first, events });
     }
 
     pub(super) fn forget_stickiness(&mut self, execution: ExecutionNo) {
         let Some(id) = self.by_execution.get(&execution) else {
             return;
         };
-        if let Some(worker) = self
-            .instances
-            .get_mut(id)
-            .and_then(|instance| instance.sticky.take())
-        {
+        if let Some(worker) = self.instances.get_mut(id).and_then(|instance| instance.sticky.take()) {
             self.dispatch.unstick(worker, execution);
         }
     }
 
     pub(super) fn existing(&self, id: &str) -> HubResult<InstanceId> {
-        let (id, _) = self
-            .instances
-            .get_key_value(id)
-            .ok_or_else(|| no_such(id))?;
+        let (id, _) = self.instances.get_key_value(id).ok_or_else(|| no_such(id))?;
         Ok(id.clone())
     }
 }
 
 fn status_word(status: Status) -> String {
-    status
-        .as_str_name()
-        .trim_start_matches("ORCHESTRATION_STATUS_")
-        .to_lowercase()
-        .replace('_', " ")
+    status.as_str_name().trim_start_matches("ORCHESTRATION_STATUS_").to_lowercase().replace('_', " ")
 }

@@ -12,22 +12,14 @@ use super::orchestrations::Instance;
 use super::queries::in_range;
 
 impl Core {
-    pub(super) fn purge_instances(
-        &mut self,
-        request: proto::PurgeInstancesRequest,
-    ) -> HubResult<Answer> {
+    pub(super) fn purge_instances(&mut self, request: proto::PurgeInstancesRequest) -> HubResult<Answer> {
         let chosen = match request.request {
             None => {
-                let message =
-                    "the request names no instance and has no filter; say what to purge".to_owned();
+                let message = "the request names no instance and has no filter; say what to purge".to_owned();
                 return Err(HubError::InvalidArgument(message));
             }
             Some(Request::InstanceId(id)) => vec![InstanceId::from(id)],
-            Some(Request::InstanceBatch(batch)) => batch
-                .instance_ids
-                .into_iter()
-                .map(InstanceId::from)
-                .collect(),
+            Some(Request::InstanceBatch(batch)) => batch.instance_ids.into_iter().map(InstanceId::from).collect(),
             Some(Request::PurgeInstanceFilter(filter)) => self.matching(&filter),
         };
         let mut todo = chosen;
@@ -42,17 +34,11 @@ impl Core {
             self.remove_instance(&id);
             deleted_instance_count += 1;
         }
-        Ok(Answer::Purged(proto::PurgeInstancesResponse {
-            deleted_instance_count,
-            is_complete: Some(true),
-        }))
+        Ok(Answer::Purged(proto::PurgeInstancesResponse { deleted_instance_count, is_complete: Some(true) }))
     }
 
     fn matching(&self, filter: &proto::PurgeInstanceFilter) -> Vec<InstanceId> {
-        let (from, to) = (
-            filter.created_time_from.as_ref(),
-            filter.created_time_to.as_ref(),
-        );
+        let (from, to) = (filter.created_time_from.as_ref(), filter.created_time_to.as_ref());
         self.instances
             .iter()
             .filter(|(_, instance)| {

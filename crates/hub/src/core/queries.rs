@@ -20,18 +20,11 @@ use super::{Core, Waiter};
 const DEFAULT_PAGE: usize = 1_000;
 
 fn page_size(asked: i32) -> usize {
-    usize::try_from(asked)
-        .ok()
-        .filter(|size| *size > 0)
-        .unwrap_or(DEFAULT_PAGE)
+    usize::try_from(asked).ok().filter(|size| *size > 0).unwrap_or(DEFAULT_PAGE)
 }
 
 /// Whether `at` lies in the range, both ends included; a missing end bounds nothing.
-pub(super) fn in_range(
-    at: Option<&Timestamp>,
-    from: Option<&Timestamp>,
-    to: Option<&Timestamp>,
-) -> bool {
+pub(super) fn in_range(at: Option<&Timestamp>, from: Option<&Timestamp>, to: Option<&Timestamp>) -> bool {
     let at = at.map(Moment::from).unwrap_or_default();
     from.is_none_or(|from| at >= Moment::from(from)) && to.is_none_or(|to| at <= Moment::from(to))
 }
@@ -73,30 +66,16 @@ impl Entity {
             instance_id: id.as_str().to_owned(),
             last_modified_time: self.record.modified,
             backlog_queue_size: i32::try_from(self.queue.len()).unwrap_or(i32::MAX),
-            locked_by: self
-                .record
-                .holder
-                .as_ref()
-                .map(|holder| holder.instance.clone()),
-            serialized_state: self
-                .state
-                .as_deref()
-                .map(str::to_owned)
-                .filter(|_| with_state),
+            locked_by: self.record.holder.as_ref().map(|holder| holder.instance.clone()),
+            serialized_state: self.state.as_deref().map(str::to_owned).filter(|_| with_state),
         }
     }
 }
 
 impl Core {
     fn instance_answer(&self, id: &str, with_payloads: bool) -> Answer {
-        let state = self
-            .instances
-            .get_key_value(id)
-            .map(|(id, instance)| instance.to_state(id, with_payloads));
-        Answer::Instance(proto::GetInstanceResponse {
-            exists: state.is_some(),
-            orchestration_state: state,
-        })
+        let state = self.instances.get_key_value(id).map(|(id, instance)| instance.to_state(id, with_payloads));
+        Answer::Instance(proto::GetInstanceResponse { exists: state.is_some(), orchestration_state: state })
     }
 
     pub(super) fn get_instance(&self, request: &proto::GetInstanceRequest) -> Answer {
@@ -110,10 +89,7 @@ impl Core {
         what: &proto::GetInstanceRequest,
         for_completion: bool,
     ) -> Option<Answer> {
-        let waiter = Waiter {
-            for_completion,
-            with_payloads: what.get_inputs_and_outputs,
-        };
+        let waiter = Waiter { for_completion, with_payloads: what.get_inputs_and_outputs };
         match self.instances.get(what.instance_id.as_str()) {
             Some(instance) if !waiter.is_satisfied(instance) => {
                 let id = InstanceId::from(what.instance_id.as_str());
@@ -158,18 +134,11 @@ impl Core {
     pub(super) fn instance_history(&self, request: &proto::StreamInstanceHistoryRequest) -> Answer {
         let instance = self.instances.get(request.instance_id.as_str());
         let wanted = request.execution_id.as_deref().filter(|id| !id.is_empty());
-        let instance =
-            instance.filter(|instance| wanted.is_none() || instance.execution_id() == wanted);
-        Answer::History(instance.map(|i| HistoryRange {
-            execution: i.execution,
-            len: i.state.history_len,
-        }))
+        let instance = instance.filter(|instance| wanted.is_none() || instance.execution_id() == wanted);
+        Answer::History(instance.map(|i| HistoryRange { execution: i.execution, len: i.state.history_len }))
     }
 
-    pub(super) fn query_instances(
-        &self,
-        request: proto::QueryInstancesRequest,
-    ) -> HubResult<Answer> {
+    pub(super) fn query_instances(&self, request: proto::QueryInstancesRequest) -> HubResult<Answer> {
         let query = request.query.unwrap_or_default();
         let prefix = query.instance_id_prefix.as_deref().unwrap_or_default();
         let limit = page_size(query.max_instance_count);
@@ -180,16 +149,9 @@ impl Core {
             if !id.as_str().starts_with(prefix) {
                 break;
             }
-            let wanted = query.runtime_status.is_empty()
-                || query.runtime_status.contains(&(instance.status() as i32));
+            let wanted = query.runtime_status.is_empty() || query.runtime_status.contains(&(instance.status() as i32));
             let created = instance.state.created.as_ref();
-            if !wanted
-                || !in_range(
-                    created,
-                    query.created_time_from.as_ref(),
-                    query.created_time_to.as_ref(),
-                )
-            {
+            if !wanted || !in_range(created, query.created_time_from.as_ref(), query.created_time_to.as_ref()) {
                 continue;
             }
             if page.len() == limit {
@@ -199,26 +161,14 @@ impl Core {
             page.push(instance.to_state(id, query.fetch_inputs_and_outputs));
         }
         check_token(query.continuation_token.as_deref(), prefix)?;
-        let continuation_token = page
-            .last()
-            .map(|last| last.instance_id.clone())
-            .filter(|_| more);
-        Ok(Answer::Instances(proto::QueryInstancesResponse {
-            orchestration_state: page,
-            continuation_token,
-        }))
+        let continuation_token = page.last().map(|last| last.instance_id.clone()).filter(|_| more);
+        Ok(Answer::Instances(proto::QueryInstancesResponse { orchestration_state: page, continuation_token }))
     }
 
     pub(super) fn get_entity(&self, request: &proto::GetEntityRequest) -> HubResult<Answer> {
         let id = EntityId::parse(&request.instance_id).map_err(HubError::InvalidArgument)?;
-        let entity = self
-            .entities
-            .get(&id)
-            .map(|entity| entity.to_metadata(&id, request.include_state));
-        Ok(Answer::Entity(proto::GetEntityResponse {
-            exists: entity.is_some(),
-            entity,
-        }))
+        let entity = self.entities.get(&id).map(|entity| entity.to_metadata(&id, request.include_state));
+        Ok(Answer::Entity(proto::GetEntityResponse { exists: entity.is_some(), entity }))
     }
 
     pub(super) fn query_entities(&self, request: proto::QueryEntitiesRequest) -> HubResult<Answer> {
@@ -234,10 +184,7 @@ impl Core {
             }
             let modified = entity.record.modified.as_ref();
             let transient = entity.state.is_none();
-            let (from, to) = (
-                query.last_modified_from.as_ref(),
-                query.last_modified_to.as_ref(),
-            );
+            let (from, to) = (query.last_modified_from.as_ref(), query.last_modified_to.as_ref());
             if (transient && !query.include_transient) || !in_range(modified, from, to) {
                 continue;
             }
@@ -248,23 +195,14 @@ impl Core {
             page.push(entity.to_metadata(id, query.include_state));
         }
         check_token(query.continuation_token.as_deref(), &prefix)?;
-        let continuation_token = page
-            .last()
-            .map(|last| last.instance_id.clone())
-            .filter(|_| more);
-        Ok(Answer::Entities(proto::QueryEntitiesResponse {
-            entities: page,
-            continuation_token,
-        }))
+        let continuation_token = page.last().map(|last| last.instance_id.clone()).filter(|_| more);
+        Ok(Answer::Entities(proto::QueryEntitiesResponse { entities: page, continuation_token }))
     }
 }
 
 /// A prefix of entity ids, with the part that is the name in lower case.
 fn lower_name(prefix: &str) -> String {
-    match prefix
-        .strip_prefix('@')
-        .and_then(|rest| rest.split_once('@'))
-    {
+    match prefix.strip_prefix('@').and_then(|rest| rest.split_once('@')) {
         Some((name, key)) => format!("@{}@{key}", name.to_lowercase()),
         None => prefix.to_lowercase(),
     }
@@ -273,21 +211,15 @@ fn lower_name(prefix: &str) -> String {
 /// A token is the last id of the page before, so it begins with what the listing is limited to.
 fn check_token(token: Option<&str>, prefix: &str) -> HubResult<()> {
     match token {
-        Some(token) if !token.is_empty() && !token.starts_with(prefix) => {
-            Err(HubError::InvalidArgument(format!(
-                "continuation token `{token}` is not from a listing of ids that begin with `{prefix}`; begin again without it"
-            )))
-        }
+        Some(token) if !token.is_empty() && !token.starts_with(prefix) => Err(HubError::InvalidArgument(format!(
+            "continuation token `{token}` is not from a listing of ids that begin with `{prefix}`; begin again without it"
+        ))),
         _ => Ok(()),
     }
 }
 
 impl Waiter {
     fn is_satisfied(&self, instance: &Instance) -> bool {
-        if self.for_completion {
-            instance.has_ended()
-        } else {
-            instance.state.status() != Status::Pending
-        }
+        if self.for_completion { instance.has_ended() } else { instance.state.status() != Status::Pending }
     }
 }

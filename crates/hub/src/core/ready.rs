@@ -17,10 +17,7 @@ pub(super) struct TaskName {
 
 impl TaskName {
     pub(super) fn new(name: &str, version: Option<&str>) -> Arc<Self> {
-        Arc::new(Self {
-            name: name.to_owned(),
-            version: version.unwrap_or_default().to_owned(),
-        })
+        Arc::new(Self { name: name.to_owned(), version: version.unwrap_or_default().to_owned() })
     }
 }
 
@@ -35,10 +32,7 @@ impl Filter {
     fn names<'a>(entries: impl Iterator<Item = (&'a str, &'a [String])>) -> Self {
         let mut names: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for (name, versions) in entries {
-            names
-                .entry(name.to_owned())
-                .or_default()
-                .extend(versions.iter().cloned());
+            names.entry(name.to_owned()).or_default().extend(versions.iter().cloned());
         }
         Self::Names(names)
     }
@@ -48,19 +42,9 @@ impl Filter {
         let Some(filters) = filters else {
             return [Self::Everything, Self::Everything, Self::Everything];
         };
-        let orchestrations = filters
-            .orchestrations
-            .iter()
-            .map(|f| (f.name.as_str(), f.versions.as_slice()));
-        let activities = filters
-            .activities
-            .iter()
-            .map(|f| (f.name.as_str(), f.versions.as_slice()));
-        let entities: Vec<String> = filters
-            .entities
-            .iter()
-            .map(|f| f.name.to_lowercase())
-            .collect();
+        let orchestrations = filters.orchestrations.iter().map(|f| (f.name.as_str(), f.versions.as_slice()));
+        let activities = filters.activities.iter().map(|f| (f.name.as_str(), f.versions.as_slice()));
+        let entities: Vec<String> = filters.entities.iter().map(|f| f.name.to_lowercase()).collect();
         [
             Self::names(orchestrations),
             Self::names(activities),
@@ -71,9 +55,9 @@ impl Filter {
     fn accepts(&self, task: &TaskName) -> bool {
         match self {
             Self::Everything => true,
-            Self::Names(names) => names
-                .get(&task.name)
-                .is_some_and(|versions| versions.is_empty() || versions.contains(&task.version)),
+            Self::Names(names) => {
+                names.get(&task.name).is_some_and(|versions| versions.is_empty() || versions.contains(&task.version))
+            }
         }
     }
 }
@@ -89,29 +73,19 @@ pub(super) struct ReadyQueue<K> {
 
 impl<K> Default for ReadyQueue<K> {
     fn default() -> Self {
-        Self {
-            by_name: BTreeMap::new(),
-            reserved: BTreeMap::new(),
-            last: 0,
-        }
+        Self { by_name: BTreeMap::new(), reserved: BTreeMap::new(), last: 0 }
     }
 }
 
 impl<K> ReadyQueue<K> {
     pub(super) fn push(&mut self, task: &Arc<TaskName>, key: K) {
         self.last += 1;
-        self.by_name
-            .entry(Arc::clone(task))
-            .or_default()
-            .insert(self.last, key);
+        self.by_name.entry(Arc::clone(task)).or_default().insert(self.last, key);
     }
 
     pub(super) fn push_for(&mut self, worker: WorkerId, key: K) {
         self.last += 1;
-        self.reserved
-            .entry(worker)
-            .or_default()
-            .insert(self.last, key);
+        self.reserved.entry(worker).or_default().insert(self.last, key);
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -124,16 +98,9 @@ impl<K> ReadyQueue<K> {
             .by_name
             .iter()
             .filter(|(task, _)| filter.accepts(task))
-            .filter_map(|(task, keys)| {
-                keys.first_key_value()
-                    .map(|(order, _)| (*order, Arc::clone(task)))
-            })
+            .filter_map(|(task, keys)| keys.first_key_value().map(|(order, _)| (*order, Arc::clone(task))))
             .min_by_key(|(order, _)| *order);
-        let reserved = self
-            .reserved
-            .get(&worker)
-            .and_then(|keys| keys.first_key_value())
-            .map(|(order, _)| *order);
+        let reserved = self.reserved.get(&worker).and_then(|keys| keys.first_key_value()).map(|(order, _)| *order);
         match (named, reserved) {
             (Some((order, task)), reserved) if reserved.is_none_or(|reserved| order < reserved) => {
                 pop_first(&mut self.by_name, &task)
@@ -145,10 +112,7 @@ impl<K> ReadyQueue<K> {
 
     /// Everything that was reserved for this worker.
     pub(super) fn take_reserved(&mut self, worker: WorkerId) -> Vec<K> {
-        self.reserved
-            .remove(&worker)
-            .map(|keys| keys.into_values().collect())
-            .unwrap_or_default()
+        self.reserved.remove(&worker).map(|keys| keys.into_values().collect()).unwrap_or_default()
     }
 }
 
@@ -176,10 +140,7 @@ mod tests {
                 versions: versions.iter().map(|v| (*v).to_owned()).collect(),
             })
             .collect();
-        let [filter, _, _] = Filter::of(Some(&proto::WorkItemFilters {
-            orchestrations,
-            ..Default::default()
-        }));
+        let [filter, _, _] = Filter::of(Some(&proto::WorkItemFilters { orchestrations, ..Default::default() }));
         filter
     }
 

@@ -45,24 +45,11 @@ impl Core {
             writes: Vec::new(),
             effects: Effects::default(),
         };
-        snapshot
-            .executions
-            .into_iter()
-            .for_each(|stored| core.load_execution(stored));
+        snapshot.executions.into_iter().for_each(|stored| core.load_execution(stored));
         for (execution, seq, event) in snapshot.messages {
-            core.load_message(
-                execution,
-                Message {
-                    seq,
-                    batch: BatchSeq(0),
-                    event: Arc::new(event),
-                },
-            );
+            core.load_message(execution, Message { seq, batch: BatchSeq(0), event: Arc::new(event) });
         }
-        snapshot
-            .entities
-            .into_iter()
-            .for_each(|stored| core.load_entity(stored));
+        snapshot.entities.into_iter().for_each(|stored| core.load_entity(stored));
         for (message, record) in snapshot.operations {
             core.load_operation(message, record);
         }
@@ -76,10 +63,7 @@ impl Core {
             core.timers.insert(timer, Arc::new(record));
         }
         for (seq, record) in snapshot.activities {
-            let of = core
-                .by_execution
-                .get(&ExecutionNo(record.execution))
-                .and_then(|id| core.instances.get_mut(id));
+            let of = core.by_execution.get(&ExecutionNo(record.execution)).and_then(|id| core.instances.get_mut(id));
             if let Some(instance) = of.filter(|instance| !instance.has_ended()) {
                 instance.activities.insert(seq);
             }
@@ -94,22 +78,14 @@ impl Core {
     fn load_execution(&mut self, stored: StoredExecution) {
         let instance = Instance::new(stored.execution, Arc::new(stored.start), stored.state);
         if let Some(parent) = instance.parent_id() {
-            self.children
-                .entry(parent.into())
-                .or_default()
-                .insert(stored.instance.clone());
+            self.children.entry(parent.into()).or_default().insert(stored.instance.clone());
         }
-        self.by_execution
-            .insert(stored.execution, stored.instance.clone());
+        self.by_execution.insert(stored.execution, stored.instance.clone());
         self.instances.insert(stored.instance, instance);
     }
 
     fn load_message(&mut self, execution: ExecutionNo, message: Message) {
-        let Some(instance) = self
-            .by_execution
-            .get(&execution)
-            .and_then(|id| self.instances.get_mut(id))
-        else {
+        let Some(instance) = self.by_execution.get(&execution).and_then(|id| self.instances.get_mut(id)) else {
             return;
         };
         if let Some(EventType::ExecutionTerminated(terminated)) = &message.event.event_type {
@@ -119,16 +95,8 @@ impl Core {
     }
 
     fn load_entity(&mut self, stored: StoredEntity) {
-        if let Some(holder) = stored
-            .record
-            .holder
-            .as_ref()
-            .filter(|holder| !holder.releasing)
-        {
-            self.locks_of
-                .entry(ExecutionNo(holder.execution))
-                .or_default()
-                .insert(stored.entity.clone());
+        if let Some(holder) = stored.record.holder.as_ref().filter(|holder| !holder.releasing) {
+            self.locks_of.entry(ExecutionNo(holder.execution)).or_default().insert(stored.entity.clone());
         }
         let mut entity = Entity::new(&stored.entity);
         entity.state = stored.state;
@@ -141,30 +109,17 @@ impl Core {
         let Ok(id) = EntityId::parse(&record.entity) else {
             return;
         }; // parsed before it was stored
-        let queued = Queued {
-            batch: BatchSeq(0),
-            record: Arc::new(record),
-        };
+        let queued = Queued { batch: BatchSeq(0), record: Arc::new(record) };
         if queued.is_lock_request() {
-            self.locks_of
-                .entry(ExecutionNo(queued.record.sender))
-                .or_default()
-                .insert(id.clone());
+            self.locks_of.entry(ExecutionNo(queued.record.sender)).or_default().insert(id.clone());
         }
-        self.entities
-            .entry(id.clone())
-            .or_insert_with(|| Entity::new(&id))
-            .insert(message, queued);
+        self.entities.entry(id.clone()).or_insert_with(|| Entity::new(&id)).insert(message, queued);
     }
 
     /// Queues everything that has work, and carries out terminations that waited for a turn to end.
     fn go_on(&mut self) {
-        let live: BTreeSet<InstanceId> = self
-            .instances
-            .iter()
-            .filter(|(_, instance)| !instance.has_ended())
-            .map(|(id, _)| id.clone())
-            .collect();
+        let live: BTreeSet<InstanceId> =
+            self.instances.iter().filter(|(_, instance)| !instance.has_ended()).map(|(id, _)| id.clone()).collect();
         for id in live {
             self.terminate_if_asked(&id);
             self.mark_turn(&id);
@@ -178,28 +133,11 @@ impl Core {
 fn last_shown(snapshot: &Snapshot) -> Moment {
     let executions = snapshot.executions.iter().flat_map(|stored| {
         let state = &stored.state;
-        [
-            &state.created,
-            &state.updated,
-            &state.last_time,
-            &state.completed,
-        ]
+        [&state.created, &state.updated, &state.last_time, &state.completed]
     });
-    let entities = snapshot
-        .entities
-        .iter()
-        .map(|stored| &stored.record.modified);
-    let messages = snapshot
-        .messages
-        .iter()
-        .map(|(_, _, event)| &event.timestamp);
-    let operations = snapshot
-        .operations
-        .iter()
-        .map(|(_, record)| &record.event.timestamp);
+    let entities = snapshot.entities.iter().map(|stored| &stored.record.modified);
+    let messages = snapshot.messages.iter().map(|(_, _, event)| &event.timestamp);
+    let operations = snapshot.operations.iter().map(|(_, record)| &record.event.timestamp);
     let shown = executions.chain(entities).chain(messages).chain(operations);
-    shown
-        .map(|timestamp| history::moment(timestamp.as_ref()))
-        .max()
-        .unwrap_or_default()
+    shown.map(|timestamp| history::moment(timestamp.as_ref())).max().unwrap_or_default()
 }

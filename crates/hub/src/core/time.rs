@@ -22,10 +22,7 @@ impl Moment {
 
     /// This moment as a message of the protocol.
     pub fn to_timestamp(self) -> Timestamp {
-        Timestamp {
-            seconds: self.seconds,
-            nanos: self.nanos as i32,
-        }
+        Timestamp { seconds: self.seconds, nanos: self.nanos as i32 }
     }
 
     /// The moment that lies `duration` later; saturates at the end of time.
@@ -33,14 +30,8 @@ impl Moment {
     pub fn plus(self, duration: Duration) -> Self {
         let nanos = self.nanos + duration.subsec_nanos();
         let seconds = i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
-        let seconds = self
-            .seconds
-            .saturating_add(seconds)
-            .saturating_add(i64::from(nanos / NANOS_PER_SECOND));
-        Self {
-            seconds,
-            nanos: nanos % NANOS_PER_SECOND,
-        }
+        let seconds = self.seconds.saturating_add(seconds).saturating_add(i64::from(nanos / NANOS_PER_SECOND));
+        Self { seconds, nanos: nanos % NANOS_PER_SECOND }
     }
 
     /// The moment that lies `duration` earlier; saturates at the beginning of time.
@@ -49,15 +40,9 @@ impl Moment {
         let seconds = i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
         let seconds = self.seconds.saturating_sub(seconds);
         if self.nanos >= duration.subsec_nanos() {
-            return Self {
-                seconds,
-                nanos: self.nanos - duration.subsec_nanos(),
-            };
+            return Self { seconds, nanos: self.nanos - duration.subsec_nanos() };
         }
-        Self {
-            seconds: seconds.saturating_sub(1),
-            nanos: self.nanos + NANOS_PER_SECOND - duration.subsec_nanos(),
-        }
+        Self { seconds: seconds.saturating_sub(1), nanos: self.nanos + NANOS_PER_SECOND - duration.subsec_nanos() }
     }
 
     /// How long after `earlier` this is; zero if it is not after it.
@@ -76,10 +61,7 @@ impl Moment {
 impl From<&Timestamp> for Moment {
     fn from(timestamp: &Timestamp) -> Self {
         let nanos = timestamp.nanos.clamp(0, NANOS_PER_SECOND as i32 - 1);
-        Self {
-            seconds: timestamp.seconds,
-            nanos: nanos as u32,
-        }
+        Self { seconds: timestamp.seconds, nanos: nanos as u32 }
     }
 }
 
@@ -108,10 +90,7 @@ pub struct HubTime {
 impl HubTime {
     /// The time of a hub that is opened when the clock shows `clock` and that has already shown `seen` to somebody.
     pub fn new(clock: Moment, seen: Moment) -> Self {
-        Self {
-            clock,
-            ahead: seen.since(clock),
-        }
+        Self { clock, ahead: seen.since(clock) }
     }
 
     /// Takes a reading of the clock and returns the hub's time.
@@ -144,18 +123,9 @@ mod tests {
 
     #[test]
     fn arithmetic_carries_nanoseconds_both_ways() {
-        let moment = Moment {
-            seconds: 5,
-            nanos: 900_000_000,
-        };
+        let moment = Moment { seconds: 5, nanos: 900_000_000 };
         let later = moment.plus(Duration::from_millis(250));
-        assert_eq!(
-            later,
-            Moment {
-                seconds: 6,
-                nanos: 150_000_000
-            }
-        );
+        assert_eq!(later, Moment { seconds: 6, nanos: 150_000_000 });
         assert_eq!(later.minus(Duration::from_millis(250)), moment);
         assert_eq!(later.since(moment), Duration::from_millis(250));
         assert_eq!(moment.since(later), Duration::ZERO);
@@ -172,10 +142,7 @@ mod tests {
         assert_eq!(back, ahead, "the jump back is not seen");
         let after = time.observe(start.plus(Duration::from_mins(1)));
         let advanced = after.since(back);
-        assert!(
-            advanced > Duration::from_secs(55) && advanced <= Duration::from_mins(1),
-            "{advanced:?}"
-        );
+        assert!(advanced > Duration::from_secs(55) && advanced <= Duration::from_mins(1), "{advanced:?}");
         assert!(time.on_clock(after) <= start.plus(Duration::from_mins(1)));
     }
 

@@ -50,14 +50,8 @@ impl Core {
         if let TimerKind::Start(execution) = &kind {
             self.set_timer_of(ExecutionNo(*execution), timer, true);
         }
-        let record = Arc::new(TimerRecord {
-            due: due.to_timestamp(),
-            kind: Some(kind),
-        });
-        self.write(Write::PutTimer {
-            timer,
-            record: Arc::clone(&record),
-        });
+        let record = Arc::new(TimerRecord { due: due.to_timestamp(), kind: Some(kind) });
+        self.write(Write::PutTimer { timer, record: Arc::clone(&record) });
         self.timers.insert(timer, record);
     }
 
@@ -92,10 +86,7 @@ impl Core {
     fn fire(&mut self, due: Moment, kind: TimerKind) {
         match kind {
             TimerKind::Orchestration(of) => {
-                let fired = proto::TimerFiredEvent {
-                    fire_at: Some(due.to_timestamp()),
-                    timer_id: of.timer_id,
-                };
+                let fired = proto::TimerFiredEvent { fire_at: Some(due.to_timestamp()), timer_id: of.timer_id };
                 self.deliver_to_execution(ExecutionNo(of.execution), EventType::TimerFired(fired));
             }
             TimerKind::Start(execution) => {
@@ -114,11 +105,7 @@ impl Core {
 
     /// Notes that a timer belongs to an execution, or does so no more.
     pub(super) fn set_timer_of(&mut self, execution: ExecutionNo, timer: TimerSeq, armed: bool) {
-        let Some(instance) = self
-            .by_execution
-            .get(&execution)
-            .and_then(|id| self.instances.get_mut(id))
-        else {
+        let Some(instance) = self.by_execution.get(&execution).and_then(|id| self.instances.get_mut(id)) else {
             return;
         };
         if armed {

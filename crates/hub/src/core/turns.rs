@@ -24,9 +24,7 @@ impl Instance {
         if self.has_ended() || state.suspended || state.waits_for_start || self.turn.is_some() {
             return None;
         }
-        self.inbox
-            .front()
-            .map(|message| message.batch.max(self.settled))
+        self.inbox.front().map(|message| message.batch.max(self.settled))
     }
 }
 
@@ -85,32 +83,16 @@ impl Core {
             Some(_) => {}
         }
         let stamp = instance.not_before_history(self.now);
-        let on_disk = instance
-            .inbox
-            .iter()
-            .take_while(|message| message.batch <= committed);
+        let on_disk = instance.inbox.iter().take_while(|message| message.batch <= committed);
         let mut new_events = vec![history::started(stamp)];
-        new_events.extend(
-            on_disk
-                .take(limit)
-                .map(|message| restamped((*message.event).clone(), stamp)),
-        );
+        new_events.extend(on_disk.take(limit).map(|message| restamped((*message.event).clone(), stamp)));
         let taken = new_events.len() - 1;
 
-        let past = HistoryRange {
-            execution,
-            len: instance.state.history_len,
-        };
+        let past = HistoryRange { execution, len: instance.state.history_len };
         let worker_has_past = past.len > 0 && self.dispatch.keeps_history(worker, execution);
         let deadline = self.now.plus(self.config.orchestrator_lease);
-        let lease = self
-            .dispatch
-            .lease(worker, Item::Turn(execution), Some(deadline));
-        instance.turn = Some(Turn {
-            lease,
-            stamp,
-            taken,
-        });
+        let lease = self.dispatch.lease(worker, Item::Turn(execution), Some(deadline));
+        instance.turn = Some(Turn { lease, stamp, taken });
         instance.sticky = Some(worker);
         self.dispatch.stick(worker, execution);
         let count = prost_types::value::Kind::NumberValue(past.len as f64);
@@ -120,20 +102,11 @@ impl Core {
             new_events,
             requires_history_streaming: worker_has_past,
             entity_parameters: Some(proto::OrchestratorEntityParameters::default()),
-            properties: [(
-                PAST_EVENTS_PROPERTY.to_owned(),
-                prost_types::Value { kind: Some(count) },
-            )]
-            .into(),
+            properties: [(PAST_EVENTS_PROPERTY.to_owned(), prost_types::Value { kind: Some(count) })].into(),
             ..Default::default()
         };
         let past = Some(past).filter(|past| past.len > 0 && !worker_has_past);
-        self.give(
-            worker,
-            lease,
-            proto::work_item::Request::OrchestratorRequest(request),
-            past,
-        );
+        self.give(worker, lease, proto::work_item::Request::OrchestratorRequest(request), past);
         true
     }
 
@@ -149,10 +122,7 @@ impl Core {
         self.mark_turn(&id);
     }
 
-    pub(super) fn complete_orchestrator(
-        &mut self,
-        response: proto::OrchestratorResponse,
-    ) -> HubResult<Answer> {
+    pub(super) fn complete_orchestrator(&mut self, response: proto::OrchestratorResponse) -> HubResult<Answer> {
         let (lease, item) = self.leased(&response.completion_token)?;
         let id = match item {
             Item::Turn(execution) => self.by_execution.get(&execution).cloned(),
@@ -190,15 +160,10 @@ impl Core {
     fn apply_turn(&mut self, id: &InstanceId, turn: Turn, response: proto::OrchestratorResponse) {
         let stamp = turn.stamp;
         // The count includes the event that opens the turn. Whoever sends none has processed all.
-        let processed = response
-            .num_events_processed
-            .and_then(|n| usize::try_from(n).ok())
-            .filter(|n| *n > 0);
+        let processed = response.num_events_processed.and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0);
         let taken = processed.map_or(turn.taken, |n| turn.taken.min(n - 1));
         let mut events = self.take_turn_events(id, stamp, taken);
-        let settled = self.current_batch();
         if let Some(instance) = self.instances.get_mut(id) {
-            instance.settled = settled;
             if instance.state.status() == Status::Pending {
                 instance.state.status = Status::Running as i32;
             }
@@ -253,10 +218,7 @@ impl Core {
         let mut up_to = None;
         for message in instance.inbox.drain(..taken.min(instance.inbox.len())) {
             up_to = Some(message.seq);
-            events.push(restamped(
-                std::sync::Arc::unwrap_or_clone(message.event),
-                stamp,
-            ));
+            events.push(restamped(std::sync::Arc::unwrap_or_clone(message.event), stamp));
         }
         if let Some(up_to) = up_to {
             self.write(Write::DeleteMessages { execution, up_to });
@@ -266,20 +228,13 @@ impl Core {
 
     /// Replaces the execution by the next one: same instance, new input, empty history. Messages that were meant for
     /// the instance are kept, in order, behind those that the orchestration itself carries over.
-    fn continue_as_new(
-        &mut self,
-        id: &InstanceId,
-        stamp: Moment,
-        action: proto::CompleteOrchestrationAction,
-    ) {
+    fn continue_as_new(&mut self, id: &InstanceId, stamp: Moment, action: proto::CompleteOrchestrationAction) {
         self.let_go(id, false);
         let Some(old) = self.instances.remove(id) else {
             return;
         };
         self.by_execution.remove(&old.execution);
-        self.write(Write::DeleteExecution {
-            execution: old.execution,
-        });
+        self.write(Write::DeleteExecution { execution: old.execution });
 
         let mut start = (*old.start).clone();
         start.input = action.result;
@@ -312,13 +267,7 @@ impl Core {
             self.dispatch.stick(worker, execution);
         }
         for event in action.carryover_events {
-            self.put_message(
-                id,
-                proto::HistoryEvent {
-                    event_id: NO_ACTION,
-                    ..event
-                },
-            );
+            self.put_message(id, proto::HistoryEvent { event_id: NO_ACTION, ..event });
         }
         for message in old.inbox {
             if history::is_for_the_instance(&message.event) {

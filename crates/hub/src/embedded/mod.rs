@@ -50,9 +50,7 @@ pub struct EmbeddedHub {
 
 impl fmt::Debug for EmbeddedHub {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EmbeddedHub")
-            .field("phase", &self.shared.lock().phase)
-            .finish_non_exhaustive()
+        f.debug_struct("EmbeddedHub").field("phase", &self.shared.lock().phase).finish_non_exhaustive()
     }
 }
 
@@ -61,17 +59,13 @@ impl EmbeddedHub {
     /// one there. Blocks while the state is read. Must be called from within a Tokio runtime, which drives the timers.
     pub fn open(state_folder: &Path, options: HubOptions) -> Result<Arc<Self>, OpenError> {
         let lock = FolderLock::acquire(state_folder, options.clock.now())?;
-        let store =
-            SqliteStore::open(&state_folder.join("hub.db"), uuid::Uuid::new_v4().as_u128())?;
+        let store = SqliteStore::open(&state_folder.join("hub.db"), uuid::Uuid::new_v4().as_u128())?;
         Self::start(Box::new(store), Some(lock), options)
     }
 
     /// A hub that keeps nothing when it is dropped, for tests and for measuring what the disk costs.
     pub fn in_memory(options: HubOptions) -> Result<Arc<Self>, OpenError> {
-        Self::with_store(
-            Box::new(MemoryStore::new(uuid::Uuid::new_v4().as_u128())),
-            options,
-        )
+        Self::with_store(Box::new(MemoryStore::new(uuid::Uuid::new_v4().as_u128())), options)
     }
 
     /// A hub on a store of your own. You see to it that the store has no other owner.
@@ -79,11 +73,7 @@ impl EmbeddedHub {
         Self::start(store, None, options)
     }
 
-    fn start(
-        mut store: Box<dyn Store>,
-        lock: Option<FolderLock>,
-        options: HubOptions,
-    ) -> Result<Arc<Self>, OpenError> {
+    fn start(mut store: Box<dyn Store>, lock: Option<FolderLock>, options: HubOptions) -> Result<Arc<Self>, OpenError> {
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| OpenError::NoRuntime)?;
         let session = uuid::Uuid::new_v4().as_u64_pair().0;
         let config = options.core_config(session)?;
@@ -95,11 +85,7 @@ impl EmbeddedHub {
         let shared = Shared::new(core, first, Arc::clone(&clock), jobs);
         runtime.spawn(threads::tick(Arc::downgrade(&shared), clock));
         // From here on the hub is dropped, and with it the thread that runs already, if the other one does not start.
-        let hub = Self {
-            shared,
-            items_per_worker: options.items_per_worker,
-            threads: Mutex::default(),
-        };
+        let hub = Self { shared, items_per_worker: options.items_per_worker, threads: Mutex::default() };
         let shared = Arc::clone(&hub.shared);
         hub.spawn("hub-writer", move || threads::write(&shared, store, lock))?;
         let shared = Arc::clone(&hub.shared);
@@ -110,14 +96,8 @@ impl EmbeddedHub {
     }
 
     fn spawn(&self, name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), OpenError> {
-        let thread = std::thread::Builder::new()
-            .name(name.to_owned())
-            .spawn(run)
-            .map_err(OpenError::Thread)?;
-        self.threads
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(thread);
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run).map_err(OpenError::Thread)?;
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
         Ok(())
     }
 
@@ -146,9 +126,7 @@ impl EmbeddedHub {
     /// Asks the core, and takes the kind of answer that this question has.
     async fn ask<T>(&self, request: Request, expect: fn(Answer) -> Option<T>) -> HubResult<T> {
         let answer = self.shared.ask(request).await?;
-        expect(answer).ok_or_else(|| {
-            HubError::Unavailable("the hub gave an answer of the wrong kind".to_owned())
-        })
+        expect(answer).ok_or_else(|| HubError::Unavailable("the hub gave an answer of the wrong kind".to_owned()))
     }
 }
 
@@ -209,88 +187,50 @@ const HISTORY_ATTEMPTS: usize = 3;
 
 #[async_trait]
 impl TaskHub for EmbeddedHub {
-    async fn start_instance(
-        &self,
-        request: proto::CreateInstanceRequest,
-    ) -> HubResult<proto::CreateInstanceResponse> {
-        self.ask(Request::StartInstance(request), kind!(Started))
-            .await
+    async fn start_instance(&self, request: proto::CreateInstanceRequest) -> HubResult<proto::CreateInstanceResponse> {
+        self.ask(Request::StartInstance(request), kind!(Started)).await
     }
 
-    async fn get_instance(
-        &self,
-        request: proto::GetInstanceRequest,
-    ) -> HubResult<proto::GetInstanceResponse> {
-        self.ask(Request::GetInstance(request), kind!(Instance))
-            .await
+    async fn get_instance(&self, request: proto::GetInstanceRequest) -> HubResult<proto::GetInstanceResponse> {
+        self.ask(Request::GetInstance(request), kind!(Instance)).await
     }
 
     async fn wait_for_instance_start(
         &self,
         request: proto::GetInstanceRequest,
     ) -> HubResult<proto::GetInstanceResponse> {
-        self.ask(Request::WaitForStart(request), kind!(Instance))
-            .await
+        self.ask(Request::WaitForStart(request), kind!(Instance)).await
     }
 
     async fn wait_for_instance_completion(
         &self,
         request: proto::GetInstanceRequest,
     ) -> HubResult<proto::GetInstanceResponse> {
-        self.ask(Request::WaitForCompletion(request), kind!(Instance))
-            .await
+        self.ask(Request::WaitForCompletion(request), kind!(Instance)).await
     }
 
-    async fn raise_event(
-        &self,
-        request: proto::RaiseEventRequest,
-    ) -> HubResult<proto::RaiseEventResponse> {
-        self.ask(Request::RaiseEvent(request), DONE)
-            .await
-            .map(|()| proto::RaiseEventResponse {})
+    async fn raise_event(&self, request: proto::RaiseEventRequest) -> HubResult<proto::RaiseEventResponse> {
+        self.ask(Request::RaiseEvent(request), DONE).await.map(|()| proto::RaiseEventResponse {})
     }
 
-    async fn terminate_instance(
-        &self,
-        request: proto::TerminateRequest,
-    ) -> HubResult<proto::TerminateResponse> {
-        self.ask(Request::TerminateInstance(request), DONE)
-            .await
-            .map(|()| proto::TerminateResponse {})
+    async fn terminate_instance(&self, request: proto::TerminateRequest) -> HubResult<proto::TerminateResponse> {
+        self.ask(Request::TerminateInstance(request), DONE).await.map(|()| proto::TerminateResponse {})
     }
 
-    async fn suspend_instance(
-        &self,
-        request: proto::SuspendRequest,
-    ) -> HubResult<proto::SuspendResponse> {
-        self.ask(Request::SuspendInstance(request), DONE)
-            .await
-            .map(|()| proto::SuspendResponse {})
+    async fn suspend_instance(&self, request: proto::SuspendRequest) -> HubResult<proto::SuspendResponse> {
+        self.ask(Request::SuspendInstance(request), DONE).await.map(|()| proto::SuspendResponse {})
     }
 
-    async fn resume_instance(
-        &self,
-        request: proto::ResumeRequest,
-    ) -> HubResult<proto::ResumeResponse> {
-        self.ask(Request::ResumeInstance(request), DONE)
-            .await
-            .map(|()| proto::ResumeResponse {})
+    async fn resume_instance(&self, request: proto::ResumeRequest) -> HubResult<proto::ResumeResponse> {
+        self.ask(Request::ResumeInstance(request), DONE).await.map(|()| proto::ResumeResponse {})
     }
 
-    async fn query_instances(
-        &self,
-        request: proto::QueryInstancesRequest,
-    ) -> HubResult<proto::QueryInstancesResponse> {
-        self.ask(Request::QueryInstances(request), kind!(Instances))
-            .await
+    async fn query_instances(&self, request: proto::QueryInstancesRequest) -> HubResult<proto::QueryInstancesResponse> {
+        self.ask(Request::QueryInstances(request), kind!(Instances)).await
     }
 
-    async fn purge_instances(
-        &self,
-        request: proto::PurgeInstancesRequest,
-    ) -> HubResult<proto::PurgeInstancesResponse> {
-        self.ask(Request::PurgeInstances(request), kind!(Purged))
-            .await
+    async fn purge_instances(&self, request: proto::PurgeInstancesRequest) -> HubResult<proto::PurgeInstancesResponse> {
+        self.ask(Request::PurgeInstances(request), kind!(Purged)).await
     }
 
     async fn instance_history(
@@ -299,9 +239,7 @@ impl TaskHub for EmbeddedHub {
     ) -> HubResult<Vec<proto::HistoryEvent>> {
         let mut events = Vec::new();
         for _ in 0..HISTORY_ATTEMPTS {
-            let range = self
-                .ask(Request::InstanceHistory(request.clone()), kind!(History))
-                .await?;
+            let range = self.ask(Request::InstanceHistory(request.clone()), kind!(History)).await?;
             let Some(range) = range else {
                 return Ok(Vec::new());
             };
@@ -313,46 +251,26 @@ impl TaskHub for EmbeddedHub {
         Ok(events)
     }
 
-    async fn signal_entity(
-        &self,
-        request: proto::SignalEntityRequest,
-    ) -> HubResult<proto::SignalEntityResponse> {
-        self.ask(Request::SignalEntity(request), DONE)
-            .await
-            .map(|()| proto::SignalEntityResponse {})
+    async fn signal_entity(&self, request: proto::SignalEntityRequest) -> HubResult<proto::SignalEntityResponse> {
+        self.ask(Request::SignalEntity(request), DONE).await.map(|()| proto::SignalEntityResponse {})
     }
 
-    async fn get_entity(
-        &self,
-        request: proto::GetEntityRequest,
-    ) -> HubResult<proto::GetEntityResponse> {
+    async fn get_entity(&self, request: proto::GetEntityRequest) -> HubResult<proto::GetEntityResponse> {
         self.ask(Request::GetEntity(request), kind!(Entity)).await
     }
 
-    async fn query_entities(
-        &self,
-        request: proto::QueryEntitiesRequest,
-    ) -> HubResult<proto::QueryEntitiesResponse> {
-        self.ask(Request::QueryEntities(request), kind!(Entities))
-            .await
+    async fn query_entities(&self, request: proto::QueryEntitiesRequest) -> HubResult<proto::QueryEntitiesResponse> {
+        self.ask(Request::QueryEntities(request), kind!(Entities)).await
     }
 
     async fn work_items(&self, request: proto::GetWorkItemsRequest) -> HubResult<WorkItemStream> {
-        let limit = |asked: i32| {
-            usize::try_from(asked)
-                .unwrap_or(0)
-                .min(self.items_per_worker)
-        };
+        let limit = |asked: i32| usize::try_from(asked).unwrap_or(0).min(self.items_per_worker);
         let items = limit(request.max_concurrent_orchestration_work_items)
             + limit(request.max_concurrent_activity_work_items)
             + limit(request.max_concurrent_entity_work_items);
         // One place more than items can take, for the error that ends the stream of a fenced hub.
         let (worker, receiver) = self.shared.worker_joined(request, items + 1)?;
-        Ok(Box::pin(Items {
-            receiver,
-            worker,
-            shared: Arc::downgrade(&self.shared),
-        }))
+        Ok(Box::pin(Items { receiver, worker, shared: Arc::downgrade(&self.shared) }))
     }
 
     async fn complete_activity(&self, response: proto::ActivityResponse) -> HubResult<()> {
@@ -360,8 +278,7 @@ impl TaskHub for EmbeddedHub {
     }
 
     async fn complete_orchestrator(&self, response: proto::OrchestratorResponse) -> HubResult<()> {
-        self.ask(Request::CompleteOrchestrator(response), DONE)
-            .await
+        self.ask(Request::CompleteOrchestrator(response), DONE).await
     }
 
     async fn complete_entity(&self, result: proto::EntityBatchResult) -> HubResult<()> {
@@ -369,7 +286,6 @@ impl TaskHub for EmbeddedHub {
     }
 
     async fn abandon(&self, completion_token: &str) -> HubResult<()> {
-        self.ask(Request::Abandon(completion_token.to_owned()), DONE)
-            .await
+        self.ask(Request::Abandon(completion_token.to_owned()), DONE).await
     }
 }

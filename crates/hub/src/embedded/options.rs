@@ -53,21 +53,13 @@ const YEAR: Duration = Duration::from_hours(365 * 24);
 impl HubOptions {
     /// The core's settings, checked.
     pub(super) fn core_config(&self, session: u64) -> Result<CoreConfig, OpenError> {
-        in_range(
-            "orchestrator_lease",
-            &self.orchestrator_lease,
-            &(SECOND..=DAY),
-        )?;
+        in_range("orchestrator_lease", &self.orchestrator_lease, &(SECOND..=DAY))?;
         in_range("entity_lease", &self.entity_lease, &(SECOND..=DAY))?;
         if let Some(lease) = self.activity_lease {
             in_range("activity_lease", &lease, &(SECOND..=YEAR))?;
         }
         in_range("events_per_turn", &self.events_per_turn, &(1..=1_000_000))?;
-        in_range(
-            "operations_per_batch",
-            &self.operations_per_batch,
-            &(1..=1_000_000),
-        )?;
+        in_range("operations_per_batch", &self.operations_per_batch, &(1..=1_000_000))?;
         in_range("items_per_worker", &self.items_per_worker, &(1..=100_000))?;
         Ok(CoreConfig {
             session,
@@ -89,11 +81,7 @@ fn in_range<T: PartialOrd + std::fmt::Debug>(
     if range.contains(value) {
         return Ok(());
     }
-    let message = format!(
-        "{value:?} is not between {:?} and {:?}",
-        range.start(),
-        range.end()
-    );
+    let message = format!("{value:?} is not between {:?} and {:?}", range.start(), range.end());
     Err(OpenError::InvalidOption { option, message })
 }
 

@@ -32,11 +32,7 @@ impl fmt::Display for Owner {
         if self.pid == 0 {
             return f.write_str("another process");
         }
-        write!(
-            f,
-            "process {} on {} (`{}`)",
-            self.pid, self.host, self.command
-        )
+        write!(f, "process {} on {} (`{}`)", self.pid, self.host, self.command)
     }
 }
 
@@ -44,14 +40,8 @@ impl Owner {
     fn this_process(now: Moment) -> Self {
         Self {
             pid: std::process::id(),
-            host: rustix::system::uname()
-                .nodename()
-                .to_string_lossy()
-                .into_owned(),
-            command: std::env::args_os()
-                .map(|arg| arg.to_string_lossy().into_owned())
-                .collect::<Vec<_>>()
-                .join(" "),
+            host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            command: std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" "),
             started: now.to_timestamp().seconds,
         }
     }
@@ -82,9 +72,7 @@ impl FolderLock {
         }
         write_down(&mut file, &Owner::this_process(now)).map_err(failed(&path))?;
         // The folder's entries are to survive a loss of power as well as what is in the files.
-        File::open(folder)
-            .and_then(|folder| folder.sync_all())
-            .map_err(failed(folder))?;
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed(folder))?;
         Ok(Self { _file: file })
     }
 }
@@ -92,11 +80,7 @@ impl FolderLock {
 fn held(file: &mut File, path: PathBuf) -> OpenError {
     let mut text = String::new();
     // Unreadable or half-written text only means that we cannot say who it is.
-    let owner = file
-        .read_to_string(&mut text)
-        .ok()
-        .and_then(|_| serde_json::from_str(&text).ok())
-        .unwrap_or_default();
+    let owner = file.read_to_string(&mut text).ok().and_then(|_| serde_json::from_str(&text).ok()).unwrap_or_default();
     OpenError::Held { owner, path }
 }
 

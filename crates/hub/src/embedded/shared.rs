@@ -13,8 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::JournalStats;
 use crate::clock::Clock;
 use crate::core::{
-    Answer, Batch, BatchSeq, Core, Effects, Handout, HistoryRange, Input, Moment, Reply, Request,
-    RequestId, WorkerId,
+    Answer, Batch, BatchSeq, Core, Effects, Handout, HistoryRange, Input, Moment, Reply, Request, RequestId, WorkerId,
 };
 
 /// What a hub does with what comes next.
@@ -35,10 +34,7 @@ pub(super) enum ReadJob {
     /// Complete a work item and send it.
     Handout(Box<Handout>, HistoryRange),
     /// Answer `instance_history`.
-    History(
-        HistoryRange,
-        oneshot::Sender<HubResult<Vec<proto::HistoryEvent>>>,
-    ),
+    History(HistoryRange, oneshot::Sender<HubResult<Vec<proto::HistoryEvent>>>),
 }
 
 type Answerer = oneshot::Sender<HubResult<Answer>>;
@@ -74,12 +70,7 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(
-        core: Core,
-        first: Effects,
-        clock: Arc<dyn Clock>,
-        reader: thread::Sender<ReadJob>,
-    ) -> Arc<Self> {
+    pub(super) fn new(core: Core, first: Effects, clock: Arc<dyn Clock>, reader: thread::Sender<ReadJob>) -> Arc<Self> {
         let state = State {
             core,
             phase: Phase::Open,
@@ -93,12 +84,8 @@ impl Shared {
             last_worker: 0,
             stats: JournalStats::default(),
         };
-        let shared = Arc::new(Self {
-            state: Mutex::new(state),
-            work: Condvar::new(),
-            clock,
-            wake: watch::Sender::new(None),
-        });
+        let shared =
+            Arc::new(Self { state: Mutex::new(state), work: Condvar::new(), clock, wake: watch::Sender::new(None) });
         shared.carry_out(&mut shared.lock(), first);
         shared
     }
@@ -107,9 +94,7 @@ impl Shared {
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(|poisoned| {
             let mut state = poisoned.into_inner();
-            state.fence(
-                "an internal error interrupted a transition; please report it, with the log",
-            );
+            state.fence("an internal error interrupted a transition; please report it, with the log");
             state
         })
     }
@@ -129,12 +114,7 @@ impl Shared {
             state.unwritten.push(batch);
             self.work.notify_one();
         }
-        for Reply {
-            request,
-            after,
-            outcome,
-        } in effects.replies
-        {
+        for Reply { request, after, outcome } in effects.replies {
             if let Some(answerer) = state.asked.remove(&request) {
                 state.answer_after(after, answerer, outcome);
             }
@@ -143,8 +123,7 @@ impl Shared {
         for handout in effects.handouts {
             lost.extend(state.send(handout));
         }
-        self.wake
-            .send_if_modified(|wake| std::mem::replace(wake, effects.wake) != effects.wake);
+        self.wake.send_if_modified(|wake| std::mem::replace(wake, effects.wake) != effects.wake);
         for worker in lost {
             self.worker_left_locked(state, worker);
         }
@@ -163,16 +142,11 @@ impl Shared {
             (id, answer)
         };
         let _forget = Forget { shared: self, id };
-        answer
-            .await
-            .unwrap_or_else(|_| Err(self.lock().check_open().err().unwrap_or_else(closing)))
+        answer.await.unwrap_or_else(|_| Err(self.lock().check_open().err().unwrap_or_else(closing)))
     }
 
     /// Reads committed events; the caller knows that they are.
-    pub(super) async fn read_history(
-        &self,
-        range: HistoryRange,
-    ) -> HubResult<Vec<proto::HistoryEvent>> {
+    pub(super) async fn read_history(&self, range: HistoryRange) -> HubResult<Vec<proto::HistoryEvent>> {
         let (answerer, answer) = oneshot::channel();
         {
             let state = self.lock();
@@ -239,10 +213,7 @@ impl Shared {
             if matches!(state.phase, Phase::Closing) {
                 return None;
             }
-            state = self
-                .work
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -275,9 +246,7 @@ impl Shared {
     /// Takes nothing more. Streams end; who waits for something that has not happened is told to come back.
     pub(super) fn begin_to_end(&self, phase: Phase) {
         let mut state = self.lock();
-        if matches!(state.phase, Phase::Open)
-            || matches!((&state.phase, &phase), (Phase::Closing, Phase::Dropped))
-        {
+        if matches!(state.phase, Phase::Open) || matches!((&state.phase, &phase), (Phase::Closing, Phase::Dropped)) {
             state.phase = phase;
         }
         state.streams.clear();
@@ -321,10 +290,7 @@ impl State {
         let stream = self.streams.get(&handout.worker)?;
         // The channel has room for all that the worker asked for. It can be full only of items whose leases have run
         // out unseen: such a worker is stuck, and its stream ends.
-        stream
-            .try_send(Ok(handout.item))
-            .is_err()
-            .then_some(handout.worker)
+        stream.try_send(Ok(handout.item)).is_err().then_some(handout.worker)
     }
 
     fn fence(&mut self, cause: &str) {

@@ -40,21 +40,14 @@ pub(super) fn write(shared: &Shared, mut store: Box<dyn Store>, lock: Option<Fol
     }
     let in_order = shared.lock().ends_in_order();
     if in_order && let Err(error) = store.close() {
-        tracing::warn!(
-            error = in_full(&error),
-            "the hub's log could not be tidied up; nothing is lost"
-        );
+        tracing::warn!(error = in_full(&error), "the hub's log could not be tidied up; nothing is lost");
     }
     drop(store);
     drop(lock);
 }
 
 /// Reads histories until the hub ends.
-pub(super) fn read(
-    shared: &Shared,
-    mut reader: Box<dyn HistoryReader>,
-    jobs: &thread::Receiver<ReadJob>,
-) {
+pub(super) fn read(shared: &Shared, mut reader: Box<dyn HistoryReader>, jobs: &thread::Receiver<ReadJob>) {
     for job in jobs {
         match job {
             ReadJob::Handout(mut handout, range) => match reader.read(range) {
@@ -68,9 +61,7 @@ pub(super) fn read(
                 Err(error) => shared.fence(&in_full(&error)),
             },
             ReadJob::History(range, answerer) => {
-                let answer = reader
-                    .read(range)
-                    .map_err(|error| HubError::Unavailable(in_full(&error)));
+                let answer = reader.read(range).map_err(|error| HubError::Unavailable(in_full(&error)));
                 let _ = answerer.send(answer); // who asked may have gone
             }
         }

@@ -8,8 +8,8 @@ use seriatim_durable::proto;
 
 use super::{HistoryReader, Store, StoreError};
 use crate::core::{
-    ActivityRecord, ActivitySeq, Batch, EntityId, ExecutionNo, HistoryRange, MessageSeq,
-    OperationRecord, Snapshot, StoredEntity, StoredExecution, TimerRecord, TimerSeq, Write,
+    ActivityRecord, ActivitySeq, Batch, EntityId, ExecutionNo, HistoryRange, MessageSeq, OperationRecord, Snapshot,
+    StoredEntity, StoredExecution, TimerRecord, TimerSeq, Write,
 };
 
 #[derive(Debug, Default)]
@@ -34,10 +34,7 @@ pub struct MemoryStore {
 impl MemoryStore {
     /// An empty store. Ids of its hub are derived from `hub_id`.
     pub fn new(hub_id: u128) -> Self {
-        Self {
-            hub_id,
-            tables: Arc::default(),
-        }
+        Self { hub_id, tables: Arc::default() }
     }
 
     fn tables(&self) -> MutexGuard<'_, Tables> {
@@ -52,27 +49,11 @@ impl Store for MemoryStore {
             hub_id: self.hub_id,
             counter: tables.counter,
             executions: tables.executions.values().cloned().collect(),
-            messages: tables
-                .inbox
-                .iter()
-                .map(|((e, m), event)| (*e, *m, event.clone()))
-                .collect(),
-            activities: tables
-                .activities
-                .iter()
-                .map(|(seq, record)| (*seq, record.clone()))
-                .collect(),
-            timers: tables
-                .timers
-                .iter()
-                .map(|(seq, record)| (*seq, record.clone()))
-                .collect(),
+            messages: tables.inbox.iter().map(|((e, m), event)| (*e, *m, event.clone())).collect(),
+            activities: tables.activities.iter().map(|(seq, record)| (*seq, record.clone())).collect(),
+            timers: tables.timers.iter().map(|(seq, record)| (*seq, record.clone())).collect(),
             entities: tables.entities.values().cloned().collect(),
-            operations: tables
-                .operations
-                .iter()
-                .map(|(seq, record)| (*seq, record.clone()))
-                .collect(),
+            operations: tables.operations.iter().map(|(seq, record)| (*seq, record.clone())).collect(),
         })
     }
 
@@ -99,14 +80,8 @@ impl Store for MemoryStore {
 impl HistoryReader for MemoryStore {
     fn read(&mut self, range: HistoryRange) -> Result<Vec<proto::HistoryEvent>, StoreError> {
         let tables = self.tables();
-        let events = tables
-            .history
-            .get(&range.execution)
-            .map(Vec::as_slice)
-            .unwrap_or_default();
-        let len = events
-            .len()
-            .min(usize::try_from(range.len).unwrap_or(usize::MAX));
+        let events = tables.history.get(&range.execution).map(Vec::as_slice).unwrap_or_default();
+        let len = events.len().min(usize::try_from(range.len).unwrap_or(usize::MAX));
         Ok(events[..len].to_vec())
     }
 }
@@ -114,18 +89,8 @@ impl HistoryReader for MemoryStore {
 impl Tables {
     fn apply(&mut self, write: Write) {
         match write {
-            Write::PutExecution {
-                execution,
-                instance,
-                start,
-                state,
-            } => {
-                let stored = StoredExecution {
-                    execution,
-                    instance,
-                    start: Arc::unwrap_or_clone(start),
-                    state,
-                };
+            Write::PutExecution { execution, instance, start, state } => {
+                let stored = StoredExecution { execution, instance, start: Arc::unwrap_or_clone(start), state };
                 self.executions.insert(execution, stored);
             }
             Write::PutState { execution, state } => {
@@ -138,27 +103,17 @@ impl Tables {
                 self.history.remove(&execution);
                 self.delete_messages(execution, MessageSeq(u64::MAX));
             }
-            Write::AppendHistory {
-                execution,
-                first,
-                events,
-            } => {
+            Write::AppendHistory { execution, first, events } => {
                 let history = self.history.entry(execution).or_default();
                 debug_assert_eq!(history.len() as u64, first, "histories grow at their end");
                 history.extend(events);
             }
-            Write::PutMessage {
-                execution,
-                message,
-                event,
-            } => {
-                self.inbox
-                    .insert((execution, message), Arc::unwrap_or_clone(event));
+            Write::PutMessage { execution, message, event } => {
+                self.inbox.insert((execution, message), Arc::unwrap_or_clone(event));
             }
             Write::DeleteMessages { execution, up_to } => self.delete_messages(execution, up_to),
             Write::PutActivity { activity, record } => {
-                self.activities
-                    .insert(activity, Arc::unwrap_or_clone(record));
+                self.activities.insert(activity, Arc::unwrap_or_clone(record));
             }
             Write::DeleteActivity { activity } => {
                 self.activities.remove(&activity);
@@ -169,26 +124,14 @@ impl Tables {
             Write::DeleteTimer { timer } => {
                 self.timers.remove(&timer);
             }
-            Write::PutEntity {
-                entity,
-                state,
-                record,
-            } => {
-                self.entities.insert(
-                    entity.clone(),
-                    StoredEntity {
-                        entity,
-                        state,
-                        record,
-                    },
-                );
+            Write::PutEntity { entity, state, record } => {
+                self.entities.insert(entity.clone(), StoredEntity { entity, state, record });
             }
             Write::DeleteEntity { entity } => {
                 self.entities.remove(&entity);
             }
             Write::PutOperation { message, record } => {
-                self.operations
-                    .insert(message, Arc::unwrap_or_clone(record));
+                self.operations.insert(message, Arc::unwrap_or_clone(record));
             }
             Write::DeleteOperation { message } => {
                 self.operations.remove(&message);

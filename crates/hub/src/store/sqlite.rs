@@ -12,9 +12,8 @@ use seriatim_durable::proto;
 
 use super::{HistoryReader, Store, StoreError};
 use crate::core::{
-    ActivityRecord, ActivitySeq, Batch, EntityId, EntityRecord, ExecutionNo, HistoryRange,
-    InstanceId, InstanceState, MessageSeq, OperationRecord, Snapshot, StoredEntity,
-    StoredExecution, TimerRecord, TimerSeq, Write,
+    ActivityRecord, ActivitySeq, Batch, EntityId, EntityRecord, ExecutionNo, HistoryRange, InstanceId, InstanceState,
+    MessageSeq, OperationRecord, Snapshot, StoredEntity, StoredExecution, TimerRecord, TimerSeq, Write,
 };
 
 /// `SRTM` in ASCII: says that a database is a hub's.
@@ -51,64 +50,36 @@ impl SqliteStore {
     /// Opens the database at `path`, or makes one whose hub derives its ids from `hub_id`. The caller sees to it that
     /// nobody else writes to it.
     pub fn open(path: &Path, hub_id: u128) -> Result<Self, StoreError> {
-        let failed = |action| {
-            move |source| StoreError::Database {
-                action,
-                path: path.to_owned(),
-                source,
-            }
-        };
+        let failed = |action| move |source| StoreError::Database { action, path: path.to_owned(), source };
         let connection = Connection::open(path).map_err(failed("open"))?;
-        let id: i64 = connection
-            .pragma_query_value(None, "application_id", |row| row.get(0))
-            .map_err(failed("read"))?;
-        let format: i64 = connection
-            .pragma_query_value(None, "user_version", |row| row.get(0))
-            .map_err(failed("read"))?;
-        let tables: i64 = connection
-            .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
-            .map_err(failed("read"))?;
+        let id: i64 =
+            connection.pragma_query_value(None, "application_id", |row| row.get(0)).map_err(failed("read"))?;
+        let format: i64 =
+            connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed("read"))?;
+        let tables: i64 =
+            connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(failed("read"))?;
         let is_new = tables == 0 && id == 0;
         if !is_new && id != APPLICATION_ID {
-            return Err(StoreError::Foreign {
-                path: path.to_owned(),
-            });
+            return Err(StoreError::Foreign { path: path.to_owned() });
         }
         if format > FORMAT {
-            return Err(StoreError::TooNew {
-                path: path.to_owned(),
-                found: format,
-                known: FORMAT,
-            });
+            return Err(StoreError::TooNew { path: path.to_owned(), found: format, known: FORMAT });
         }
         configure(&connection).map_err(failed("configure"))?;
         if is_new {
             create(&connection, hub_id).map_err(failed("create the tables of"))?;
         }
-        Ok(Self {
-            path: path.to_owned(),
-            connection,
-        })
+        Ok(Self { path: path.to_owned(), connection })
     }
 
     fn failed(&self, action: &'static str) -> impl Fn(rusqlite::Error) -> StoreError + '_ {
-        move |source| StoreError::Database {
-            action,
-            path: self.path.clone(),
-            source,
-        }
+        move |source| StoreError::Database { action, path: self.path.clone(), source }
     }
 
     /// All rows of a query, decoded by `decode`.
-    fn rows<T>(
-        &self,
-        sql: &str,
-        decode: impl Fn(&Row<'_>) -> rusqlite::Result<T>,
-    ) -> Result<Vec<T>, StoreError> {
+    fn rows<T>(&self, sql: &str, decode: impl Fn(&Row<'_>) -> rusqlite::Result<T>) -> Result<Vec<T>, StoreError> {
         let mut statement = self.connection.prepare(sql).map_err(self.failed("read"))?;
-        let rows = statement
-            .query_map([], |row| decode(row))
-            .map_err(self.failed("read"))?;
+        let rows = statement.query_map([], |row| decode(row)).map_err(self.failed("read"))?;
         rows.collect::<Result<_, _>>().map_err(self.failed("read"))
     }
 
@@ -123,23 +94,12 @@ impl SqliteStore {
 
     fn load_executions(&self) -> Result<Vec<StoredExecution>, StoreError> {
         let sql = "SELECT execution, instance, start, state FROM executions JOIN states USING (execution)";
-        let rows = self.rows(sql, |row| {
-            Ok((
-                number(row, 0)?,
-                text(row, 1)?,
-                bytes(row, 2)?,
-                bytes(row, 3)?,
-            ))
-        })?;
+        let rows = self.rows(sql, |row| Ok((number(row, 0)?, text(row, 1)?, bytes(row, 2)?, bytes(row, 3)?)))?;
         rows.into_iter()
             .map(|(execution, instance, start, state)| {
                 Ok(StoredExecution {
                     execution: ExecutionNo(execution),
-                    start: self.decode::<proto::ExecutionStartedEvent>(
-                        "executions",
-                        execution,
-                        &start,
-                    )?,
+                    start: self.decode::<proto::ExecutionStartedEvent>("executions", execution, &start)?,
                     state: self.decode::<InstanceState>("states", execution, &state)?,
                     instance: InstanceId::from(instance),
                 })
@@ -149,13 +109,7 @@ impl SqliteStore {
 
     fn load_entities(&self) -> Result<Vec<StoredEntity>, StoreError> {
         let sql = "SELECT entity, state, record FROM entities";
-        let rows = self.rows(sql, |row| {
-            Ok((
-                text(row, 0)?,
-                row.get::<_, Option<String>>(1)?,
-                bytes(row, 2)?,
-            ))
-        })?;
+        let rows = self.rows(sql, |row| Ok((text(row, 0)?, row.get::<_, Option<String>>(1)?, bytes(row, 2)?)))?;
         rows.into_iter()
             .map(|(entity, state, record)| {
                 Ok(StoredEntity {
@@ -168,16 +122,10 @@ impl SqliteStore {
     }
 
     /// A table of one number and one record, in order of the number.
-    fn load_numbered<M: Message + Default>(
-        &self,
-        table: &str,
-        key: &str,
-    ) -> Result<Vec<(u64, M)>, StoreError> {
+    fn load_numbered<M: Message + Default>(&self, table: &str, key: &str) -> Result<Vec<(u64, M)>, StoreError> {
         let sql = format!("SELECT {key}, record FROM {table} ORDER BY {key}");
         let rows = self.rows(&sql, |row| Ok((number(row, 0)?, bytes(row, 1)?)))?;
-        rows.into_iter()
-            .map(|(key, record)| Ok((key, self.decode(table, key, &record)?)))
-            .collect()
+        rows.into_iter().map(|(key, record)| Ok((key, self.decode(table, key, &record)?))).collect()
     }
 }
 
@@ -195,10 +143,7 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
 fn create(connection: &Connection, hub_id: u128) -> rusqlite::Result<()> {
     let transaction = connection.unchecked_transaction()?;
     transaction.execute_batch(SCHEMA)?;
-    transaction.execute(
-        "INSERT INTO hub VALUES (1, ?1, 0)",
-        params![hub_id.to_be_bytes().as_slice()],
-    )?;
+    transaction.execute("INSERT INTO hub VALUES (1, ?1, 0)", params![hub_id.to_be_bytes().as_slice()])?;
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", FORMAT)?;
     transaction.commit()
@@ -230,18 +175,14 @@ fn decode<M: Message + Default>(
 
 impl Store for SqliteStore {
     fn load(&mut self) -> Result<Snapshot, StoreError> {
-        let hub = self.rows("SELECT hub_id, counter FROM hub", |row| {
-            Ok((row.get::<_, [u8; 16]>(0)?, number(row, 1)?))
-        })?;
+        let hub =
+            self.rows("SELECT hub_id, counter FROM hub", |row| Ok((row.get::<_, [u8; 16]>(0)?, number(row, 1)?)))?;
         let Some((hub_id, counter)) = hub.into_iter().next() else {
-            return Err(StoreError::Foreign {
-                path: self.path.clone(),
-            });
+            return Err(StoreError::Foreign { path: self.path.clone() });
         };
-        let inbox = self.rows(
-            "SELECT execution, message, event FROM inbox ORDER BY execution, message",
-            |row| Ok((number(row, 0)?, number(row, 1)?, bytes(row, 2)?)),
-        )?;
+        let inbox = self.rows("SELECT execution, message, event FROM inbox ORDER BY execution, message", |row| {
+            Ok((number(row, 0)?, number(row, 1)?, bytes(row, 2)?))
+        })?;
         let messages = inbox
             .into_iter()
             .map(|(execution, message, event)| {
@@ -257,50 +198,31 @@ impl Store for SqliteStore {
             counter,
             executions: self.load_executions()?,
             messages,
-            activities: activities
-                .into_iter()
-                .map(|(seq, record)| (ActivitySeq(seq), record))
-                .collect(),
-            timers: timers
-                .into_iter()
-                .map(|(seq, record)| (TimerSeq(seq), record))
-                .collect(),
+            activities: activities.into_iter().map(|(seq, record)| (ActivitySeq(seq), record)).collect(),
+            timers: timers.into_iter().map(|(seq, record)| (TimerSeq(seq), record)).collect(),
             entities: self.load_entities()?,
-            operations: operations
-                .into_iter()
-                .map(|(seq, record)| (MessageSeq(seq), record))
-                .collect(),
+            operations: operations.into_iter().map(|(seq, record)| (MessageSeq(seq), record)).collect(),
         })
     }
 
     fn commit(&mut self, group: &[Batch]) -> Result<(), StoreError> {
-        let transaction = self
-            .connection
-            .unchecked_transaction()
-            .map_err(self.failed("write to"))?;
+        let transaction = self.connection.unchecked_transaction().map_err(self.failed("write to"))?;
         let mut buffer = Vec::new();
         for write in group.iter().flat_map(|batch| &batch.writes) {
             apply(&transaction, write, &mut buffer).map_err(self.failed("write to"))?;
         }
         if let Some(last) = group.last() {
-            let mut statement = transaction
-                .prepare_cached("UPDATE hub SET counter = ?1")
-                .map_err(self.failed("write to"))?;
-            statement
-                .execute(params![last.counter as i64])
-                .map_err(self.failed("write to"))?;
+            let mut statement =
+                transaction.prepare_cached("UPDATE hub SET counter = ?1").map_err(self.failed("write to"))?;
+            statement.execute(params![last.counter as i64]).map_err(self.failed("write to"))?;
         }
         transaction.commit().map_err(self.failed("sync"))
     }
 
     fn reader(&self) -> Result<Box<dyn HistoryReader>, StoreError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection =
-            Connection::open_with_flags(&self.path, flags).map_err(self.failed("open"))?;
-        Ok(Box::new(SqliteReader {
-            path: self.path.clone(),
-            connection,
-        }))
+        let connection = Connection::open_with_flags(&self.path, flags).map_err(self.failed("open"))?;
+        Ok(Box::new(SqliteReader { path: self.path.clone(), connection }))
     }
 
     fn close(&mut self) -> Result<(), StoreError> {
@@ -319,27 +241,15 @@ struct SqliteReader {
 
 impl HistoryReader for SqliteReader {
     fn read(&mut self, range: HistoryRange) -> Result<Vec<proto::HistoryEvent>, StoreError> {
-        let failed = |source| StoreError::Database {
-            action: "read",
-            path: self.path.clone(),
-            source,
-        };
+        let failed = |source| StoreError::Database { action: "read", path: self.path.clone(), source };
         let sql = "SELECT position, event FROM history WHERE execution = ?1 AND position < ?2 ORDER BY position";
         let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
-        let mut rows = statement
-            .query(params![range.execution.0 as i64, range.len as i64])
-            .map_err(failed)?;
+        let mut rows = statement.query(params![range.execution.0 as i64, range.len as i64]).map_err(failed)?;
         let mut events = Vec::new();
         while let Some(row) = rows.next().map_err(failed)? {
             let position = number(row, 0).map_err(failed)?;
-            let event = row
-                .get_ref(1)
-                .map_err(failed)?
-                .as_blob()
-                .map_err(|e| failed(e.into()))?;
-            events.push(decode::<proto::HistoryEvent>(
-                &self.path, "history", position, event,
-            )?);
+            let event = row.get_ref(1).map_err(failed)?.as_blob().map_err(|e| failed(e.into()))?;
+            events.push(decode::<proto::HistoryEvent>(&self.path, "history", position, event)?);
         }
         Ok(events)
     }
@@ -348,9 +258,7 @@ impl HistoryReader for SqliteReader {
 /// Encodes a message into the buffer, which is used again and again.
 fn encoded<'a>(buffer: &'a mut Vec<u8>, message: &impl Message) -> &'a [u8] {
     buffer.clear();
-    message
-        .encode(buffer)
-        .expect("a vector grows as far as it has to");
+    message.encode(buffer).expect("a vector grows as far as it has to");
     buffer
 }
 
@@ -362,29 +270,15 @@ fn run(connection: &Connection, sql: &str, values: &[&dyn ToSql]) -> rusqlite::R
 fn apply(connection: &Connection, write: &Write, buffer: &mut Vec<u8>) -> rusqlite::Result<()> {
     let run = |sql: &str, values: &[&dyn ToSql]| run(connection, sql, values);
     match write {
-        Write::PutExecution {
-            execution,
-            instance,
-            start,
-            state,
-        } => {
+        Write::PutExecution { execution, instance, start, state } => {
             let key = execution.0 as i64;
             let start = encoded(buffer, start.as_ref());
-            run(
-                "INSERT INTO executions VALUES (?1, ?2, ?3)",
-                params![key, instance.as_str(), start],
-            )?;
-            run(
-                "INSERT INTO states VALUES (?1, ?2)",
-                params![key, encoded(buffer, state)],
-            )
+            run("INSERT INTO executions VALUES (?1, ?2, ?3)", params![key, instance.as_str(), start])?;
+            run("INSERT INTO states VALUES (?1, ?2)", params![key, encoded(buffer, state)])
         }
         Write::PutState { execution, state } => {
             let state = encoded(buffer, state);
-            run(
-                "UPDATE states SET state = ?2 WHERE execution = ?1",
-                params![execution.0 as i64, state],
-            )
+            run("UPDATE states SET state = ?2 WHERE execution = ?1", params![execution.0 as i64, state])
         }
         Write::DeleteExecution { execution } => {
             let key = execution.0 as i64;
@@ -393,32 +287,16 @@ fn apply(connection: &Connection, write: &Write, buffer: &mut Vec<u8>) -> rusqli
             run("DELETE FROM inbox WHERE execution = ?1", params![key])?;
             run("DELETE FROM history WHERE execution = ?1", params![key])
         }
-        Write::AppendHistory {
-            execution,
-            first,
-            events,
-        } => {
-            let mut statement =
-                connection.prepare_cached("INSERT INTO history VALUES (?1, ?2, ?3)")?;
+        Write::AppendHistory { execution, first, events } => {
+            let mut statement = connection.prepare_cached("INSERT INTO history VALUES (?1, ?2, ?3)")?;
             for (position, event) in (*first..).zip(events) {
-                statement.execute(params![
-                    execution.0 as i64,
-                    position as i64,
-                    encoded(buffer, event)
-                ])?;
+                statement.execute(params![execution.0 as i64, position as i64, encoded(buffer, event)])?;
             }
             Ok(())
         }
-        Write::PutMessage {
-            execution,
-            message,
-            event,
-        } => {
+        Write::PutMessage { execution, message, event } => {
             let event = encoded(buffer, event.as_ref());
-            run(
-                "INSERT INTO inbox VALUES (?1, ?2, ?3)",
-                params![execution.0 as i64, message.0 as i64, event],
-            )
+            run("INSERT INTO inbox VALUES (?1, ?2, ?3)", params![execution.0 as i64, message.0 as i64, event])
         }
         Write::DeleteMessages { execution, up_to } => {
             let sql = "DELETE FROM inbox WHERE execution = ?1 AND message <= ?2";
@@ -429,55 +307,30 @@ fn apply(connection: &Connection, write: &Write, buffer: &mut Vec<u8>) -> rusqli
 }
 
 /// Carries out a write of one row of a table of records.
-fn apply_record(
-    connection: &Connection,
-    write: &Write,
-    buffer: &mut Vec<u8>,
-) -> rusqlite::Result<()> {
-    let put =
-        |sql: &str, key: u64, record: &[u8]| run(connection, sql, params![key as i64, record]);
+fn apply_record(connection: &Connection, write: &Write, buffer: &mut Vec<u8>) -> rusqlite::Result<()> {
+    let put = |sql: &str, key: u64, record: &[u8]| run(connection, sql, params![key as i64, record]);
     let delete = |sql: &str, key: u64| run(connection, sql, params![key as i64]);
     match write {
-        Write::PutActivity { activity, record } => put(
-            "INSERT INTO activities VALUES (?1, ?2)",
-            activity.0,
-            encoded(buffer, record.as_ref()),
-        ),
-        Write::DeleteActivity { activity } => {
-            delete("DELETE FROM activities WHERE activity = ?1", activity.0)
+        Write::PutActivity { activity, record } => {
+            put("INSERT INTO activities VALUES (?1, ?2)", activity.0, encoded(buffer, record.as_ref()))
         }
-        Write::PutTimer { timer, record } => put(
-            "INSERT INTO timers VALUES (?1, ?2)",
-            timer.0,
-            encoded(buffer, record.as_ref()),
-        ),
+        Write::DeleteActivity { activity } => delete("DELETE FROM activities WHERE activity = ?1", activity.0),
+        Write::PutTimer { timer, record } => {
+            put("INSERT INTO timers VALUES (?1, ?2)", timer.0, encoded(buffer, record.as_ref()))
+        }
         Write::DeleteTimer { timer } => delete("DELETE FROM timers WHERE timer = ?1", timer.0),
-        Write::PutEntity {
-            entity,
-            state,
-            record,
-        } => {
+        Write::PutEntity { entity, state, record } => {
             let record = encoded(buffer, record);
             let sql = "INSERT OR REPLACE INTO entities VALUES (?1, ?2, ?3)";
-            run(
-                connection,
-                sql,
-                params![entity.as_str(), state.as_deref(), record],
-            )
+            run(connection, sql, params![entity.as_str(), state.as_deref(), record])
         }
-        Write::DeleteEntity { entity } => run(
-            connection,
-            "DELETE FROM entities WHERE entity = ?1",
-            params![entity.as_str()],
-        ),
-        Write::PutOperation { message, record } => put(
-            "INSERT INTO operations VALUES (?1, ?2)",
-            message.0,
-            encoded(buffer, record.as_ref()),
-        ),
-        Write::DeleteOperation { message } => {
-            delete("DELETE FROM operations WHERE message = ?1", message.0)
+        Write::DeleteEntity { entity } => {
+            run(connection, "DELETE FROM entities WHERE entity = ?1", params![entity.as_str()])
         }
+        Write::PutOperation { message, record } => {
+            put("INSERT INTO operations VALUES (?1, ?2)", message.0, encoded(buffer, record.as_ref()))
+        }
+        Write::DeleteOperation { message } => delete("DELETE FROM operations WHERE message = ?1", message.0),
         Write::PutExecution { .. }
         | Write::PutState { .. }
         | Write::DeleteExecution { .. }

@@ -10,8 +10,8 @@ use seriatim_durable::proto::history_event::EventType;
 use seriatim_durable::proto::orchestrator_action::OrchestratorActionType as Action;
 use seriatim_durable::proto::work_item;
 use seriatim_hub::core::{
-    Answer, Batch, BatchSeq, Core, CoreConfig, Effects, HistoryRange, Input, Moment, Reply,
-    Request, RequestId, WorkerId,
+    Answer, Batch, BatchSeq, Core, CoreConfig, Effects, HistoryRange, Input, Moment, Reply, Request, RequestId,
+    WorkerId,
 };
 use seriatim_hub::store::{MemoryStore, Store};
 
@@ -49,18 +49,11 @@ pub(crate) struct Driver {
 
 impl Driver {
     pub(crate) fn new() -> Self {
-        Self::with_config(CoreConfig {
-            session: 1,
-            ..CoreConfig::default()
-        })
+        Self::with_config(CoreConfig { session: 1, ..CoreConfig::default() })
     }
 
     pub(crate) fn with_config(config: CoreConfig) -> Self {
-        Self::on(
-            MemoryStore::new(7 << 64),
-            config,
-            Moment::from_seconds(1_800_000_000),
-        )
+        Self::on(MemoryStore::new(7 << 64), config, Moment::from_seconds(1_800_000_000))
     }
 
     fn on(mut store: MemoryStore, config: CoreConfig, clock: Moment) -> Self {
@@ -89,10 +82,7 @@ impl Driver {
 
     /// The process dies: what was not committed is lost, and so is every lease.
     pub(crate) fn crash(self) -> Self {
-        let config = CoreConfig {
-            session: self.config.session + 1,
-            ..self.config
-        };
+        let config = CoreConfig { session: self.config.session + 1, ..self.config };
         let mut next = Self::on(self.store, config, self.clock);
         next.commit_at_once = self.commit_at_once;
         next
@@ -108,15 +98,8 @@ impl Driver {
 
     fn carry_out(&mut self, effects: Effects) {
         if let Some(batch) = effects.batch {
-            let last = self
-                .unwritten
-                .last()
-                .map_or(self.committed, |last| last.seq);
-            assert_eq!(
-                batch.seq.0,
-                last.0 + 1,
-                "batches are numbered without a gap"
-            );
+            let last = self.unwritten.last().map_or(self.committed, |last| last.seq);
+            assert_eq!(batch.seq.0, last.0 + 1, "batches are numbered without a gap");
             assert!(!batch.writes.is_empty(), "a batch writes something");
             self.unwritten.push(batch);
         }
@@ -143,24 +126,12 @@ impl Driver {
                         "the history that a turn rests on is stored"
                     );
                 }
-                self.turns.push_back(Given {
-                    worker,
-                    token,
-                    request,
-                });
+                self.turns.push_back(Given { worker, token, request });
             }
             work_item::Request::ActivityRequest(request) => {
-                self.activities.push_back(Given {
-                    worker,
-                    token,
-                    request,
-                });
+                self.activities.push_back(Given { worker, token, request });
             }
-            work_item::Request::EntityRequest(request) => self.batches.push_back(Given {
-                worker,
-                token,
-                request,
-            }),
+            work_item::Request::EntityRequest(request) => self.batches.push_back(Given { worker, token, request }),
             other => panic!("unexpected work item {other:?}"),
         }
     }
@@ -183,9 +154,7 @@ impl Driver {
     }
 
     fn release(&mut self) {
-        let (ready, waiting) = std::mem::take(&mut self.waiting)
-            .into_iter()
-            .partition(|r| r.after <= self.committed);
+        let (ready, waiting) = std::mem::take(&mut self.waiting).into_iter().partition(|r| r.after <= self.committed);
         self.waiting = waiting;
         for reply in ready {
             let twice = self.answers.insert(reply.request, reply.outcome);
@@ -264,24 +233,15 @@ impl Driver {
 
     /// The next turn, which is that of this instance.
     pub(crate) fn turn_of(&mut self, id: &str) -> Turn {
-        let at = self
-            .turns
-            .iter()
-            .position(|turn| turn.request.instance_id == id);
-        self.turns
-            .remove(at.unwrap_or_else(|| panic!("a turn of {id} is out; out are {:?}", self.turns)))
-            .unwrap()
+        let at = self.turns.iter().position(|turn| turn.request.instance_id == id);
+        self.turns.remove(at.unwrap_or_else(|| panic!("a turn of {id} is out; out are {:?}", self.turns))).unwrap()
     }
 
     pub(crate) fn finish_turn(&mut self, turn: &Turn, actions: Vec<proto::OrchestratorAction>) {
         assert_eq!(self.try_turn(turn, actions).unwrap(), Answer::Done);
     }
 
-    pub(crate) fn try_turn(
-        &mut self,
-        turn: &Turn,
-        actions: Vec<proto::OrchestratorAction>,
-    ) -> Outcome {
+    pub(crate) fn try_turn(&mut self, turn: &Turn, actions: Vec<proto::OrchestratorAction>) -> Outcome {
         self.call(Request::CompleteOrchestrator(proto::OrchestratorResponse {
             instance_id: turn.request.instance_id.clone(),
             actions,
@@ -308,12 +268,7 @@ impl Driver {
     /// Completes the next batch: each operation gives its name, and the state becomes `state`.
     pub(crate) fn finish_batch(&mut self, state: Option<&str>) -> EntityBatch {
         let batch = self.batches.pop_front().expect("a batch is out");
-        let results = batch
-            .request
-            .operations
-            .iter()
-            .map(|operation| success(&operation.operation))
-            .collect();
+        let results = batch.request.operations.iter().map(|operation| success(&operation.operation)).collect();
         let result = self.try_batch(&batch, results, state);
         assert_eq!(result.unwrap(), Answer::Done);
         batch
@@ -334,10 +289,7 @@ impl Driver {
     }
 
     pub(crate) fn state(&mut self, id: &str) -> Option<proto::OrchestrationState> {
-        let request = proto::GetInstanceRequest {
-            instance_id: id.into(),
-            get_inputs_and_outputs: true,
-        };
+        let request = proto::GetInstanceRequest { instance_id: id.into(), get_inputs_and_outputs: true };
         match self.ok(Request::GetInstance(request)) {
             Answer::Instance(response) => response.orchestration_state,
             other => panic!("{other:?}"),
@@ -345,16 +297,11 @@ impl Driver {
     }
 
     pub(crate) fn status(&mut self, id: &str) -> proto::OrchestrationStatus {
-        self.state(id)
-            .expect("the instance exists")
-            .orchestration_status()
+        self.state(id).expect("the instance exists").orchestration_status()
     }
 
     pub(crate) fn history(&mut self, id: &str) -> Vec<proto::HistoryEvent> {
-        let request = proto::StreamInstanceHistoryRequest {
-            instance_id: id.into(),
-            ..Default::default()
-        };
+        let request = proto::StreamInstanceHistoryRequest { instance_id: id.into(), ..Default::default() };
         match self.ok(Request::InstanceHistory(request)) {
             Answer::History(range) => range.map(|range| self.read(range)).unwrap_or_default(),
             other => panic!("{other:?}"),
@@ -362,10 +309,7 @@ impl Driver {
     }
 
     pub(crate) fn entity(&mut self, id: &str) -> Option<proto::EntityMetadata> {
-        let request = proto::GetEntityRequest {
-            instance_id: id.into(),
-            include_state: true,
-        };
+        let request = proto::GetEntityRequest { instance_id: id.into(), include_state: true };
         match self.ok(Request::GetEntity(request)) {
             Answer::Entity(response) => response.entity,
             other => panic!("{other:?}"),
@@ -373,108 +317,62 @@ impl Driver {
     }
 
     pub(crate) fn signal(&mut self, id: &str, operation: &str) {
-        let request = proto::SignalEntityRequest {
-            instance_id: id.into(),
-            name: operation.into(),
-            ..Default::default()
-        };
+        let request =
+            proto::SignalEntityRequest { instance_id: id.into(), name: operation.into(), ..Default::default() };
         self.ok(Request::SignalEntity(request));
     }
 
     pub(crate) fn raise(&mut self, id: &str, name: &str) -> Outcome {
-        let request = proto::RaiseEventRequest {
-            instance_id: id.into(),
-            name: name.into(),
-            input: None,
-        };
+        let request = proto::RaiseEventRequest { instance_id: id.into(), name: name.into(), input: None };
         self.call(Request::RaiseEvent(request))
     }
 
     pub(crate) fn terminate(&mut self, id: &str, recursive: bool) {
         let output = Some("\"stop\"".into());
-        self.ok(Request::TerminateInstance(proto::TerminateRequest {
-            instance_id: id.into(),
-            output,
-            recursive,
-        }));
+        self.ok(Request::TerminateInstance(proto::TerminateRequest { instance_id: id.into(), output, recursive }));
     }
 }
 
 pub(crate) fn success(result: &str) -> proto::OperationResult {
-    let success = proto::OperationResultSuccess {
-        result: Some(result.into()),
-        ..Default::default()
-    };
-    proto::OperationResult {
-        result_type: Some(proto::operation_result::ResultType::Success(success)),
-    }
+    let success = proto::OperationResultSuccess { result: Some(result.into()), ..Default::default() };
+    proto::OperationResult { result_type: Some(proto::operation_result::ResultType::Success(success)) }
 }
 
 pub(crate) fn action(id: i32, action: Action) -> proto::OrchestratorAction {
-    proto::OrchestratorAction {
-        id,
-        orchestrator_action_type: Some(action),
-    }
+    proto::OrchestratorAction { id, orchestrator_action_type: Some(action) }
 }
 
 pub(crate) fn task(id: i32, name: &str) -> proto::OrchestratorAction {
-    action(
-        id,
-        Action::ScheduleTask(proto::ScheduleTaskAction {
-            name: name.into(),
-            ..Default::default()
-        }),
-    )
+    action(id, Action::ScheduleTask(proto::ScheduleTaskAction { name: name.into(), ..Default::default() }))
 }
 
 pub(crate) fn sub(id: i32, name: &str, instance: &str) -> proto::OrchestratorAction {
-    let sub = proto::CreateSubOrchestrationAction {
-        name: name.into(),
-        instance_id: instance.into(),
-        ..Default::default()
-    };
+    let sub =
+        proto::CreateSubOrchestrationAction { name: name.into(), instance_id: instance.into(), ..Default::default() };
     action(id, Action::CreateSubOrchestration(sub))
 }
 
 pub(crate) fn timer(id: i32, at: Moment) -> proto::OrchestratorAction {
-    action(
-        id,
-        Action::CreateTimer(proto::CreateTimerAction {
-            fire_at: Some(at.to_timestamp()),
-        }),
-    )
+    action(id, Action::CreateTimer(proto::CreateTimerAction { fire_at: Some(at.to_timestamp()) }))
 }
 
 pub(crate) fn complete(id: i32) -> proto::OrchestratorAction {
     end(id, proto::OrchestrationStatus::Completed, Some("\"out\""))
 }
 
-pub(crate) fn end(
-    id: i32,
-    status: proto::OrchestrationStatus,
-    result: Option<&str>,
-) -> proto::OrchestratorAction {
+pub(crate) fn end(id: i32, status: proto::OrchestrationStatus, result: Option<&str>) -> proto::OrchestratorAction {
     let complete = proto::CompleteOrchestrationAction {
         orchestration_status: status as i32,
         result: result.map(str::to_owned),
-        failure_details: (status == proto::OrchestrationStatus::Failed).then(|| {
-            proto::TaskFailureDetails {
-                error_message: "boom".into(),
-                ..Default::default()
-            }
-        }),
+        failure_details: (status == proto::OrchestrationStatus::Failed)
+            .then(|| proto::TaskFailureDetails { error_message: "boom".into(), ..Default::default() }),
         ..Default::default()
     };
     action(id, Action::CompleteOrchestration(complete))
 }
 
-fn message(
-    id: i32,
-    message: proto::send_entity_message_action::EntityMessageType,
-) -> proto::OrchestratorAction {
-    let message = proto::SendEntityMessageAction {
-        entity_message_type: Some(message),
-    };
+fn message(id: i32, message: proto::send_entity_message_action::EntityMessageType) -> proto::OrchestratorAction {
+    let message = proto::SendEntityMessageAction { entity_message_type: Some(message) };
     action(id, Action::SendEntityMessage(message))
 }
 
@@ -485,10 +383,7 @@ pub(crate) fn call(id: i32, entity: &str, operation: &str) -> proto::Orchestrato
         target_instance_id: Some(entity.into()),
         ..Default::default()
     };
-    message(
-        id,
-        proto::send_entity_message_action::EntityMessageType::EntityOperationCalled(call),
-    )
+    message(id, proto::send_entity_message_action::EntityMessageType::EntityOperationCalled(call))
 }
 
 pub(crate) fn signal(id: i32, entity: &str, operation: &str) -> proto::OrchestratorAction {
@@ -497,10 +392,7 @@ pub(crate) fn signal(id: i32, entity: &str, operation: &str) -> proto::Orchestra
         target_instance_id: Some(entity.into()),
         ..Default::default()
     };
-    message(
-        id,
-        proto::send_entity_message_action::EntityMessageType::EntityOperationSignaled(signal),
-    )
+    message(id, proto::send_entity_message_action::EntityMessageType::EntityOperationSignaled(signal))
 }
 
 pub(crate) fn lock(id: i32, section: &str, entities: &[&str]) -> proto::OrchestratorAction {
@@ -509,10 +401,7 @@ pub(crate) fn lock(id: i32, section: &str, entities: &[&str]) -> proto::Orchestr
         lock_set: entities.iter().map(|id| (*id).to_owned()).collect(),
         ..Default::default()
     };
-    message(
-        id,
-        proto::send_entity_message_action::EntityMessageType::EntityLockRequested(lock),
-    )
+    message(id, proto::send_entity_message_action::EntityMessageType::EntityLockRequested(lock))
 }
 
 pub(crate) fn unlock(id: i32, section: &str, entity: &str) -> proto::OrchestratorAction {
@@ -521,18 +410,12 @@ pub(crate) fn unlock(id: i32, section: &str, entity: &str) -> proto::Orchestrato
         target_instance_id: Some(entity.into()),
         ..Default::default()
     };
-    message(
-        id,
-        proto::send_entity_message_action::EntityMessageType::EntityUnlockSent(unlock),
-    )
+    message(id, proto::send_entity_message_action::EntityMessageType::EntityUnlockSent(unlock))
 }
 
 /// The kinds of a list of events, in short.
 pub(crate) fn kinds(events: &[proto::HistoryEvent]) -> Vec<&'static str> {
-    events
-        .iter()
-        .map(|event| kind(event.event_type.as_ref().expect("an event has a type")))
-        .collect()
+    events.iter().map(|event| kind(event.event_type.as_ref().expect("an event has a type"))).collect()
 }
 
 fn kind(event: &EventType) -> &'static str {

@@ -1,5 +1,10 @@
-//! Tests of the hub, grouped by what a user sees of it. Those that begin with a [`driver::Driver`] drive the core
-//! alone; the others open whole hubs.
+//! Tests of the hub, grouped by what a user sees of it. Those that use a [`driver::Driver`] drive the core alone; the
+//! others open whole hubs.
 
+mod clocks;
+mod dispatch;
 mod driver;
+mod entities;
 mod orchestrations;
+mod purity;
+mod queries;

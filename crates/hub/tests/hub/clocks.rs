@@ -1,0 +1,69 @@
+//! Clocks that jump: no timer is lost, none is early by the hub's time, and the times in a history never decrease.
+
+use std::time::Duration;
+
+use seriatim_hub::core::Moment;
+
+use crate::driver::*;
+
+const TEN_YEARS: Duration = Duration::from_secs(10 * 365 * 86_400);
+
+fn times_never_decrease(hub: &mut Driver, id: &str) {
+    let times: Vec<_> = hub.history(id).iter().map(|event| Moment::from(&event.timestamp.unwrap())).collect();
+    assert!(times.is_sorted(), "{times:?}");
+}
+
+#[test]
+fn a_jump_forwards_fires_timers_and_a_jump_back_loses_none() {
+    let mut hub = Driver::new();
+    hub.worker();
+    hub.start("a", "any");
+    let due = hub.clock.plus(Duration::from_secs(60));
+    hub.play("a", vec![timer(0, due)]);
+    hub.pass(TEN_YEARS);
+    let turn = hub.turn_of("a");
+    // The orchestration counts from its own time, which is ten years on.
+    let now = Moment::from(&turn.request.new_events[0].timestamp.unwrap());
+    assert!(now >= due);
+    let next = now.plus(Duration::from_secs(60));
+    hub.clock = hub.clock.minus(TEN_YEARS);
+    hub.finish_turn(&turn, vec![timer(1, next)]);
+    assert!(hub.wake.unwrap().since(hub.clock) <= Duration::from_secs(60), "it need not wait for ten years");
+    hub.pass(Duration::from_secs(50));
+    assert!(hub.turns.is_empty());
+    hub.pass(Duration::from_secs(20));
+    let turn = hub.turn_of("a");
+    assert!(Moment::from(&turn.request.new_events[0].timestamp.unwrap()) >= next, "not early");
+    hub.finish_turn(&turn, vec![complete(2)]);
+    times_never_decrease(&mut hub, "a");
+}
+
+#[test]
+fn a_clock_that_is_behind_after_a_restart_does_not_turn_back_histories_or_stop_timers() {
+    let mut hub = Driver::new();
+    hub.worker();
+    hub.start("a", "any");
+    let due = hub.clock.plus(Duration::from_secs(60));
+    hub.play("a", vec![timer(0, due)]);
+    hub.clock = hub.clock.minus(TEN_YEARS);
+    let mut hub = hub.crash();
+    hub.worker();
+    hub.raise("a", "e").unwrap();
+    hub.play("a", vec![]);
+    assert!(hub.wake.unwrap().since(hub.clock) <= Duration::from_secs(60));
+    hub.pass(Duration::from_secs(70));
+    hub.play("a", vec![complete(1)]);
+    times_never_decrease(&mut hub, "a");
+}
+
+#[test]
+fn a_message_that_came_before_the_turn_began_has_the_time_of_the_turn() {
+    let mut hub = Driver::new();
+    hub.start("a", "any");
+    hub.raise("a", "e").unwrap();
+    hub.pass(Duration::from_secs(5));
+    hub.worker();
+    let turn = hub.play("a", vec![]);
+    times_never_decrease(&mut hub, "a");
+    assert_eq!(turn.request.new_events, hub.history("a")[..3], "the worker saw what was recorded");
+}

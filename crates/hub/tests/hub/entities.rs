@@ -1,0 +1,338 @@
+//! Entities: signals, calls, batches, scheduled operations, and critical sections over several of them.
+
+use std::time::Duration;
+
+use seriatim_durable::hub::HubError;
+use seriatim_durable::proto;
+use seriatim_durable::proto::OrchestrationStatus as Status;
+use seriatim_durable::proto::history_event::EventType;
+use seriatim_durable::proto::operation_action::OperationActionType;
+use seriatim_hub::core::{CoreConfig, Request};
+
+use crate::driver::*;
+
+const A: &str = "@e@a";
+const B: &str = "@e@b";
+const C: &str = "@e@c";
+
+fn names(batch: &EntityBatch) -> Vec<&str> {
+    batch.request.operations.iter().map(|operation| operation.operation.as_str()).collect()
+}
+
+/// An orchestration that has been started and whose first turn did this.
+fn run(hub: &mut Driver, id: &str, actions: Vec<proto::OrchestratorAction>) {
+    hub.start(id, "any");
+    hub.play(id, actions);
+}
+
+#[test]
+fn signals_run_one_batch_at_a_time_in_order() {
+    let mut hub = Driver::new();
+    hub.signal("@E@a", "one");
+    hub.signal(A, "two");
+    hub.worker();
+    hub.signal(A, "three");
+    let first = hub.finish_batch(Some("1"));
+    assert_eq!(names(&first), ["one", "two"]);
+    assert_eq!(first.request.entity_state, None);
+    let second = hub.finish_batch(Some("2"));
+    assert_eq!((names(&second), second.request.entity_state.as_deref()), (vec!["three"], Some("1")));
+    let entity = hub.entity("@E@a").unwrap();
+    assert_eq!((entity.instance_id.as_str(), entity.serialized_state.as_deref()), (A, Some("2")));
+    assert_eq!(entity.backlog_queue_size, 0);
+    assert!(entity.last_modified_time.is_some());
+}
+
+#[test]
+fn a_batch_is_no_larger_than_its_limit() {
+    let mut hub = Driver::with_config(CoreConfig { operations_per_batch: 2, ..CoreConfig::default() });
+    for name in ["1", "2", "3"] {
+        hub.signal(A, name);
+    }
+    hub.worker();
+    assert_eq!(names(&hub.finish_batch(Some("s"))), ["1", "2"]);
+    assert_eq!(names(&hub.finish_batch(Some("s"))), ["3"]);
+}
+
+#[test]
+fn calls_are_answered_with_results_and_failures() {
+    let mut hub = Driver::new();
+    hub.worker();
+    run(&mut hub, "o", vec![call(0, A, "x"), call(1, A, "y"), signal(2, A, "z")]);
+    assert_eq!(kinds(&hub.history("o")), ["(", "start", "call", "call", "signal", ")"]);
+    let batch = hub.batches.pop_front().unwrap();
+    assert_eq!(names(&batch), ["x", "y", "z"]);
+    let failure = proto::OperationResultFailure {
+        failure_details: Some(proto::TaskFailureDetails { error_message: "no".into(), ..Default::default() }),
+        ..Default::default()
+    };
+    let failed = proto::OperationResult { result_type: Some(proto::operation_result::ResultType::Failure(failure)) };
+    hub.try_batch(&batch, vec![success("ok"), failed, success("ignored")], Some("s")).unwrap();
+    let turn = hub.turn_of("o");
+    assert_eq!(kinds(&turn.request.new_events), ["(", "call done", "call failed"]);
+    let Some(EventType::EntityOperationCompleted(done)) = &turn.request.new_events[1].event_type else { panic!() };
+    assert_eq!((done.request_id.as_str(), done.output.as_deref()), ("request-0", Some("ok")));
+    let Some(EventType::EntityOperationFailed(failed)) = &turn.request.new_events[2].event_type else { panic!() };
+    assert_eq!(failed.failure_details.as_ref().unwrap().error_message, "no");
+}
+
+#[test]
+fn what_a_worker_did_not_do_goes_out_again() {
+    let mut hub = Driver::new();
+    hub.worker();
+    for name in ["1", "2", "3"] {
+        hub.commit_at_once = false;
+        hub.signal(A, name);
+    }
+    hub.finish_batch(Some("s"));
+    let batch = hub.batches.pop_front().unwrap();
+    assert_eq!(names(&batch), ["2", "3"]);
+    hub.try_batch(&batch, vec![success("2")], Some("after 2")).unwrap();
+    let batch = hub.batches.pop_front().unwrap();
+    assert_eq!((names(&batch), batch.request.entity_state.as_deref()), (vec!["3"], Some("after 2")));
+    hub.try_batch(&batch, vec![], Some("nothing was done")).unwrap();
+    let batch = hub.batches.pop_front().unwrap();
+    assert_eq!((names(&batch), batch.request.entity_state.as_deref()), (vec!["3"], Some("after 2")));
+    let too_many = hub.try_batch(&batch, vec![success("1"), success("2")], None);
+    assert!(matches!(too_many, Err(HubError::InvalidArgument(_))));
+    hub.try_batch(&batch, vec![success("3")], Some("end")).unwrap();
+    assert_eq!(hub.entity(A).unwrap().serialized_state.as_deref(), Some("end"));
+}
+
+#[test]
+fn a_batch_that_fails_as_a_whole_tells_its_callers_and_keeps_the_state() {
+    let mut hub = Driver::new();
+    hub.worker();
+    hub.signal(A, "make");
+    hub.finish_batch(Some("s"));
+    run(&mut hub, "o", vec![call(0, A, "x")]);
+    let batch = hub.batches.pop_front().unwrap();
+    hub.ok(Request::CompleteEntity(proto::EntityBatchResult {
+        completion_token: batch.token,
+        failure_details: Some(proto::TaskFailureDetails { error_message: "unknown".into(), ..Default::default() }),
+        ..Default::default()
+    }));
+    assert_eq!(kinds(&hub.turn_of("o").request.new_events), ["(", "call failed"]);
+    assert_eq!(hub.entity(A).unwrap().serialized_state.as_deref(), Some("s"));
+    assert!(hub.batches.is_empty());
+}
+
+#[test]
+fn an_entity_without_state_queue_or_lock_is_gone() {
+    let mut hub = Driver::new();
+    hub.worker();
+    hub.signal(A, "make");
+    hub.finish_batch(Some("s"));
+    hub.signal(A, "delete");
+    hub.finish_batch(None);
+    assert!(hub.entity(A).is_none());
+    assert!(hub.crash().entity(A).is_none());
+}
+
+#[test]
+fn entities_signal_and_start() {
+    let mut hub = Driver::new();
+    hub.worker();
+    hub.signal(A, "go");
+    let batch = hub.batches.pop_front().unwrap();
+    let later = hub.clock.plus(Duration::from_secs(5));
+    let signal = |name: &str, at: Option<prost_types::Timestamp>| {
+        OperationActionType::SendSignal(proto::SendSignalAction {
+            instance_id: B.into(),
+            name: name.into(),
+            scheduled_time: at,
+            ..Default::default()
+        })
+    };
+    let start = |id: &str| {
+        OperationActionType::StartNewOrchestration(proto::StartNewOrchestrationAction {
+            instance_id: id.into(),
+            name: "any".into(),
+            ..Default::default()
+        })
+    };
+    hub.start("running", "other");
+    let actions = [signal("now", None), signal("later", Some(later.to_timestamp())), start("new"), start("running")];
+    hub.ok(Request::CompleteEntity(proto::EntityBatchResult {
+        completion_token: batch.token,
+        results: vec![success("go")],
+        entity_state: Some("s".into()),
+        actions: actions.map(|action| proto::OperationAction { id: 0, operation_action_type: Some(action) }).into(),
+        ..Default::default()
+    }));
+    assert_eq!(names(&hub.finish_batch(Some("b"))), ["now"]);
+    assert_eq!(hub.status("new"), Status::Pending);
+    assert_eq!(hub.state("running").unwrap().name, "other", "a running instance is not replaced");
+    let mut hub = hub.crash();
+    hub.worker();
+    assert!(hub.batches.is_empty());
+    hub.pass(Duration::from_secs(5));
+    assert_eq!(names(&hub.finish_batch(Some("b"))), ["later"]);
+}
+
+#[test]
+fn malformed_entity_ids_are_refused() {
+    let mut hub = Driver::new();
+    for id in ["", "a", "@a", "@@a"] {
+        let signal = proto::SignalEntityRequest { instance_id: id.into(), ..Default::default() };
+        assert!(matches!(hub.call(Request::SignalEntity(signal)), Err(HubError::InvalidArgument(_))), "{id}");
+    }
+}
+
+#[test]
+fn a_critical_section_is_granted_at_once_when_nobody_holds_the_locks() {
+    let mut hub = Driver::new();
+    hub.worker();
+    run(&mut hub, "o", vec![lock(0, "s", &[B, A])]);
+    for id in [A, B] {
+        assert_eq!(hub.entity(id).unwrap().locked_by.as_deref(), Some("o"));
+    }
+    let turn = hub.turn_of("o");
+    let Some(EventType::EntityLockGranted(granted)) = &turn.request.new_events[1].event_type else { panic!() };
+    assert_eq!(granted.critical_section_id, "s");
+    let Some(EventType::EntityLockRequested(asked)) = &hub.history("o")[2].event_type else { panic!() };
+    assert_eq!(asked.lock_set, [B, A], "history shows what the orchestration did");
+    hub.finish_turn(&turn, vec![unlock(1, "s", A), unlock(2, "s", B)]);
+    assert!(hub.entity(A).is_none() && hub.entity(B).is_none());
+}
+
+#[test]
+fn only_the_holder_runs_while_an_entity_is_locked_and_the_others_keep_their_order() {
+    let mut hub = Driver::new();
+    hub.worker();
+    run(&mut hub, "o", vec![lock(0, "s", &[A])]);
+    hub.signal(A, "first");
+    run(&mut hub, "p", vec![call(0, A, "second")]);
+    hub.signal(A, "third");
+    assert!(hub.batches.is_empty());
+    assert_eq!(hub.entity(A).unwrap().backlog_queue_size, 3);
+    hub.play("o", vec![call(1, A, "mine"), signal(2, A, "not a call")]);
+    assert_eq!(names(&hub.finish_batch(Some("1"))), ["mine"]);
+    assert!(hub.batches.is_empty());
+    let mut hub = hub.crash();
+    hub.worker();
+    assert!(hub.batches.is_empty(), "the lock outlives the process");
+    hub.play("o", vec![unlock(3, "s", A)]);
+    assert_eq!(names(&hub.finish_batch(Some("2"))), ["first", "second", "third", "not a call"]);
+}
+
+#[test]
+fn a_lock_waits_for_the_batch_that_is_out_and_for_what_came_before_it() {
+    let mut hub = Driver::new();
+    hub.worker();
+    hub.signal(A, "out");
+    hub.signal(A, "before");
+    run(&mut hub, "o", vec![lock(0, "s", &[A])]);
+    hub.signal(A, "after");
+    assert!(hub.entity(A).unwrap().locked_by.is_none());
+    assert_eq!(names(&hub.finish_batch(Some("1"))), ["out"]);
+    assert!(hub.turns.is_empty());
+    assert_eq!(names(&hub.finish_batch(Some("2"))), ["before"]);
+    hub.play("o", vec![unlock(1, "s", A)]);
+    assert_eq!(names(&hub.finish_batch(Some("3"))), ["after"]);
+}
+
+#[test]
+fn a_lock_is_given_back_only_after_the_holders_own_calls() {
+    let mut hub = Driver::new();
+    hub.worker();
+    run(&mut hub, "o", vec![lock(0, "s", &[A])]);
+    hub.signal(A, "other");
+    hub.play("o", vec![call(1, A, "mine"), unlock(2, "s", A)]);
+    assert_eq!(names(&hub.finish_batch(Some("1"))), ["mine"]);
+    assert_eq!(names(&hub.finish_batch(Some("2"))), ["other"]);
+}
+
+#[test]
+fn locks_are_granted_in_the_order_of_the_requests() {
+    let mut hub = Driver::new();
+    hub.worker();
+    run(&mut hub, "o", vec![lock(0, "so", &[A, B])]);
+    run(&mut hub, "p", vec![lock(0, "sp", &[B, A])]);
+    run(&mut hub, "q", vec![lock(0, "sq", &[B])]);
+    // `p` waits at A and has not asked B yet, so `q` is first there.
+    assert_eq!(hub.turns.len(), 1);
+    hub.play("o", vec![unlock(1, "so", A), unlock(2, "so", B)]);
+    assert_eq!(hub.entity(B).unwrap().locked_by.as_deref(), Some("q"));
+    assert_eq!(hub.entity(A).unwrap().locked_by.as_deref(), Some("p"));
+    hub.play("q", vec![unlock(1, "sq", B)]);
+    assert_eq!(hub.entity(B).unwrap().locked_by.as_deref(), Some("p"));
+    hub.play("p", vec![unlock(1, "sp", A), unlock(2, "sp", B)]);
+    assert!(hub.entity(A).is_none() && hub.entity(B).is_none());
+}
+
+#[test]
+fn nobody_else_can_unlock() {
+    let mut hub = Driver::new();
+    hub.worker();
+    run(&mut hub, "o", vec![lock(0, "s", &[A])]);
+    run(&mut hub, "p", vec![unlock(0, "s", A)]);
+    hub.play("o", vec![unlock(1, "another section", A)]);
+    assert_eq!(hub.entity(A).unwrap().locked_by.as_deref(), Some("o"));
+}
+
+#[test]
+fn whoever_ends_lets_go_of_every_lock_and_of_every_request_for_one() {
+    let ways: [fn(&mut Driver, &str); 5] = [
+        |hub, id| drop(hub.play(id, vec![complete(9)])),
+        |hub, id| drop(hub.play(id, vec![end(9, Status::Failed, None)])),
+        |hub, id| drop(hub.play(id, vec![end(9, Status::ContinuedAsNew, None)])),
+        |hub, id| {
+            let turn = hub.turn_of(id);
+            hub.finish_turn(&turn, vec![]);
+            hub.terminate(id, false);
+        },
+        |hub, id| {
+            let turn = hub.turn_of(id);
+            hub.finish_turn(&turn, vec![action_that_fails()]);
+        },
+    ];
+    for (way, end) in ways.into_iter().enumerate() {
+        let mut hub = Driver::new();
+        hub.worker();
+        run(&mut hub, "o", vec![lock(0, "so", &[A, B])]);
+        run(&mut hub, "p", vec![lock(0, "sp", &[A, C])]);
+        run(&mut hub, "q", vec![lock(0, "sq", &[A, B, C])]);
+        hub.raise("p", "wake").unwrap();
+        end(&mut hub, "p");
+        assert_eq!(hub.entity(A).unwrap().backlog_queue_size, 1, "way {way}: p's request is taken back");
+        end(&mut hub, "o");
+        for id in [A, B, C] {
+            assert_eq!(hub.entity(id).unwrap().locked_by.as_deref(), Some("q"), "way {way}");
+        }
+        let mut hub = hub.crash();
+        assert_eq!(hub.entity(C).unwrap().locked_by.as_deref(), Some("q"), "way {way}");
+    }
+}
+
+fn action_that_fails() -> proto::OrchestratorAction {
+    proto::OrchestratorAction { id: 9, orchestrator_action_type: None }
+}
+
+#[test]
+fn an_empty_lock_set_is_granted_at_once() {
+    let mut hub = Driver::new();
+    hub.worker();
+    run(&mut hub, "o", vec![lock(0, "s", &[])]);
+    assert_eq!(kinds(&hub.turn_of("o").request.new_events), ["(", "granted"]);
+}
+
+#[test]
+fn a_result_for_an_execution_that_is_over_is_dropped() {
+    let mut hub = Driver::new();
+    hub.worker();
+    run(&mut hub, "o", vec![call(0, A, "x"), end(1, Status::ContinuedAsNew, None)]);
+    assert_eq!(names(&hub.finish_batch(Some("s"))), ["x"], "the operation runs all the same");
+    assert_eq!(kinds(&hub.turn_of("o").request.new_events), ["(", "start"]);
+}
+
+#[test]
+fn a_batch_with_nothing_on_disk_yet_waits() {
+    let mut hub = Driver::new();
+    hub.worker();
+    hub.commit_at_once = false;
+    hub.ask(Request::SignalEntity(proto::SignalEntityRequest { instance_id: A.into(), ..Default::default() }));
+    assert!(hub.batches.is_empty());
+    hub.commit();
+    assert_eq!(hub.batches.len(), 1);
+}

@@ -1,0 +1,166 @@
+//! Listing, purging, and what is seen of things that are not on disk yet.
+
+use std::time::Duration;
+
+use seriatim_durable::hub::HubError;
+use seriatim_durable::proto;
+use seriatim_durable::proto::OrchestrationStatus as Status;
+use seriatim_durable::proto::purge_instances_request::Request as What;
+use seriatim_hub::core::{Answer, Request};
+
+use crate::driver::*;
+
+fn list(hub: &mut Driver, query: proto::InstanceQuery) -> (Vec<String>, Option<String>) {
+    match hub.ok(Request::QueryInstances(proto::QueryInstancesRequest { query: Some(query) })) {
+        Answer::Instances(page) => {
+            (page.orchestration_state.into_iter().map(|s| s.instance_id).collect(), page.continuation_token)
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn purge(hub: &mut Driver, what: What, recursive: bool) -> i32 {
+    let request = proto::PurgeInstancesRequest { request: Some(what), recursive, ..Default::default() };
+    match hub.ok(Request::PurgeInstances(request)) {
+        Answer::Purged(response) => response.deleted_instance_count,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn instances_are_listed_page_by_page_in_order_of_id() {
+    let mut hub = Driver::new();
+    for id in ["b1", "a2", "a1", "b3", "b2", "c"] {
+        hub.start(id, "any");
+    }
+    let mut query =
+        proto::InstanceQuery { max_instance_count: 2, instance_id_prefix: Some("b".into()), ..Default::default() };
+    let (page, token) = list(&mut hub, query.clone());
+    assert_eq!(page, ["b1", "b2"]);
+    query.continuation_token = token;
+    assert_eq!(list(&mut hub, query.clone()), (vec!["b3".to_owned()], None));
+    query.instance_id_prefix = Some("c".into());
+    let foreign = Request::QueryInstances(proto::QueryInstancesRequest { query: Some(query) });
+    assert!(matches!(hub.call(foreign), Err(HubError::InvalidArgument(_))));
+    assert_eq!(list(&mut hub, proto::InstanceQuery::default()).0, ["a1", "a2", "b1", "b2", "b3", "c"]);
+}
+
+#[test]
+fn instances_are_listed_by_status_and_time_of_creation() {
+    let mut hub = Driver::new();
+    hub.start("early", "any");
+    hub.pass(Duration::from_secs(10));
+    let between = hub.clock.to_timestamp();
+    hub.pass(Duration::from_secs(10));
+    hub.start("late", "any");
+    hub.terminate("late", false);
+    let by_status = |status: Status| proto::InstanceQuery { runtime_status: vec![status as i32], ..Default::default() };
+    assert_eq!(list(&mut hub, by_status(Status::Terminated)).0, ["late"]);
+    assert_eq!(list(&mut hub, by_status(Status::Pending)).0, ["early"]);
+    let from = proto::InstanceQuery { created_time_from: Some(between), ..Default::default() };
+    let to = proto::InstanceQuery { created_time_to: Some(between), ..Default::default() };
+    assert_eq!((list(&mut hub, from).0, list(&mut hub, to).0), (vec!["late".into()], vec!["early".into()]));
+}
+
+#[test]
+fn inputs_and_outputs_are_shown_when_asked_for() {
+    let mut hub = Driver::new();
+    hub.start("a", "any");
+    for wanted in [false, true] {
+        let query = proto::InstanceQuery { fetch_inputs_and_outputs: wanted, ..Default::default() };
+        match hub.ok(Request::QueryInstances(proto::QueryInstancesRequest { query: Some(query) })) {
+            Answer::Instances(page) => assert_eq!(page.orchestration_state[0].input.is_some(), wanted),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn entities_are_listed_and_transient_ones_only_when_asked_for() {
+    let mut hub = Driver::new();
+    hub.worker();
+    for id in ["@a@1", "@a@2", "@b@1"] {
+        hub.signal(id, "op");
+        hub.finish_batch(Some("s"));
+    }
+    hub.start("o", "any");
+    hub.play("o", vec![lock(0, "s", &["@a@0"])]);
+    let mut ids = |query: proto::EntityQuery| match hub
+        .ok(Request::QueryEntities(proto::QueryEntitiesRequest { query: Some(query) }))
+    {
+        Answer::Entities(page) => page.entities.into_iter().map(|e| e.instance_id).collect::<Vec<_>>(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(ids(proto::EntityQuery::default()), ["@a@1", "@a@2", "@b@1"]);
+    let named = proto::EntityQuery { instance_id_starts_with: Some("@A@".into()), ..Default::default() };
+    assert_eq!(ids(named.clone()), ["@a@1", "@a@2"]);
+    assert_eq!(ids(proto::EntityQuery { include_transient: true, ..named.clone() }), ["@a@0", "@a@1", "@a@2"]);
+    let next = proto::EntityQuery { continuation_token: Some("@a@1".into()), page_size: Some(1), ..named };
+    assert_eq!(ids(next), ["@a@2"]);
+}
+
+#[test]
+fn purging_forgets_what_has_ended_and_nothing_else() {
+    let mut hub = Driver::new();
+    hub.start("running", "any");
+    hub.start("ended", "any");
+    hub.terminate("ended", false);
+    assert_eq!(purge(&mut hub, What::InstanceId("running".into()), false), 0);
+    assert_eq!(purge(&mut hub, What::InstanceId("nobody".into()), false), 0);
+    assert_eq!(purge(&mut hub, What::InstanceId("ended".into()), false), 1);
+    assert!(hub.state("ended").is_none() && hub.history("ended").is_empty());
+    let mut hub = hub.crash();
+    assert!(hub.state("ended").is_none() && hub.state("running").is_some());
+    let nothing = hub.call(Request::PurgeInstances(proto::PurgeInstancesRequest::default()));
+    assert!(matches!(nothing, Err(HubError::InvalidArgument(_))));
+}
+
+#[test]
+fn purging_by_filter_and_by_batch() {
+    let mut hub = Driver::new();
+    hub.worker();
+    for id in ["a", "b", "c", "d"] {
+        hub.start(id, "any");
+        hub.pass(Duration::from_secs(1));
+    }
+    hub.play("a", vec![complete(0)]);
+    hub.play("b", vec![end(0, Status::Failed, None)]);
+    hub.play("c", vec![complete(0)]);
+    let filter = proto::PurgeInstanceFilter { runtime_status: vec![Status::Failed as i32], ..Default::default() };
+    assert_eq!(purge(&mut hub, What::PurgeInstanceFilter(filter), false), 1);
+    assert!(hub.state("b").is_none());
+    let ids = proto::InstanceBatch { instance_ids: vec!["a".into(), "d".into()] };
+    assert_eq!(purge(&mut hub, What::InstanceBatch(ids), false), 1);
+    assert_eq!(purge(&mut hub, What::PurgeInstanceFilter(proto::PurgeInstanceFilter::default()), false), 1);
+    assert_eq!(list(&mut hub, proto::InstanceQuery::default()).0, ["d"]);
+}
+
+#[test]
+fn purging_recursively_takes_the_descendants_along() {
+    let mut hub = Driver::new();
+    hub.worker();
+    hub.start("p", "any");
+    hub.play("p", vec![sub(0, "any", "c1"), sub(1, "any", "c2")]);
+    hub.play("c1", vec![sub(0, "any", "g"), complete(1)]);
+    hub.play("g", vec![complete(0)]);
+    hub.terminate("p", false);
+    let mut hub = hub.crash();
+    assert_eq!(purge(&mut hub, What::InstanceId("p".into()), true), 3);
+    assert_eq!(list(&mut hub, proto::InstanceQuery::default()).0, ["c2"], "what is still at work stays");
+}
+
+#[test]
+fn nobody_sees_what_a_crash_could_undo() {
+    let mut hub = Driver::new();
+    hub.commit_at_once = false;
+    let started = hub.ask(Request::StartInstance(proto::CreateInstanceRequest {
+        instance_id: "a".into(),
+        name: "any".into(),
+        ..Default::default()
+    }));
+    let seen =
+        hub.ask(Request::GetInstance(proto::GetInstanceRequest { instance_id: "a".into(), ..Default::default() }));
+    assert!(hub.answer(started).is_none() && hub.answer(seen).is_none());
+    let mut hub = hub.crash();
+    assert!(hub.state("a").is_none(), "it was never acknowledged");
+}
