@@ -151,6 +151,18 @@ fn events_are_kept_served_in_order_and_never_lost_to_a_dropped_waiter() {
 }
 
 #[test]
+fn an_event_that_comes_when_all_waiters_have_left_is_kept() {
+    let code = |ctx: OrchestrationContext, (): ()| async move {
+        drop(ctx.external_event::<u32>("n"));
+        ctx.call_activity::<()>("wait", &()).await?;
+        ctx.external_event::<u32>("n").await
+    };
+    let (mut bench, _) = Bench::start(registry(code), "main", "null");
+    bench.turn(vec![raised("n", "7")]);
+    assert_eq!(lines(&bench.turn(vec![completed(1, "null")])), ["2 end COMPLETED 7"]);
+}
+
+#[test]
 fn an_event_that_its_waiter_never_looked_at_goes_to_the_next() {
     let code = |ctx: OrchestrationContext, (): ()| async move {
         let unlooked = ctx.external_event::<u32>("n");
