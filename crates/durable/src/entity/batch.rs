@@ -26,11 +26,11 @@ pub(crate) trait DynEntity: Send {
 
 /// Gives an [`Entity`] its state in the shape that it wants.
 ///
-/// The value of the state is kept between the operations of a batch, with the text that it was written as; if the text
-/// at the next operation is another one (after a failed operation), it is read again.
+/// The value of the state is kept from one operation of a batch to the next, and dropped when one fails: it is then read
+/// again from the text that the last good operation left.
 pub(crate) struct EntityHost<E: Entity> {
     entity: E,
-    state: Option<(String, E::State)>,
+    state: Option<E::State>,
 }
 
 impl<E: Entity> EntityHost<E> {
@@ -49,8 +49,8 @@ impl<E: Entity> DynEntity for EntityHost<E> {
         // Taken out: if the operation fails half-way, its changes go with it.
         let kept = self.state.take();
         let mut value = match (state, kept) {
-            (Some(text), Some((written, value))) if written == text => value,
-            (Some(text), _) => {
+            (Some(_), Some(value)) => value,
+            (Some(text), None) => {
                 json::read(Some(text), || format!("the state of entity {} has another shape", context.id))?
             }
             (None, _) => E::State::default(),
@@ -67,7 +67,7 @@ impl<E: Entity> DynEntity for EntityHost<E> {
             return Ok((Some(result), None));
         }
         let written = json::write(&value, || format!("the state of entity {}", context.id))?;
-        self.state = Some((written.clone(), value));
+        self.state = Some(value);
         Ok((Some(result), Some(written)))
     }
 }
