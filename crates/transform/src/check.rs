@@ -4,9 +4,9 @@
 //! nothing that passes may change its meaning: exact names are left alone.
 
 use datafusion_sql::sqlparser::ast::{
-    ExcludeSelectItem, Expr, GroupByExpr, Ident, ObjectName, ObjectNamePart, Query, Select,
-    SelectFlavor, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, Spanned, Statement,
-    TableAlias, TableFactor, TableWithJoins, WildcardAdditionalOptions,
+    ExcludeSelectItem, Expr, GroupByExpr, Ident, ObjectName, ObjectNamePart, Query, Select, SelectFlavor, SelectItem,
+    SelectItemQualifiedWildcardKind, SetExpr, Spanned, Statement, TableAlias, TableFactor, TableWithJoins,
+    WildcardAdditionalOptions,
 };
 use datafusion_sql::sqlparser::tokenizer::Span;
 
@@ -29,11 +29,9 @@ struct Relation {
 /// The one query of a parsed text.
 pub(crate) fn only_query(mut statements: Vec<Statement>) -> Result<Box<Query>> {
     if let [_, second, ..] = statements.as_slice() {
-        return Err(
-            SqlError::new(ErrorKind::Syntax, "the SQL holds several statements")
-                .help("keep one SELECT; write intermediate steps as WITH name AS (SELECT ...)")
-                .at(second.span()),
-        );
+        return Err(SqlError::new(ErrorKind::Syntax, "the SQL holds several statements")
+            .help("keep one SELECT; write intermediate steps as WITH name AS (SELECT ...)")
+            .at(second.span()));
     }
     match statements.pop() {
         None => Err(SqlError::new(ErrorKind::Syntax, "the SQL is empty")
@@ -42,38 +40,24 @@ pub(crate) fn only_query(mut statements: Vec<Statement>) -> Result<Box<Query>> {
         Some(other) => {
             let text = other.to_string();
             let verb = text.split_whitespace().next().unwrap_or("this");
-            Err(SqlError::new(
-                ErrorKind::Unsupported,
-                format!("{verb} is not a SELECT: a transform only reads"),
-            )
-            .help("write one SELECT ... FROM source"))
+            Err(SqlError::new(ErrorKind::Unsupported, format!("{verb} is not a SELECT: a transform only reads"))
+                .help("write one SELECT ... FROM source"))
         }
     }
 }
 
 /// Checks a query over `source` with these columns and makes its names exact.
 pub(crate) fn query(query: &mut Query, source: Vec<String>) -> Result<()> {
-    let relations = vec![Relation {
-        name: SOURCE.to_owned(),
-        columns: source,
-    }];
+    let relations = vec![Relation { name: SOURCE.to_owned(), columns: source }];
     check_query(query, &relations).map(|_| ())
 }
 
 fn not_row_wise(what: &str, help: &str) -> SqlError {
-    SqlError::new(
-        ErrorKind::NotRowWise,
-        format!("{what} is not row-wise: {WHY}"),
-    )
-    .help(help)
+    SqlError::new(ErrorKind::NotRowWise, format!("{what} is not row-wise: {WHY}")).help(help)
 }
 
 fn unsupported(what: &str, help: &str) -> SqlError {
-    SqlError::new(
-        ErrorKind::Unsupported,
-        format!("{what} is not supported in a transform"),
-    )
-    .help(help)
+    SqlError::new(ErrorKind::Unsupported, format!("{what} is not supported in a transform")).help(help)
 }
 
 /// Returns the names of the query's columns.
@@ -81,9 +65,7 @@ fn check_query(query: &mut Query, relations: &[Relation]) -> Result<Vec<String>>
     let mut relations = relations.to_vec();
     if let Some(with) = &mut query.with {
         if with.recursive {
-            return Err(
-                not_row_wise("WITH RECURSIVE", "leave RECURSIVE out").at(with.with_token.0.span)
-            );
+            return Err(not_row_wise("WITH RECURSIVE", "leave RECURSIVE out").at(with.with_token.0.span));
         }
         for cte in &mut with.cte_tables {
             let columns = check_query(&mut cte.query, &relations)?;
@@ -95,23 +77,14 @@ fn check_query(query: &mut Query, relations: &[Relation]) -> Result<Vec<String>>
     let place = query.body.span();
     let at = |error: SqlError| Err(error.or_at(Some(place)));
     if let Some(order_by) = &query.order_by {
-        return Err(not_row_wise(
-            "ORDER BY",
-            "leave it out: rows keep the order of the source, and so do the IDs",
-        )
-        .at(order_by.span()));
+        return Err(not_row_wise("ORDER BY", "leave it out: rows keep the order of the source, and so do the IDs")
+            .at(order_by.span()));
     }
     if let Some(limit) = &query.limit_clause {
-        return Err(
-            not_row_wise("LIMIT or OFFSET", "choose rows by their values, with WHERE")
-                .at(limit.span()),
-        );
+        return Err(not_row_wise("LIMIT or OFFSET", "choose rows by their values, with WHERE").at(limit.span()));
     }
     if query.fetch.is_some() {
-        return at(not_row_wise(
-            "FETCH",
-            "choose rows by their values, with WHERE",
-        ));
+        return at(not_row_wise("FETCH", "choose rows by their values, with WHERE"));
     }
     if !query.locks.is_empty() || query.for_clause.is_some() {
         return at(unsupported("FOR", "leave it out"));
@@ -120,10 +93,7 @@ fn check_query(query: &mut Query, relations: &[Relation]) -> Result<Vec<String>>
         return at(unsupported("SETTINGS or FORMAT", "leave it out"));
     }
     if !query.pipe_operators.is_empty() {
-        return at(unsupported(
-            "the pipe operator |>",
-            "write nested SELECTs or WITH",
-        ));
+        return at(unsupported("the pipe operator |>", "write nested SELECTs or WITH"));
     }
     check_body(&mut query.body, &relations, place)
 }
@@ -137,16 +107,10 @@ fn check_body(body: &mut SetExpr, relations: &[Relation], place: Span) -> Result
             "list several files in `source.files` instead, or run one pipeline for each part",
         )
         .at(place)),
-        SetExpr::Values(_) => {
-            Err(unsupported("VALUES", "select from the table `source`").at(place))
-        }
+        SetExpr::Values(_) => Err(unsupported("VALUES", "select from the table `source`").at(place)),
         SetExpr::Table(_) => Err(unsupported("TABLE", "write SELECT * FROM source").at(place)),
         SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_) => {
-            Err(unsupported(
-                "a statement that writes",
-                "write one SELECT ... FROM source",
-            )
-            .at(place))
+            Err(unsupported("a statement that writes", "write one SELECT ... FROM source").at(place))
         }
     }
 }
@@ -167,15 +131,12 @@ fn check_select(select: &mut Select, relations: &[Relation]) -> Result<Vec<Strin
         let span = item.span();
         for name in check_item(item, &scope)? {
             if names.contains(&name) {
-                return Err(SqlError::new(
-                    ErrorKind::Type,
-                    format!("two result columns are called `{name}`"),
-                )
-                .help(format!(
-                    "rename one with AS, or leave one out with * EXCEPT ({name}), \
+                return Err(SqlError::new(ErrorKind::Type, format!("two result columns are called `{name}`"))
+                    .help(format!(
+                        "rename one with AS, or leave one out with * EXCEPT ({name}), \
                      or change it in place with * REPLACE (... AS {name})"
-                ))
-                .at(span));
+                    ))
+                    .at(span));
             }
             names.push(name);
         }
@@ -207,9 +168,7 @@ fn check_clauses(select: &Select) -> Result<()> {
             "GROUP BY",
             "give the table a `key` for distinct things; aggregate the output afterwards",
         )
-        .at(Some(select.group_by.span())
-            .filter(|it| it.start.line > 0)
-            .unwrap_or(place)));
+        .at(Some(select.group_by.span()).filter(|it| it.start.line > 0).unwrap_or(place)));
     }
     if let Some(having) = &select.having {
         return Err(not_row_wise("HAVING", "filter rows with WHERE").at(having.span()));
@@ -223,13 +182,9 @@ fn check_clauses(select: &Select) -> Result<()> {
     if select.top.is_some() {
         return Err(not_row_wise("TOP", "choose rows by their values, with WHERE").at(place));
     }
-    let sorts = !select.cluster_by.is_empty()
-        || !select.distribute_by.is_empty()
-        || !select.sort_by.is_empty();
+    let sorts = !select.cluster_by.is_empty() || !select.distribute_by.is_empty() || !select.sort_by.is_empty();
     if sorts || !select.connect_by.is_empty() {
-        return Err(
-            not_row_wise("SORT, CLUSTER, DISTRIBUTE or CONNECT BY", "leave it out").at(place),
-        );
+        return Err(not_row_wise("SORT, CLUSTER, DISTRIBUTE or CONNECT BY", "leave it out").at(place));
     }
     if !select.lateral_views.is_empty() {
         return Err(not_row_wise("LATERAL VIEW", "leave it out").at(place));
@@ -252,11 +207,7 @@ fn check_clauses(select: &Select) -> Result<()> {
 fn check_from(select: &mut Select, relations: &[Relation]) -> Result<Scope> {
     let place = select.select_token.0.span;
     match select.from.as_mut_slice() {
-        [] => Err(
-            SqlError::new(ErrorKind::UnknownName, "the SELECT has no FROM")
-                .help("write FROM source")
-                .at(place),
-        ),
+        [] => Err(SqlError::new(ErrorKind::UnknownName, "the SELECT has no FROM").help("write FROM source").at(place)),
         [TableWithJoins { relation, joins }] => {
             if let Some(join) = joins.first() {
                 return Err(join_error().at(join.span()).or_at(Some(place)));
@@ -293,16 +244,10 @@ fn check_relation(factor: &mut TableFactor, relations: &[Relation]) -> Result<Sc
             let relation = find_relation(name, relations)?;
             scope_of(relation.columns, Some(relation.name), alias.as_ref())
         }
-        TableFactor::Derived {
-            lateral: false,
-            subquery,
-            alias,
-            sample: None,
-        } => scope_of(check_query(subquery, relations)?, None, alias.as_ref()),
-        TableFactor::NestedJoin {
-            table_with_joins,
-            alias: None,
-        } if table_with_joins.joins.is_empty() => {
+        TableFactor::Derived { lateral: false, subquery, alias, sample: None } => {
+            scope_of(check_query(subquery, relations)?, None, alias.as_ref())
+        }
+        TableFactor::NestedJoin { table_with_joins, alias: None } if table_with_joins.joins.is_empty() => {
             check_relation(&mut table_with_joins.relation, relations)
         }
         TableFactor::NestedJoin { .. } => Err(join_error().at(place)),
@@ -311,17 +256,12 @@ fn check_relation(factor: &mut TableFactor, relations: &[Relation]) -> Result<Sc
             "it is planned for a later version; flatten lists before they are written to Parquet",
         )
         .at(place)),
-        TableFactor::Pivot { .. }
-        | TableFactor::Unpivot { .. }
-        | TableFactor::MatchRecognize { .. } => {
+        TableFactor::Pivot { .. } | TableFactor::Unpivot { .. } | TableFactor::MatchRecognize { .. } => {
             Err(not_row_wise("PIVOT, UNPIVOT or MATCH_RECOGNIZE", "leave it out").at(place))
         }
-        TableFactor::Table {
-            sample: Some(_), ..
+        TableFactor::Table { sample: Some(_), .. } | TableFactor::Derived { sample: Some(_), .. } => {
+            Err(not_row_wise("TABLESAMPLE", "choose rows by their values, with WHERE").at(place))
         }
-        | TableFactor::Derived {
-            sample: Some(_), ..
-        } => Err(not_row_wise("TABLESAMPLE", "choose rows by their values, with WHERE").at(place)),
         _ => Err(unsupported("this FROM", "write FROM source, or FROM (SELECT ...)").at(place)),
     }
 }
@@ -330,19 +270,16 @@ fn find_relation(name: &mut ObjectName, relations: &[Relation]) -> Result<Relati
     let known: Vec<String> = relations.iter().map(|it| it.name.clone()).collect();
     let place = name.span();
     let [ObjectNamePart::Identifier(ident)] = name.0.as_mut_slice() else {
-        return Err(
-            SqlError::new(ErrorKind::UnknownName, format!("unknown table `{name}`"))
-                .help("the records are in the table `source`; it has no database or schema name")
-                .at(place),
-        );
+        return Err(SqlError::new(ErrorKind::UnknownName, format!("unknown table `{name}`"))
+            .help("the records are in the table `source`; it has no database or schema name")
+            .at(place));
     };
     names::resolve(ident, "table", &known, "").map_err(|error| {
         let help = error.help.clone().unwrap_or_default();
-        match help.starts_with("did you mean") {
-            true => error,
-            false => error.help(
-                "the records are in the table `source`; other tables must be written as WITH",
-            ),
+        if help.starts_with("did you mean") {
+            error
+        } else {
+            error.help("the records are in the table `source`; other tables must be written as WITH")
         }
     })?;
     // The last one with a name hides the others.
@@ -352,20 +289,10 @@ fn find_relation(name: &mut ObjectName, relations: &[Relation]) -> Result<Relati
     }
 }
 
-fn scope_of(
-    columns: Vec<String>,
-    name: Option<String>,
-    alias: Option<&TableAlias>,
-) -> Result<Scope> {
+fn scope_of(columns: Vec<String>, name: Option<String>, alias: Option<&TableAlias>) -> Result<Scope> {
     Ok(match alias {
-        Some(alias) => Scope {
-            relation: Some(alias.name.value.clone()),
-            columns: renamed(columns, alias)?,
-        },
-        None => Scope {
-            relation: name,
-            columns,
-        },
+        Some(alias) => Scope { relation: Some(alias.name.value.clone()), columns: renamed(columns, alias)? },
+        None => Scope { relation: name, columns },
     })
 }
 
@@ -377,21 +304,12 @@ fn renamed(columns: Vec<String>, alias: &TableAlias) -> Result<Vec<String>> {
     if alias.columns.len() != columns.len() {
         return Err(SqlError::new(
             ErrorKind::Type,
-            format!(
-                "`{}` names {} columns, but there are {}",
-                alias.name.value,
-                alias.columns.len(),
-                columns.len()
-            ),
+            format!("`{}` names {} columns, but there are {}", alias.name.value, alias.columns.len(), columns.len()),
         )
         .help("name all of them or none")
         .at(alias.name.span));
     }
-    Ok(alias
-        .columns
-        .iter()
-        .map(|it| it.name.value.clone())
-        .collect())
+    Ok(alias.columns.iter().map(|it| it.name.value.clone()).collect())
 }
 
 /// Returns the names of the columns that the item stands for.
@@ -400,11 +318,9 @@ fn check_item(item: &mut SelectItem, scope: &Scope) -> Result<Vec<String>> {
         SelectItem::ExprWithAlias { expr, alias } => {
             let name = alias.value.clone();
             if name.is_empty() {
-                return Err(
-                    SqlError::new(ErrorKind::Syntax, "a column has an empty name")
-                        .help("give it a name with AS")
-                        .at(alias.span),
-                );
+                return Err(SqlError::new(ErrorKind::Syntax, "a column has an empty name")
+                    .help("give it a name with AS")
+                    .at(alias.span));
             }
             expressions::check(expr, scope)?;
             Ok(vec![name])
@@ -415,9 +331,7 @@ fn check_item(item: &mut SelectItem, scope: &Scope) -> Result<Vec<String>> {
             expressions::check(expr, scope)?;
             let name = match expr {
                 Expr::Identifier(ident) => return Ok(vec![ident.value.clone()]),
-                Expr::CompoundIdentifier(parts) => {
-                    parts.last().map_or(written, |it| it.value.clone())
-                }
+                Expr::CompoundIdentifier(parts) => parts.last().map_or(written, |it| it.value.clone()),
                 _ => written,
             };
             let expr = expr.clone();
@@ -436,22 +350,16 @@ fn check_item(item: &mut SelectItem, scope: &Scope) -> Result<Vec<String>> {
             }
             Err(unsupported("this `.*`", "write `*` or name the columns").at(kind.span()))
         }
-        SelectItem::ExprWithAliases { expr, .. } => Err(unsupported(
-            "several aliases for one column",
-            "write one column for each",
-        )
-        .at(expr.span())),
+        SelectItem::ExprWithAliases { expr, .. } => {
+            Err(unsupported("several aliases for one column", "write one column for each").at(expr.span()))
+        }
     }
 }
 
 fn check_wildcard(options: &mut WildcardAdditionalOptions, scope: &Scope) -> Result<Vec<String>> {
     let place = options.wildcard_token.0.span;
     if options.opt_rename.is_some() || options.opt_ilike.is_some() || options.opt_alias.is_some() {
-        return Err(unsupported(
-            "* RENAME, * ILIKE or * AS",
-            "write * EXCEPT (old), old AS new",
-        )
-        .at(place));
+        return Err(unsupported("* RENAME, * ILIKE or * AS", "write * EXCEPT (old), old AS new").at(place));
     }
     let mut left_out: Vec<&mut Ident> = Vec::new();
     if let Some(except) = &mut options.opt_except {
@@ -467,11 +375,7 @@ fn check_wildcard(options: &mut WildcardAdditionalOptions, scope: &Scope) -> Res
             match name.0.as_mut_slice() {
                 [ObjectNamePart::Identifier(ident)] => left_out.push(ident),
                 _ => {
-                    return Err(unsupported(
-                        "EXCLUDE of a qualified name",
-                        "name the column alone",
-                    )
-                    .at(place));
+                    return Err(unsupported("EXCLUDE of a qualified name", "name the column alone").at(place));
                 }
             }
         }

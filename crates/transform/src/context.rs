@@ -11,8 +11,7 @@ use datafusion_common::{DFSchema, Result, TableReference, plan_err};
 use datafusion_expr::execution_props::ExecutionProps;
 use datafusion_expr::planner::{ContextProvider, ExprPlanner, PlannerResult, RawFieldAccessExpr};
 use datafusion_expr::{
-    AggregateUDF, GetFieldAccess, HigherOrderUDF, ScalarUDF, TableSource, Volatility, WindowUDF,
-    lit,
+    AggregateUDF, GetFieldAccess, HigherOrderUDF, ScalarUDF, TableSource, Volatility, WindowUDF, lit,
 };
 use datafusion_functions::core::planner::CoreFunctionPlanner;
 use datafusion_functions::datetime::planner::DatetimeFunctionPlanner;
@@ -134,11 +133,7 @@ pub(crate) fn classify(name: &str) -> Named {
     let name = name.to_lowercase();
     let listed = |list: &[&str]| list.contains(&name.as_str());
     if let Some(function) = LIBRARY.get(&name) {
-        return if row_wise(function) {
-            Named::RowWise
-        } else {
-            Named::Impure
-        };
+        return if row_wise(function) { Named::RowWise } else { Named::Impure };
     }
     if listed(AGGREGATES) {
         Named::Aggregate
@@ -161,10 +156,7 @@ pub(crate) fn row_wise(function: &ScalarUDF) -> bool {
 
 /// Names of the functions that may be called, in order.
 pub(crate) fn function_names() -> impl Iterator<Item = &'static str> {
-    LIBRARY
-        .iter()
-        .filter(|(_, function)| row_wise(function))
-        .map(|(name, _)| name.as_str())
+    LIBRARY.iter().filter(|(_, function)| row_wise(function)).map(|(name, _)| name.as_str())
 }
 
 /// The pinned session settings: UTC, and strings as plain `Utf8`.
@@ -246,9 +238,7 @@ impl Context {
 impl ContextProvider for Context {
     fn get_table_source(&self, name: TableReference) -> Result<Arc<dyn TableSource>> {
         match name {
-            TableReference::Bare { table } if table.as_ref() == SOURCE => {
-                Ok(Arc::clone(&self.source))
-            }
+            TableReference::Bare { table } if table.as_ref() == SOURCE => Ok(Arc::clone(&self.source)),
             other => plan_err!("there is no table `{other}`; the only table is `source`"),
         }
     }

@@ -49,11 +49,7 @@ impl fmt::Display for Inputs<'_> {
             f.write_str(if index == 0 { " (" } else { ", " })?;
             write!(f, "{name} = {value}")?;
         }
-        if self.0.is_empty() {
-            Ok(())
-        } else {
-            f.write_str(")")
-        }
+        if self.0.is_empty() { Ok(()) } else { f.write_str(")") }
     }
 }
 
@@ -114,10 +110,8 @@ pub struct Location {
 impl Location {
     fn of(place: SqlLocation) -> Option<Self> {
         // The parser marks an unknown place with line 0.
-        (place.line > 0).then_some(Self {
-            line: usize::try_from(place.line).ok()?,
-            column: usize::try_from(place.column).ok()?,
-        })
+        (place.line > 0)
+            .then_some(Self { line: usize::try_from(place.line).ok()?, column: usize::try_from(place.column).ok()? })
     }
 }
 
@@ -145,12 +139,7 @@ impl fmt::Display for SqlError {
 
 impl SqlError {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self {
-            kind,
-            message: message.into(),
-            help: None,
-            location: None,
-        }
+        Self { kind, message: message.into(), help: None, location: None }
     }
 
     pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
@@ -183,16 +172,12 @@ impl From<ParserError> for SqlError {
         match error {
             ParserError::TokenizerError(text) | ParserError::ParserError(text) => {
                 let (message, location) = split_location(&text);
-                Self {
-                    location,
-                    ..Self::new(ErrorKind::Syntax, message)
-                }
+                Self { location, ..Self::new(ErrorKind::Syntax, message) }
             }
-            ParserError::RecursionLimitExceeded => Self::new(
-                ErrorKind::Syntax,
-                "the SQL is nested too deeply to be parsed",
-            )
-            .help("take brackets out, or compute a part first in a nested SELECT"),
+            ParserError::RecursionLimitExceeded => {
+                Self::new(ErrorKind::Syntax, "the SQL is nested too deeply to be parsed")
+                    .help("take brackets out, or compute a part first in a nested SELECT")
+            }
         }
     }
 }
@@ -200,30 +185,21 @@ impl From<ParserError> for SqlError {
 impl From<DataFusionError> for SqlError {
     fn from(error: DataFusionError) -> Self {
         let location = match &error {
-            DataFusionError::Diagnostic(diagnostic, _) => {
-                diagnostic.span.as_ref().map(|span| Location {
-                    line: usize::try_from(span.start.line).unwrap_or_default(),
-                    column: usize::try_from(span.start.column).unwrap_or_default(),
-                })
-            }
+            DataFusionError::Diagnostic(diagnostic, _) => diagnostic.span.as_ref().map(|span| Location {
+                line: usize::try_from(span.start.line).unwrap_or_default(),
+                column: usize::try_from(span.start.column).unwrap_or_default(),
+            }),
             _ => None,
         };
         let kind = match error.find_root() {
-            DataFusionError::SchemaError(inner, _)
-                if matches!(**inner, SchemaError::FieldNotFound { .. }) =>
-            {
+            DataFusionError::SchemaError(inner, _) if matches!(**inner, SchemaError::FieldNotFound { .. }) => {
                 ErrorKind::UnknownName
             }
-            DataFusionError::NotImplemented(_) | DataFusionError::Internal(_) => {
-                ErrorKind::Unsupported
-            }
+            DataFusionError::NotImplemented(_) | DataFusionError::Internal(_) => ErrorKind::Unsupported,
             DataFusionError::SQL(..) => ErrorKind::Syntax,
             _ => ErrorKind::Type,
         };
-        Self {
-            location,
-            ..Self::new(kind, reason(&error))
-        }
+        Self { location, ..Self::new(kind, reason(&error)) }
     }
 }
 
@@ -260,10 +236,7 @@ pub(crate) fn reason(error: &DataFusionError) -> String {
 fn split_location(text: &str) -> (String, Option<Location>) {
     let parse = |tail: &str| {
         let (line, column) = tail.split_once(", Column: ")?;
-        Some(Location {
-            line: line.trim().parse().ok()?,
-            column: column.trim().parse().ok()?,
-        })
+        Some(Location { line: line.trim().parse().ok()?, column: column.trim().parse().ok()? })
     };
     match text.rsplit_once(" at Line: ") {
         Some((message, tail)) => match parse(tail) {

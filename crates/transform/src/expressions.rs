@@ -6,8 +6,7 @@ use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use datafusion_sql::sqlparser::ast::{
-    AccessExpr, Expr, Function, FunctionArguments, Ident, Query, Spanned, Value, ValueWithSpan,
-    VisitMut, VisitorMut,
+    AccessExpr, Expr, Function, FunctionArguments, Ident, Query, Spanned, Value, ValueWithSpan, VisitMut, VisitorMut,
 };
 use datafusion_sql::sqlparser::tokenizer::{Location, Span};
 
@@ -29,11 +28,7 @@ pub(crate) struct Scope {
 
 /// Checks an expression and makes its names exact.
 pub(crate) fn check(expr: &mut Expr, scope: &Scope) -> Result<(), SqlError> {
-    let mut walk = Walk {
-        scope,
-        depth: 0,
-        settled: HashSet::new(),
-    };
+    let mut walk = Walk { scope, depth: 0, settled: HashSet::new() };
     match expr.visit(&mut walk) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(error) => Err(*error),
@@ -62,9 +57,7 @@ fn flow(result: Result<(), SqlError>) -> Flow {
 }
 
 fn not_row_wise(message: String, help: &str, span: Span) -> SqlError {
-    SqlError::new(ErrorKind::NotRowWise, message)
-        .help(help)
-        .at(span)
+    SqlError::new(ErrorKind::NotRowWise, message).help(help).at(span)
 }
 
 impl VisitorMut for Walk<'_> {
@@ -91,27 +84,18 @@ impl VisitorMut for Walk<'_> {
         }
         match expr {
             Expr::Identifier(ident) => flow(self.column(ident)),
-            Expr::CompoundIdentifier(parts) => {
-                flow(self.compound(&mut parts.iter_mut().collect::<Vec<_>>()))
-            }
+            Expr::CompoundIdentifier(parts) => flow(self.compound(&mut parts.iter_mut().collect::<Vec<_>>())),
             Expr::CompoundFieldAccess { root, access_chain } => self.access(root, access_chain),
             Expr::Function(_) => self.function(expr),
-            Expr::Subquery(_) | Expr::Exists { .. } | Expr::InSubquery { .. } => {
-                refuse(subquery(expr.span()))
-            }
+            Expr::Subquery(_) | Expr::Exists { .. } | Expr::InSubquery { .. } => refuse(subquery(expr.span())),
             Expr::InUnnest { .. } => refuse(expanding("UNNEST", expr.span())),
-            Expr::GroupingSets(_) | Expr::Cube(_) | Expr::Rollup(_) => refuse(not_row_wise(
-                "grouping is not row-wise".to_owned(),
-                "leave it out",
-                expr.span(),
-            )),
+            Expr::GroupingSets(_) | Expr::Cube(_) | Expr::Rollup(_) => {
+                refuse(not_row_wise("grouping is not row-wise".to_owned(), "leave it out", expr.span()))
+            }
             Expr::Lambda(_) => refuse(
-                SqlError::new(
-                    ErrorKind::Unsupported,
-                    "lambdas are not supported in a transform",
-                )
-                .help("leave it out")
-                .at(expr.span()),
+                SqlError::new(ErrorKind::Unsupported, "lambdas are not supported in a transform")
+                    .help("leave it out")
+                    .at(expr.span()),
             ),
             _ => ControlFlow::Continue(()),
         }
@@ -156,12 +140,9 @@ impl Walk<'_> {
             return Ok(());
         }
         if ident.quote_style.is_none() && ident.value.starts_with('@') {
-            return Err(SqlError::new(
-                ErrorKind::Unsupported,
-                format!("the variable `{}` has no value", ident.value),
-            )
-            .help("write the value itself")
-            .at(ident.span));
+            return Err(SqlError::new(ErrorKind::Unsupported, format!("the variable `{}` has no value", ident.value))
+                .help("write the value itself")
+                .at(ident.span));
         }
         let result = names::resolve(ident, "column", &self.scope.columns, "");
         if ident.quote_style == Some('"') && result.is_err() {
@@ -195,11 +176,10 @@ impl Walk<'_> {
                 Err(_) => {}
             }
         }
-        self.column(first)
-            .map_err(|error| match (&self.scope.relation, rest.is_empty()) {
-                (Some(name), false) => error.help(format!("the table here is `{name}`")),
-                _ => error,
-            })
+        self.column(first).map_err(|error| match (&self.scope.relation, rest.is_empty()) {
+            (Some(name), false) => error.help(format!("the table here is `{name}`")),
+            _ => error,
+        })
     }
 
     /// `column['field']`, where the column may itself be `table.column`.
@@ -216,11 +196,7 @@ impl Walk<'_> {
         }
         self.settled.extend(parts.iter().map(|it| it.span.start));
         // Looked up before they count as settled, hence from a fresh walk.
-        let fresh = Walk {
-            scope: self.scope,
-            depth: 0,
-            settled: HashSet::new(),
-        };
+        let fresh = Walk { scope: self.scope, depth: 0, settled: HashSet::new() };
         flow(fresh.compound(&mut parts))
     }
 
@@ -266,8 +242,7 @@ fn check_function(name: &str, function: &Function, span: Span) -> Result<(), Sql
             ));
         }
         Named::Unknown => {
-            let error = SqlError::new(ErrorKind::UnknownName, format!("unknown function `{name}`"))
-                .at(span);
+            let error = SqlError::new(ErrorKind::UnknownName, format!("unknown function `{name}`")).at(span);
             return Err(match names::nearest(name, context::function_names()) {
                 Some(near) => error.help(format!("did you mean `{near}`?")),
                 None => error.help("functions are those of DataFusion's scalar function library"),
@@ -275,9 +250,7 @@ fn check_function(name: &str, function: &Function, span: Span) -> Result<(), Sql
         }
     }
     let clauses = match &function.args {
-        FunctionArguments::List(list) => {
-            list.duplicate_treatment.is_some() || !list.clauses.is_empty()
-        }
+        FunctionArguments::List(list) => list.duplicate_treatment.is_some() || !list.clauses.is_empty(),
         FunctionArguments::Subquery(_) => return Err(subquery(span)),
         FunctionArguments::None => false,
     };
@@ -303,11 +276,7 @@ fn aggregate(name: &str, span: Span) -> SqlError {
         "sum" => "to add columns of one row write a + b",
         _ => "give the table a `key` for distinct things; aggregate the output afterwards",
     };
-    not_row_wise(
-        format!("`{name}` is an aggregate function: it looks at many rows, a transform at one"),
-        help,
-        span,
-    )
+    not_row_wise(format!("`{name}` is an aggregate function: it looks at many rows, a transform at one"), help, span)
 }
 
 fn window(name: &str, span: Span) -> SqlError {
@@ -316,9 +285,7 @@ fn window(name: &str, span: Span) -> SqlError {
         _ => "leave it out, or compute it from the output afterwards",
     };
     not_row_wise(
-        format!(
-            "`{name}` is used as a window function: it looks at other rows, a transform at one"
-        ),
+        format!("`{name}` is used as a window function: it looks at other rows, a transform at one"),
         help,
         span,
     )

@@ -24,6 +24,15 @@ pub(crate) enum Connective {
     Or,
 }
 
+impl fmt::Display for Connective {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::And => "AND",
+            Self::Or => "OR",
+        })
+    }
+}
+
 /// `left AND right` or `left OR right`, judged row by row.
 #[derive(Debug)]
 pub(crate) struct Guarded {
@@ -33,16 +42,8 @@ pub(crate) struct Guarded {
 }
 
 impl Guarded {
-    pub(crate) fn new(
-        left: Arc<dyn PhysicalExpr>,
-        connective: Connective,
-        right: Arc<dyn PhysicalExpr>,
-    ) -> Self {
-        Self {
-            left,
-            connective,
-            right,
-        }
+    pub(crate) fn new(left: Arc<dyn PhysicalExpr>, connective: Connective, right: Arc<dyn PhysicalExpr>) -> Self {
+        Self { left, connective, right }
     }
 
     /// Rows whose answer the left side leaves open.
@@ -100,10 +101,7 @@ impl PhysicalExpr for Guarded {
         vec![&self.left, &self.right]
     }
 
-    fn with_new_children(
-        self: Arc<Self>,
-        children: Vec<Arc<dyn PhysicalExpr>>,
-    ) -> Result<Arc<dyn PhysicalExpr>> {
+    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn PhysicalExpr>>) -> Result<Arc<dyn PhysicalExpr>> {
         match <[_; 2]>::try_from(children) {
             Ok([left, right]) => Ok(Arc::new(Self::new(left, self.connective, right))),
             Err(other) => {
@@ -113,26 +111,24 @@ impl PhysicalExpr for Guarded {
     }
 
     fn fmt_sql(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
+        f.write_str("(")?;
+        self.left.fmt_sql(f)?;
+        write!(f, " {} ", self.connective)?;
+        self.right.fmt_sql(f)?;
+        f.write_str(")")
     }
 }
 
 impl fmt::Display for Guarded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let word = match self.connective {
-            Connective::And => "AND",
-            Connective::Or => "OR",
-        };
-        write!(f, "({} {word} {})", self.left, self.right)
+        write!(f, "({} {} {})", self.left, self.connective, self.right)
     }
 }
 
 // Written out because the derived versions would move out of the trait objects.
 impl PartialEq for Guarded {
     fn eq(&self, other: &Self) -> bool {
-        self.connective == other.connective
-            && self.left.eq(&other.left)
-            && self.right.eq(&other.right)
+        self.connective == other.connective && self.left.eq(&other.left) && self.right.eq(&other.right)
     }
 }
 

@@ -10,12 +10,7 @@ use crate::error::{ErrorKind, SqlError};
 const LISTED: usize = 12;
 
 /// Gives `ident` the exact spelling of the candidate that it means.
-pub(crate) fn resolve(
-    ident: &mut Ident,
-    what: &str,
-    candidates: &[String],
-    place: &str,
-) -> Result<(), SqlError> {
+pub(crate) fn resolve(ident: &mut Ident, what: &str, candidates: &[String], place: &str) -> Result<(), SqlError> {
     if candidates.contains(&ident.value) {
         return Ok(());
     }
@@ -27,14 +22,9 @@ pub(crate) fn resolve(
         }
         (None, [first, second, ..]) => Err(SqlError::new(
             ErrorKind::UnknownName,
-            format!(
-                "`{}` is ambiguous: it could be {what} `{first}` or `{second}`",
-                ident.value
-            ),
+            format!("`{}` is ambiguous: it could be {what} `{first}` or `{second}`", ident.value),
         )
-        .help(format!(
-            "write the one that is meant in double quotes: \"{first}\""
-        ))
+        .help(format!("write the one that is meant in double quotes: \"{first}\""))
         .at(ident.span)),
         _ => Err(unknown(ident, what, candidates, place)),
     }
@@ -42,11 +32,8 @@ pub(crate) fn resolve(
 
 /// The error for a name that no candidate fits.
 pub(crate) fn unknown(ident: &Ident, what: &str, candidates: &[String], place: &str) -> SqlError {
-    let error = SqlError::new(
-        ErrorKind::UnknownName,
-        format!("unknown {what} `{}`{place}", ident.value),
-    )
-    .at(ident.span);
+    let error =
+        SqlError::new(ErrorKind::UnknownName, format!("unknown {what} `{}`{place}", ident.value)).at(ident.span);
     match nearest(&ident.value, candidates.iter().map(String::as_str)) {
         Some(name) => error.help(format!("did you mean `{name}`?")),
         None => error.help(list(what, candidates)),
@@ -54,11 +41,7 @@ pub(crate) fn unknown(ident: &Ident, what: &str, candidates: &[String], place: &
 }
 
 fn list(what: &str, candidates: &[String]) -> String {
-    let names: Vec<String> = candidates
-        .iter()
-        .take(LISTED)
-        .map(|name| format!("`{name}`"))
-        .collect();
+    let names: Vec<String> = candidates.iter().take(LISTED).map(|name| format!("`{name}`")).collect();
     let more = candidates.len().saturating_sub(LISTED);
     match (names.is_empty(), more) {
         (true, _) => format!("there is no {what} here"),
@@ -69,26 +52,15 @@ fn list(what: &str, candidates: &[String]) -> String {
 
 fn same_but_case<'a>(name: &str, candidates: &'a [String]) -> Vec<&'a String> {
     let lower = name.to_lowercase();
-    candidates
-        .iter()
-        .filter(|candidate| candidate.to_lowercase() == lower)
-        .collect()
+    candidates.iter().filter(|candidate| candidate.to_lowercase() == lower).collect()
 }
 
 /// The candidate nearest to `name`, if one is near enough to be a slip of the finger.
-pub(crate) fn nearest<'a>(
-    name: &str,
-    candidates: impl Iterator<Item = &'a str>,
-) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let name = name.to_lowercase();
     let allowed = 1 + name.chars().count() / 4;
     candidates
-        .map(|candidate| {
-            (
-                strsim::osa_distance(&name, &candidate.to_lowercase()),
-                candidate,
-            )
-        })
+        .map(|candidate| (strsim::osa_distance(&name, &candidate.to_lowercase()), candidate))
         .filter(|(distance, _)| *distance <= allowed)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)

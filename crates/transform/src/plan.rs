@@ -15,9 +15,7 @@ use datafusion_optimizer::Analyzer;
 use datafusion_optimizer::analyzer::type_coercion::TypeCoercion;
 use datafusion_optimizer::simplify_expressions::ExprSimplifier;
 use datafusion_sql::planner::SqlToRel;
-use datafusion_sql::sqlparser::ast::{
-    Expr as SqlExpr, Query, SelectItem, SetExpr, Spanned, Statement, Value,
-};
+use datafusion_sql::sqlparser::ast::{Expr as SqlExpr, Query, SelectItem, SetExpr, Spanned, Statement, Value};
 use datafusion_sql::sqlparser::dialect::GenericDialect;
 use datafusion_sql::sqlparser::parser::Parser;
 use datafusion_sql::sqlparser::tokenizer::{Span, Token, Tokenizer};
@@ -44,10 +42,7 @@ pub(crate) enum Step {
         uses: BTreeSet<usize>,
     },
     /// Makes new columns from the old ones.
-    Project {
-        columns: Vec<Computed>,
-        input: DFSchemaRef,
-    },
+    Project { columns: Vec<Computed>, input: DFSchemaRef },
 }
 
 /// A column that a projection makes.
@@ -81,22 +76,13 @@ pub(crate) fn plan(sql: &str, source: SchemaRef) -> Result<Plan, SqlError> {
     check::query(&mut query, names)?;
     let logical = analyze(&query, &plain).map_err(|error| {
         let error = SqlError::from(error);
-        let place = if error.location.is_none() {
-            blame(&query, &plain)
-        } else {
-            None
-        };
+        let place = if error.location.is_none() { blame(&query, &plain) } else { None };
         error.or_at(place)
     })?;
     let mut steps = Vec::new();
     collect(&logical, &mut steps)?;
     let schema = result_schema(logical.schema().as_arrow())?;
-    Ok(Plan {
-        source,
-        plain,
-        steps,
-        schema,
-    })
+    Ok(Plan { source, plain, steps, schema })
 }
 
 fn plain_source(source: &Schema) -> Result<SchemaRef, SqlError> {
@@ -104,22 +90,13 @@ fn plain_source(source: &Schema) -> Result<SchemaRef, SqlError> {
     for (raw, field) in source.fields().iter().zip(plain.fields()) {
         let same_name = source.fields().iter().filter(|it| it.name() == raw.name());
         if same_name.count() > 1 {
-            return Err(SqlError::new(
-                ErrorKind::Type,
-                format!("the source has two columns called `{}`", raw.name()),
-            )
-            .help(
-                "a transform tells columns apart by name: rename one where the file is written",
-            ));
+            return Err(SqlError::new(ErrorKind::Type, format!("the source has two columns called `{}`", raw.name()))
+                .help("a transform tells columns apart by name: rename one where the file is written"));
         }
         if !can_cast_types(raw.data_type(), field.data_type()) {
             return Err(SqlError::new(
                 ErrorKind::Type,
-                format!(
-                    "the source column `{}` has the type {}, which cannot be read",
-                    raw.name(),
-                    raw.data_type()
-                ),
+                format!("the source column `{}` has the type {}, which cannot be read", raw.name(), raw.data_type()),
             ));
         }
     }
@@ -130,13 +107,8 @@ fn parse(sql: &str) -> Result<Vec<Statement>, SqlError> {
     let dialect = GenericDialect {};
     let tokens = Tokenizer::new(&dialect, sql)
         .tokenize_with_location()
-        .map_err(|error| {
-            SqlError::from(datafusion_sql::sqlparser::parser::ParserError::from(error))
-        })?;
-    let words = tokens
-        .iter()
-        .filter(|it| !matches!(it.token, Token::Whitespace(_)))
-        .count();
+        .map_err(|error| SqlError::from(datafusion_sql::sqlparser::parser::ParserError::from(error)))?;
+    let words = tokens.iter().filter(|it| !matches!(it.token, Token::Whitespace(_))).count();
     if words > MAX_TOKENS {
         return Err(SqlError::new(
             ErrorKind::Unsupported,
@@ -144,21 +116,14 @@ fn parse(sql: &str) -> Result<Vec<Statement>, SqlError> {
         )
         .help("use wildcards (* EXCEPT, * REPLACE) in place of long lists"));
     }
-    Ok(Parser::new(&dialect)
-        .with_recursion_limit(MAX_NESTING)
-        .with_tokens_with_locations(tokens)
-        .parse_statements()?)
+    Ok(Parser::new(&dialect).with_recursion_limit(MAX_NESTING).with_tokens_with_locations(tokens).parse_statements()?)
 }
 
 fn analyze(query: &Query, source: &SchemaRef) -> Result<LogicalPlan, DataFusionError> {
     let context = Context::new(Arc::clone(source));
     let statement = Statement::Query(Box::new(query.clone()));
     let plan = SqlToRel::new(&context).sql_statement_to_plan(statement)?;
-    Analyzer::with_rules(vec![Arc::new(TypeCoercion::new())]).execute_and_check(
-        plan,
-        &context::config(),
-        |_, _| {},
-    )
+    Analyzer::with_rules(vec![Arc::new(TypeCoercion::new())]).execute_and_check(plan, &context::config(), |_, _| {})
 }
 
 /// Where a query fails that the planner refuses without a place: each column of the outer SELECT,
@@ -184,54 +149,34 @@ fn blame(query: &Query, source: &SchemaRef) -> Option<Span> {
     {
         return Some(condition.span());
     }
-    select
-        .projection
-        .iter()
-        .find(|item| fails(vec![(*item).clone()], None))
-        .map(Spanned::span)
+    select.projection.iter().find(|item| fails(vec![(*item).clone()], None)).map(Spanned::span)
 }
 
 /// Appends the plan's steps, innermost first.
 fn collect(plan: &LogicalPlan, steps: &mut Vec<Step>) -> Result<(), SqlError> {
     match plan {
-        LogicalPlan::TableScan(scan) if scan.projection.is_none() && scan.filters.is_empty() => {
-            Ok(())
-        }
+        LogicalPlan::TableScan(scan) if scan.projection.is_none() && scan.filters.is_empty() => Ok(()),
         LogicalPlan::SubqueryAlias(alias) => collect(&alias.input, steps),
         LogicalPlan::Filter(filter) => {
             collect(&filter.input, steps)?;
             let input = Arc::clone(filter.input.schema());
             let predicate = prepare(&filter.predicate, &input)?;
-            if !matches!(
-                predicate,
-                Expr::Literal(ScalarValue::Boolean(Some(true)), _)
-            ) {
+            if !matches!(predicate, Expr::Literal(ScalarValue::Boolean(Some(true)), _)) {
                 let uses = uses(&predicate, &input)?;
-                steps.push(Step::Filter {
-                    predicate,
-                    input,
-                    uses,
-                });
+                steps.push(Step::Filter { predicate, input, uses });
             }
             Ok(())
         }
         LogicalPlan::Projection(projection) => {
             collect(&projection.input, steps)?;
             let input = Arc::clone(projection.input.schema());
-            let columns = projection
-                .expr
-                .iter()
-                .map(|expr| computed(expr, &input))
-                .collect::<Result<_, _>>()?;
+            let columns = projection.expr.iter().map(|expr| computed(expr, &input)).collect::<Result<_, _>>()?;
             steps.push(Step::Project { columns, input });
             Ok(())
         }
         other => Err(SqlError::new(
             ErrorKind::NotRowWise,
-            format!(
-                "the SQL is not row-wise: it needs the plan node {}",
-                name_of(other)
-            ),
+            format!("the SQL is not row-wise: it needs the plan node {}", name_of(other)),
         )
         .help("use projections, expressions of one row's columns, and WHERE")),
     }
@@ -253,10 +198,7 @@ fn computed(expr: &Expr, input: &DFSchemaRef) -> Result<Computed, SqlError> {
 }
 
 fn uses(expr: &Expr, input: &DFSchema) -> Result<BTreeSet<usize>, SqlError> {
-    expr.column_refs()
-        .into_iter()
-        .map(|column| input.index_of_column(column).map_err(SqlError::from))
-        .collect()
+    expr.column_refs().into_iter().map(|column| input.index_of_column(column).map_err(SqlError::from)).collect()
 }
 
 /// Verifies that an expression is a function of its columns, that its constant parts can be
@@ -264,10 +206,8 @@ fn uses(expr: &Expr, input: &DFSchema) -> Result<BTreeSet<usize>, SqlError> {
 fn prepare(expr: &Expr, input: &DFSchemaRef) -> Result<Expr, SqlError> {
     verify(expr)?;
     check_constants(expr, input)?;
-    let simplify = SimplifyContext::builder()
-        .with_schema(Arc::clone(input))
-        .with_config_options(context::config())
-        .build();
+    let simplify =
+        SimplifyContext::builder().with_schema(Arc::clone(input)).with_config_options(context::config()).build();
     let simple = ExprSimplifier::new(simplify).simplify(expr.clone())?;
     verify(&simple)?;
     Ok(simple)
@@ -309,11 +249,10 @@ fn verify(expr: &Expr) -> Result<(), SqlError> {
     })?;
     match refused {
         None => Ok(()),
-        Some(text) => Err(SqlError::new(
-            ErrorKind::NotRowWise,
-            format!("`{text}` is not an expression of one row's columns"),
-        )
-        .help("use columns, constants, operators and scalar functions")),
+        Some(text) => {
+            Err(SqlError::new(ErrorKind::NotRowWise, format!("`{text}` is not an expression of one row's columns"))
+                .help("use columns, constants, operators and scalar functions"))
+        }
     }
 }
 
@@ -326,9 +265,9 @@ fn check_constants(expr: &Expr, input: &DFSchema) -> Result<(), SqlError> {
             return Ok(TreeNodeRecursion::Continue);
         }
         if !matches!(part, Expr::Literal(..))
-            && let Err(error) = lower::constant(part, input)
+            && let Err((text, error)) = lower::constant(part, input)
         {
-            failed = Some((readable(part), error));
+            failed = Some((text.unwrap_or_else(|| readable(part)), error));
             return Ok(TreeNodeRecursion::Stop);
         }
         Ok(TreeNodeRecursion::Jump)
@@ -337,23 +276,20 @@ fn check_constants(expr: &Expr, input: &DFSchema) -> Result<(), SqlError> {
         None => Ok(()),
         Some((text, error)) => Err(SqlError::new(
             ErrorKind::Type,
-            format!(
-                "the constant `{text}` cannot be computed: {}",
-                crate::error::reason(&error)
-            ),
+            format!("the constant `{text}` cannot be computed: {}", crate::error::reason(&error)),
         )
         .help("it would fail for every row: correct it, or write NULL where there is no value")),
     }
 }
 
-/// An expression as text, without the names of the tables.
-pub(crate) fn readable(expr: &Expr) -> String {
+/// A planned expression as text, without the names of the tables.
+fn readable(expr: &Expr) -> String {
     let bare = expr.clone().unalias_nested().data.transform(|part| {
         use datafusion_common::tree_node::Transformed;
         Ok(match part {
-            Expr::Column(column) => Transformed::yes(Expr::Column(
-                datafusion_common::Column::new_unqualified(column.name),
-            )),
+            Expr::Column(column) => {
+                Transformed::yes(Expr::Column(datafusion_common::Column::new_unqualified(column.name)))
+            }
             other => Transformed::no(other),
         })
     });
@@ -370,11 +306,7 @@ fn result_schema(schema: &Schema) -> Result<SchemaRef, SqlError> {
         if let Some(help) = types::unstorable(field.data_type()) {
             return Err(SqlError::new(
                 ErrorKind::Type,
-                format!(
-                    "the column `{}` has the type {}, which cannot be stored",
-                    field.name(),
-                    field.data_type()
-                ),
+                format!("the column `{}` has the type {}, which cannot be stored", field.name(), field.data_type()),
             )
             .help(help));
         }

@@ -7,8 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, BooleanArray, BooleanBufferBuilder, RecordBatch, RecordBatchOptions,
-    new_empty_array,
+    Array, ArrayRef, BooleanArray, BooleanBufferBuilder, RecordBatch, RecordBatchOptions, new_empty_array,
 };
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::{FilterBuilder, cast, prep_null_mask_filter};
@@ -19,7 +18,7 @@ use datafusion_common::{DFSchema, DataFusionError};
 use datafusion_physical_expr::PhysicalExpr;
 
 use crate::error::{self, ErrorKind, SqlError, TransformError};
-use crate::plan::{Computed, Plan, Step, readable};
+use crate::plan::{Computed, Plan, Step};
 use crate::{lower, stack};
 
 /// Source values that an error shows, and how much of each.
@@ -38,16 +37,9 @@ struct Expression {
 #[derive(Debug)]
 enum Stage {
     /// Keeps rows, and of these the columns at `keep`.
-    Filter {
-        predicate: Expression,
-        schema: SchemaRef,
-        keep: Vec<usize>,
-    },
+    Filter { predicate: Expression, schema: SchemaRef, keep: Vec<usize> },
     /// Makes new columns.
-    Project {
-        columns: Vec<Expression>,
-        schema: SchemaRef,
-    },
+    Project { columns: Vec<Expression>, schema: SchemaRef },
 }
 
 /// Some output columns of a transform, ready to be computed from batches that hold the source
@@ -80,67 +72,42 @@ impl Projected {
         // Where the columns that are still alive lie in the step's full input, and which of the
         // inputs each depends on.
         let mut live = sources.clone();
-        let mut lineage: Vec<BTreeSet<usize>> = (0..live.len())
-            .map(|index| BTreeSet::from([index]))
-            .collect();
+        let mut lineage: Vec<BTreeSet<usize>> = (0..live.len()).map(|index| BTreeSet::from([index])).collect();
         let mut stages = Vec::with_capacity(plan.steps.len());
         for (index, step) in plan.steps.iter().enumerate() {
             let last = index + 1 == plan.steps.len();
             match step {
-                Step::Filter {
-                    predicate,
-                    input,
-                    uses,
-                } => {
+                Step::Filter { predicate, input, uses } => {
                     let shape = Shape::new(input, &live)?;
                     let predicate = shape.expression(predicate, uses, &lineage)?;
-                    let keep: Vec<usize> = (0..live.len())
-                        .filter(|at| needs[index + 1].contains(&live[*at]))
-                        .collect();
+                    let keep: Vec<usize> = (0..live.len()).filter(|at| needs[index + 1].contains(&live[*at])).collect();
                     lineage = keep.iter().map(|at| lineage[*at].clone()).collect();
                     live = keep.iter().map(|at| live[*at]).collect();
                     let schema = shape.schema;
-                    stages.push(Stage::Filter {
-                        predicate,
-                        schema,
-                        keep,
-                    });
+                    stages.push(Stage::Filter { predicate, schema, keep });
                 }
                 Step::Project { columns, input } => {
                     let shape = Shape::new(input, &live)?;
-                    let wanted: Vec<usize> = match last {
-                        true => outputs.to_vec(),
-                        false => needs[index + 1].iter().copied().collect(),
-                    };
+                    let wanted: Vec<usize> =
+                        if last { outputs.to_vec() } else { needs[index + 1].iter().copied().collect() };
                     let made: Vec<Expression> = wanted
                         .iter()
-                        .map(|at| {
-                            shape.expression(&columns[*at].expr, &columns[*at].uses, &lineage)
-                        })
+                        .map(|at| shape.expression(&columns[*at].expr, &columns[*at].uses, &lineage))
                         .collect::<Result<_, _>>()?;
                     lineage = made.iter().map(|it| it.inputs.clone()).collect();
                     live = wanted;
                     let schema = shape.schema;
-                    stages.push(Stage::Project {
-                        columns: made,
-                        schema,
-                    });
+                    stages.push(Stage::Project { columns: made, schema });
                 }
             }
         }
         let field = |schema: &SchemaRef, at: &usize| schema.field(*at).clone();
         let types = |schema: &SchemaRef| -> Vec<DataType> {
-            sources
-                .iter()
-                .map(|at| schema.field(*at).data_type().clone())
-                .collect()
+            sources.iter().map(|at| schema.field(*at).data_type().clone()).collect()
         };
         let fields: Vec<Field> = outputs.iter().map(|at| field(&plan.schema, at)).collect();
         Ok(Self {
-            input_columns: sources
-                .iter()
-                .map(|at| plan.source.field(*at).name().clone())
-                .collect(),
+            input_columns: sources.iter().map(|at| plan.source.field(*at).name().clone()).collect(),
             input_types: types(&plan.plain),
             declared_types: types(&plan.source),
             stages,
@@ -170,8 +137,7 @@ impl Projected {
     /// fails alone; [`TransformError::Batch`] if the batch holds other columns.
     pub fn apply(&self, batch: &RecordBatch) -> Result<Evaluated, TransformError> {
         let columns = self.inputs(batch)?;
-        self.attempt(&columns, batch.num_rows())
-            .map_err(|failure| self.explain(&columns, batch.num_rows(), failure))
+        self.attempt(&columns, batch.num_rows()).map_err(|failure| self.explain(&columns, batch.num_rows(), failure))
     }
 
     /// Checks the batch and makes its columns plain.
@@ -199,9 +165,7 @@ impl Projected {
                 columns.push(Arc::clone(column));
             } else if *column.data_type() == self.declared_types[index] {
                 let made = cast(column, plain).map_err(|error| {
-                    TransformError::Batch(format!(
-                        "its column `{name}` cannot be read as {plain}: {error}"
-                    ))
+                    TransformError::Batch(format!("its column `{name}` cannot be read as {plain}: {error}"))
                 })?;
                 columns.push(made);
             } else {
@@ -217,15 +181,9 @@ impl Projected {
     /// Evaluates, and turns a panic into a failure.
     fn attempt(&self, columns: &[ArrayRef], rows: usize) -> Result<Evaluated, Failure> {
         // Nothing is changed in place, so nothing is left half done by a panic.
-        catch_unwind(AssertUnwindSafe(|| self.evaluate(columns.to_vec(), rows))).unwrap_or_else(
-            |payload| {
-                Err(Failure {
-                    stage: self.stages.len() - 1,
-                    column: None,
-                    reason: stack::message(payload.as_ref()),
-                })
-            },
-        )
+        catch_unwind(AssertUnwindSafe(|| self.evaluate(columns.to_vec(), rows))).unwrap_or_else(|payload| {
+            Err(Failure { stage: self.stages.len() - 1, column: None, reason: stack::message(payload.as_ref()) })
+        })
     }
 
     fn evaluate(&self, mut columns: Vec<ArrayRef>, all_rows: usize) -> Result<Evaluated, Failure> {
@@ -235,36 +193,21 @@ impl Projected {
             if rows == 0 {
                 break;
             }
-            let failed = |column| {
-                move |error: DataFusionError| Failure {
-                    stage: index,
-                    column,
-                    reason: error::reason(&error),
-                }
-            };
+            let failed =
+                |column| move |error: DataFusionError| Failure { stage: index, column, reason: error::reason(&error) };
             match stage {
-                Stage::Filter {
-                    predicate,
-                    schema,
-                    keep,
-                } => {
+                Stage::Filter { predicate, schema, keep } => {
                     let batch = batch(schema, columns, rows).map_err(failed(None))?;
                     let chosen = choose(predicate, &batch).map_err(failed(None))?;
                     let kept = chosen.true_count();
-                    columns = keep
-                        .iter()
-                        .map(|at| Arc::clone(batch.column(*at)))
-                        .collect();
+                    columns = keep.iter().map(|at| Arc::clone(batch.column(*at))).collect();
                     if kept < rows {
                         columns = filter(&columns, &chosen).map_err(failed(None))?;
                         mask = Some(compose(mask, chosen.values()));
                         rows = kept;
                     }
                 }
-                Stage::Project {
-                    columns: made,
-                    schema,
-                } => {
+                Stage::Project { columns: made, schema } => {
                     let batch = batch(schema, columns, rows).map_err(failed(None))?;
                     columns = made
                         .iter()
@@ -291,19 +234,14 @@ impl Projected {
     fn result(&self, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch, DataFusionError> {
         let fields = self.schema.fields();
         let columns = match rows {
-            0 => fields
-                .iter()
-                .map(|it| new_empty_array(it.data_type()))
-                .collect(),
+            0 => fields.iter().map(|it| new_empty_array(it.data_type())).collect(),
             _ => columns
                 .into_iter()
                 .zip(fields)
-                .map(
-                    |(column, field)| match column.data_type() == field.data_type() {
-                        true => Ok(column),
-                        false => cast(&column, field.data_type()),
-                    },
-                )
+                .map(|(column, field)| {
+                    let plain = column.data_type() == field.data_type();
+                    if plain { Ok(column) } else { cast(&column, field.data_type()) }
+                })
                 .collect::<Result<_, _>>()?,
         };
         batch(&self.schema, columns, rows)
@@ -312,9 +250,8 @@ impl Projected {
     /// Finds the first row that fails. That is a search by halves because a row fails or not by
     /// itself: each round evaluates half as many rows as the one before.
     fn explain(&self, columns: &[ArrayRef], rows: usize, whole: Failure) -> TransformError {
-        let slice = |from: usize, to: usize| -> Vec<ArrayRef> {
-            columns.iter().map(|it| it.slice(from, to - from)).collect()
-        };
+        let slice =
+            |from: usize, to: usize| -> Vec<ArrayRef> { columns.iter().map(|it| it.slice(from, to - from)).collect() };
         let (mut from, mut to) = (0, rows);
         while to - from > 1 {
             let middle = from + (to - from) / 2;
@@ -324,26 +261,17 @@ impl Projected {
             }
         }
         let one = slice(from, to);
-        match self.attempt(&one, to - from) {
-            Err(failure) => {
-                let (output, expression) = self.culprit(&failure);
-                TransformError::Row {
-                    row: from,
-                    output,
-                    expression: expression
-                        .map_or_else(|| "the transform".to_owned(), |it| it.text.clone()),
-                    reason: failure.reason,
-                    inputs: expression.map_or_else(Vec::new, |it| self.shown(&one, &it.inputs)),
-                }
-            }
-            Ok(_) => {
-                let (_, expression) = self.culprit(&whole);
-                TransformError::Evaluation {
-                    expression: expression
-                        .map_or_else(|| "the transform".to_owned(), |it| it.text.clone()),
-                    reason: whole.reason,
-                }
-            }
+        let name = |it: Option<&Expression>| it.map_or_else(|| "the transform".to_owned(), |it| it.text.clone());
+        let Err(failure) = self.attempt(&one, to - from) else {
+            return TransformError::Evaluation { expression: name(self.culprit(&whole).1), reason: whole.reason };
+        };
+        let (output, expression) = self.culprit(&failure);
+        TransformError::Row {
+            row: from,
+            output,
+            expression: name(expression),
+            reason: failure.reason,
+            inputs: expression.map_or_else(Vec::new, |it| self.shown(&one, &it.inputs)),
         }
     }
 
@@ -361,11 +289,7 @@ impl Projected {
 
     /// Names and values of a one-row batch's columns.
     fn shown(&self, row: &[ArrayRef], inputs: &BTreeSet<usize>) -> Vec<(String, String)> {
-        inputs
-            .iter()
-            .take(SHOWN_INPUTS)
-            .map(|at| (self.input_columns[*at].clone(), show(&row[*at])))
-            .collect()
+        inputs.iter().take(SHOWN_INPUTS).map(|at| (self.input_columns[*at].clone(), show(&row[*at]))).collect()
     }
 }
 
@@ -392,11 +316,7 @@ fn needs(steps: &[Step], outputs: &[usize]) -> Vec<BTreeSet<usize>> {
         needs.push(match step {
             Step::Filter { uses, .. } => after.union(uses).copied().collect(),
             Step::Project { columns, .. } => {
-                let used = |at: &usize| {
-                    columns
-                        .get(*at)
-                        .map(|it: &Computed| it.uses.iter().copied())
-                };
+                let used = |at: &usize| columns.get(*at).map(|it: &Computed| it.uses.iter().copied());
                 after.iter().filter_map(used).flatten().collect()
             }
         });
@@ -430,19 +350,12 @@ impl Shape {
         let named = DFSchema::new_with_metadata(fields, std::collections::HashMap::new())?;
         // Between the stages every column may hold nulls: what a planner infers about an
         // intermediate result is no reason to refuse it.
-        let nullable: Vec<Field> = named
-            .fields()
-            .iter()
-            .map(|field| field.as_ref().clone().with_nullable(true))
-            .collect();
+        let nullable: Vec<Field> =
+            named.fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect();
         Ok(Self {
             named,
             schema: Arc::new(Schema::new(nullable)),
-            places: live
-                .iter()
-                .enumerate()
-                .map(|(here, full)| (*full, here))
-                .collect(),
+            places: live.iter().enumerate().map(|(here, full)| (*full, here)).collect(),
         })
     }
 
@@ -461,39 +374,21 @@ impl Shape {
             let error = SqlError::from(error);
             match error.kind {
                 ErrorKind::Unsupported => error,
-                _ => SqlError {
-                    kind: ErrorKind::Type,
-                    ..error
-                },
+                _ => SqlError { kind: ErrorKind::Type, ..error },
             }
         })?;
-        Ok(Expression {
-            run,
-            text: readable(expr),
-            inputs,
-        })
+        Ok(Expression { text: lower::text(&run), run, inputs })
     }
 }
 
-fn batch(
-    schema: &SchemaRef,
-    columns: Vec<ArrayRef>,
-    rows: usize,
-) -> Result<RecordBatch, DataFusionError> {
+fn batch(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch, DataFusionError> {
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
-    Ok(RecordBatch::try_new_with_options(
-        Arc::clone(schema),
-        columns,
-        &options,
-    )?)
+    Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
 }
 
 /// Which rows the predicate keeps; an unknown answer drops the row.
 fn choose(predicate: &Expression, batch: &RecordBatch) -> Result<BooleanArray, DataFusionError> {
-    let answer = predicate
-        .run
-        .evaluate(batch)?
-        .into_array(batch.num_rows())?;
+    let answer = predicate.run.evaluate(batch)?.into_array(batch.num_rows())?;
     let answer = as_boolean_array(&answer)?;
     Ok(match answer.null_count() {
         0 => answer.clone(),
@@ -507,10 +402,7 @@ fn filter(columns: &[ArrayRef], chosen: &BooleanArray) -> Result<Vec<ArrayRef>, 
         builder = builder.optimize();
     }
     let filter = builder.build();
-    columns
-        .iter()
-        .map(|column| filter.filter(column).map_err(DataFusionError::from))
-        .collect()
+    columns.iter().map(|column| filter.filter(column).map_err(DataFusionError::from)).collect()
 }
 
 /// The rows kept so far, less those that a later filter drops.

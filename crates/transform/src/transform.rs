@@ -21,10 +21,7 @@ pub struct Transform {
 
 impl fmt::Debug for Transform {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Transform")
-            .field("sql", &self.sql)
-            .field("schema", &self.plan.schema)
-            .finish_non_exhaustive()
+        f.debug_struct("Transform").field("sql", &self.sql).field("schema", &self.plan.schema).finish_non_exhaustive()
     }
 }
 
@@ -35,10 +32,7 @@ impl Transform {
     /// [`TransformError::Sql`] if the SQL is wrong or not row-wise.
     pub fn new(sql: &str, source: SchemaRef) -> Result<Self, TransformError> {
         let plan = on_stack(|| plan::plan(sql, source))?;
-        Ok(Self {
-            sql: sql.into(),
-            plan: Arc::new(plan),
-        })
+        Ok(Self { sql: sql.into(), plan: Arc::new(plan) })
     }
 
     /// The columns of the result.
@@ -49,10 +43,7 @@ impl Transform {
     /// Names, in source order, of the source columns that are needed to compute these output columns
     /// and all filters. Names that are no output columns need nothing.
     pub fn source_columns(&self, outputs: &[&str]) -> Vec<String> {
-        let outputs: Vec<usize> = outputs
-            .iter()
-            .filter_map(|name| self.plan.schema.index_of(name).ok())
-            .collect();
+        let outputs: Vec<usize> = outputs.iter().filter_map(|name| self.plan.schema.index_of(name).ok()).collect();
         projected::sources(&self.plan.steps, &outputs)
             .into_iter()
             .map(|at| self.plan.source.field(at).name().clone())
@@ -86,47 +77,28 @@ impl Transform {
     /// [`TransformError::Sql`] if a name is not an output column, or an expression cannot be
     /// evaluated on columns of these types.
     pub fn project(&self, outputs: &[&str]) -> Result<Projected, TransformError> {
-        let known: Vec<String> = self
-            .plan
-            .schema
-            .fields()
-            .iter()
-            .map(|field| field.name().clone())
-            .collect();
+        let known: Vec<String> = self.plan.schema.fields().iter().map(|field| field.name().clone()).collect();
         let positions: Vec<usize> = outputs
             .iter()
-            .map(|name| {
-                self.plan
-                    .schema
-                    .index_of(name)
-                    .map_err(|_| unknown_output(name, &known))
-            })
+            .map(|name| self.plan.schema.index_of(name).map_err(|_| unknown_output(name, &known)))
             .collect::<Result<_, _>>()?;
         on_stack(|| Projected::new(&self.plan, &positions))
     }
 }
 
 fn unknown_output(name: &str, known: &[String]) -> SqlError {
-    let error = SqlError::new(
-        ErrorKind::UnknownName,
-        format!("the transform has no column `{name}`"),
-    );
+    let error = SqlError::new(ErrorKind::UnknownName, format!("the transform has no column `{name}`"));
     match names::nearest(name, known.iter().map(String::as_str)) {
         Some(near) => error.help(format!("did you mean `{near}`?")),
         None => error.help(format!("its columns are {}", known.join(", "))),
     }
 }
 
-fn on_stack<T: Send>(
-    work: impl FnOnce() -> Result<T, SqlError> + Send,
-) -> Result<T, TransformError> {
+fn on_stack<T: Send>(work: impl FnOnce() -> Result<T, SqlError> + Send) -> Result<T, TransformError> {
     match stack::run(work) {
         Ok(result) => Ok(result?),
-        Err(panic) => Err(SqlError::new(
-            ErrorKind::Unsupported,
-            format!("the SQL planner gave up: {panic}"),
-        )
-        .help("write the SQL in another way; this is a defect of the program, please report it")
-        .into()),
+        Err(panic) => Err(SqlError::new(ErrorKind::Unsupported, format!("the SQL planner gave up: {panic}"))
+            .help("write the SQL in another way; this is a defect of the program, please report it")
+            .into()),
     }
 }

@@ -23,9 +23,7 @@ pub(crate) fn plain(data_type: &DataType) -> DataType {
             DataType::Decimal128(*precision, *scale)
         }
         DataType::List(item) | DataType::ListView(item) => DataType::List(plain_item(item)),
-        DataType::LargeList(item) | DataType::LargeListView(item) => {
-            DataType::LargeList(plain_item(item))
-        }
+        DataType::LargeList(item) | DataType::LargeListView(item) => DataType::LargeList(plain_item(item)),
         DataType::FixedSizeList(item, size) => DataType::FixedSizeList(plain_item(item), *size),
         DataType::Struct(fields) => DataType::Struct(fields.iter().map(plain_item).collect()),
         DataType::Map(entries, sorted) => DataType::Map(plain_item(entries), *sorted),
@@ -44,12 +42,8 @@ fn plain_item(field: &FieldRef) -> FieldRef {
 
 /// The field with a plain type and only the metadata that belongs to the values.
 pub(crate) fn plain_field(field: &Field) -> Field {
-    Field::new(
-        field.name(),
-        plain(field.data_type()),
-        field.is_nullable() || *field.data_type() == DataType::Null,
-    )
-    .with_metadata(meaningful(field.metadata()))
+    Field::new(field.name(), plain(field.data_type()), field.is_nullable() || *field.data_type() == DataType::Null)
+        .with_metadata(meaningful(field.metadata()))
 }
 
 /// The schema as SQL sees it.
@@ -71,9 +65,7 @@ pub(crate) fn unstorable(data_type: &DataType) -> Option<&'static str> {
     match data_type {
         DataType::Null => Some("say which type it has, for example CAST(NULL AS BIGINT)"),
         DataType::Interval(_) => Some("add it to a date or timestamp, or CAST it AS VARCHAR"),
-        DataType::Duration(_) => {
-            Some("turn it into a number: date_part('epoch', later) - date_part('epoch', earlier)")
-        }
+        DataType::Duration(_) => Some("turn it into a number: date_part('epoch', later) - date_part('epoch', earlier)"),
         DataType::Union(..) => Some("take one member out of it with union_extract"),
         _ => None,
     }

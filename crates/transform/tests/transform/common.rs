@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int64Array, RecordBatch,
-    StringArray, TimestampMicrosecondArray,
+    ArrayRef, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int64Array, RecordBatch, StringArray,
+    TimestampMicrosecondArray,
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use seriatim_transform::{Transform, TransformError};
@@ -41,36 +41,17 @@ pub(crate) struct Record {
 /// Records as a batch.
 pub(crate) fn batch(records: &[Record]) -> RecordBatch {
     let decimals: Decimal128Array = records.iter().map(|it| it.amount).collect();
-    let decimals = decimals
-        .with_precision_and_scale(12, 2)
-        .expect("12 digits hold the amounts");
+    let decimals = decimals.with_precision_and_scale(12, 2).expect("12 digits hold the amounts");
     let columns: Vec<ArrayRef> = vec![
-        Arc::new(Int64Array::from_iter_values(
-            records.iter().map(|it| it.customer),
-        )),
-        Arc::new(
-            records
-                .iter()
-                .map(|it| it.email.clone())
-                .collect::<StringArray>(),
-        ),
-        Arc::new(
-            records
-                .iter()
-                .map(|it| it.city.clone())
-                .collect::<StringArray>(),
-        ),
+        Arc::new(Int64Array::from_iter_values(records.iter().map(|it| it.customer))),
+        Arc::new(records.iter().map(|it| it.email.clone()).collect::<StringArray>()),
+        Arc::new(records.iter().map(|it| it.city.clone()).collect::<StringArray>()),
         Arc::new(records.iter().map(|it| it.quantity).collect::<Int64Array>()),
         Arc::new(records.iter().map(|it| it.price).collect::<Float64Array>()),
         Arc::new(decimals),
         Arc::new(records.iter().map(|it| it.paid).collect::<BooleanArray>()),
         Arc::new(records.iter().map(|it| it.day).collect::<Date32Array>()),
-        Arc::new(
-            records
-                .iter()
-                .map(|it| it.at)
-                .collect::<TimestampMicrosecondArray>(),
-        ),
+        Arc::new(records.iter().map(|it| it.at).collect::<TimestampMicrosecondArray>()),
     ];
     RecordBatch::try_new(schema(), columns).expect("columns fit the schema")
 }
@@ -99,21 +80,13 @@ pub(crate) fn sample() -> RecordBatch {
 
 /// The transform of some SQL that must be fine.
 pub(crate) fn transform(sql: &str) -> Transform {
-    Transform::new(sql, schema())
-        .unwrap_or_else(|error| panic!("{sql}\n{error}\n{:?}", error.help()))
+    Transform::new(sql, schema()).unwrap_or_else(|error| panic!("{sql}\n{error}\n{:?}", error.help()))
 }
 
 /// The columns of `batch` that are called so.
 pub(crate) fn pick(batch: &RecordBatch, names: &[String]) -> RecordBatch {
-    let positions: Vec<usize> = names
-        .iter()
-        .map(|name| {
-            batch
-                .schema()
-                .index_of(name)
-                .expect("a column of the source")
-        })
-        .collect();
+    let positions: Vec<usize> =
+        names.iter().map(|name| batch.schema().index_of(name).expect("a column of the source")).collect();
     batch.project(&positions).expect("positions are in range")
 }
 

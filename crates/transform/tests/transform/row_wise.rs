@@ -6,9 +6,7 @@
 use std::sync::Arc;
 
 use crate::common::{Record, batch, outputs, pick, run, run_all, schema, texts, transform};
-use arrow::array::{
-    Array, ArrayRef, BooleanArray, DictionaryArray, RecordBatch, StringArray, StringViewArray,
-};
+use arrow::array::{Array, ArrayRef, BooleanArray, DictionaryArray, RecordBatch, StringArray, StringViewArray};
 use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::datatypes::{DataType, Field, Int32Type, Schema};
 use proptest::prelude::*;
@@ -45,14 +43,7 @@ const WILD: &[&str] = &[
 ];
 
 fn records() -> impl Strategy<Value = Vec<Record>> {
-    let city = prop_oneof![
-        Just("a"),
-        Just("b"),
-        Just("1"),
-        Just("-7"),
-        Just(""),
-        Just("Köln ✓")
-    ];
+    let city = prop_oneof![Just("a"), Just("b"), Just("1"), Just("-7"), Just(""), Just("Köln ✓")];
     let record = (
         0..4_i64,
         proptest::option::of("[ab@é]{0,4}"),
@@ -63,19 +54,17 @@ fn records() -> impl Strategy<Value = Vec<Record>> {
         proptest::option::of(any::<bool>()),
         proptest::option::of((18_000..22_000_i32, 0..2_000_000_000_000_000_i64)),
     );
-    let record = record.prop_map(
-        |(customer, email, city, quantity, price, amount, paid, time)| Record {
-            customer,
-            email,
-            city: city.map(str::to_owned),
-            quantity,
-            price,
-            amount,
-            paid,
-            day: time.map(|it| it.0),
-            at: time.map(|it| it.1),
-        },
-    );
+    let record = record.prop_map(|(customer, email, city, quantity, price, amount, paid, time)| Record {
+        customer,
+        email,
+        city: city.map(str::to_owned),
+        quantity,
+        price,
+        amount,
+        paid,
+        day: time.map(|it| it.0),
+        at: time.map(|it| it.1),
+    });
     proptest::collection::vec(record, 0..40)
 }
 
@@ -85,10 +74,7 @@ fn pieces(batch: &RecordBatch, cuts: &[prop::sample::Index]) -> Vec<RecordBatch>
     let mut places: Vec<usize> = cuts.iter().map(|cut| cut.index(rows + 1)).collect();
     places.extend([0, rows]);
     places.sort_unstable();
-    places
-        .windows(2)
-        .map(|pair| batch.slice(pair[0], pair[1] - pair[0]))
-        .collect()
+    places.windows(2).map(|pair| batch.slice(pair[0], pair[1] - pair[0])).collect()
 }
 
 fn full_mask(mask: Option<BooleanArray>, rows: usize) -> Vec<bool> {
@@ -187,9 +173,10 @@ proptest! {
     #[test]
     fn no_expression_makes_it_panic(tokens in proptest::collection::vec(token(), 1..8), filter in any::<bool>()) {
         let expression = tokens.join(" ");
-        let sql = match filter {
-            true => format!("SELECT email FROM source WHERE {expression}"),
-            false => format!("SELECT {expression} AS x FROM source"),
+        let sql = if filter {
+            format!("SELECT email FROM source WHERE {expression}")
+        } else {
+            format!("SELECT {expression} AS x FROM source")
         };
         match Transform::new(&sql, schema()) {
             Ok(transform) => {
@@ -301,27 +288,18 @@ fn token() -> impl Strategy<Value = &'static str> {
 fn encodings_of_text_do_not_show() {
     let values = ["12", "x", "7"];
     let keys = arrow::array::Int32Array::from(vec![Some(0), None, Some(2), Some(0)]);
-    let dictionary =
-        DictionaryArray::<Int32Type>::new(keys, Arc::new(StringArray::from(values.to_vec())));
+    let dictionary = DictionaryArray::<Int32Type>::new(keys, Arc::new(StringArray::from(values.to_vec())));
     let views = StringViewArray::from(vec![Some("12"), None, Some("7"), Some("12")]);
     let plain = StringArray::from(vec![Some("12"), None, Some("7"), Some("12")]);
     let mut results = Vec::new();
-    for array in [
-        Arc::new(dictionary) as ArrayRef,
-        Arc::new(views),
-        Arc::new(plain),
-    ] {
+    for array in [Arc::new(dictionary) as ArrayRef, Arc::new(views), Arc::new(plain)] {
         let field = Field::new("t", array.data_type().clone(), true);
         let plain = *array.data_type() == DataType::Utf8;
         let source = Arc::new(Schema::new(vec![field]));
         // 'x' is in the dictionary and in no row, so the cast succeeds.
         let sql = "SELECT t, CAST(t AS BIGINT) AS n, t || '!' AS u FROM source WHERE t <> '7'";
         let transform = Transform::new(sql, Arc::clone(&source)).expect("fine");
-        assert_eq!(
-            transform.pass_through("t"),
-            plain.then_some("t"),
-            "only if the type is the same"
-        );
+        assert_eq!(transform.pass_through("t"), plain.then_some("t"), "only if the type is the same");
         let input = RecordBatch::try_new(source, vec![array]).expect("one column");
         let (result, mask) = run_all(&transform, &input).expect("fine");
         assert_eq!(texts(&result, 1), ["12", "12"]);
@@ -336,14 +314,10 @@ fn fields_of_records_can_be_read() {
     let inner = StringArray::from(vec![Some("Ulm"), None]);
     let field = Arc::new(Field::new("City", DataType::Utf8, true));
     let records = arrow::array::StructArray::from(vec![(field, Arc::new(inner) as ArrayRef)]);
-    let source = Arc::new(Schema::new(vec![Field::new(
-        "address",
-        records.data_type().clone(),
-        true,
-    )]));
-    let input =
-        RecordBatch::try_new(Arc::clone(&source), vec![Arc::new(records)]).expect("one column");
-    let sql = "SELECT address.City, s.address.City AS b, Address['City'] AS c, s.address['City'] AS d, address FROM source s";
+    let source = Arc::new(Schema::new(vec![Field::new("address", records.data_type().clone(), true)]));
+    let input = RecordBatch::try_new(Arc::clone(&source), vec![Arc::new(records)]).expect("one column");
+    let sql =
+        "SELECT address.City, s.address.City AS b, Address['City'] AS c, s.address['City'] AS d, address FROM source s";
     let transform = Transform::new(sql, source).expect("fine");
     assert_eq!(outputs(&transform), ["City", "b", "c", "d", "address"]);
     assert_eq!(transform.pass_through("address"), Some("address"));
@@ -360,10 +334,7 @@ fn the_functions_refused_are_the_known_ones() {
     let mut refused: Vec<String> = datafusion_functions::all_default_functions()
         .iter()
         .filter(|function| {
-            let error = Transform::new(
-                &format!("SELECT {}() AS x FROM source", function.name()),
-                schema(),
-            );
+            let error = Transform::new(&format!("SELECT {}() AS x FROM source", function.name()), schema());
             error.is_err_and(|it| it.to_string().contains("does not depend on the row alone"))
         })
         .map(|function| function.name().to_owned())
@@ -371,15 +342,6 @@ fn the_functions_refused_are_the_known_ones() {
     refused.sort();
     assert_eq!(
         refused,
-        [
-            "current_date",
-            "current_time",
-            "file_row_index",
-            "input_file_name",
-            "now",
-            "random",
-            "uuid",
-            "version"
-        ]
+        ["current_date", "current_time", "file_row_index", "input_file_name", "now", "random", "uuid", "version"]
     );
 }
