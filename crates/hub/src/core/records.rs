@@ -259,7 +259,7 @@ pub struct Batch {
 }
 
 /// An execution as it was stored.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct StoredExecution {
     /// Its number.
     pub execution: ExecutionNo,
@@ -272,7 +272,7 @@ pub struct StoredExecution {
 }
 
 /// An entity as it was stored.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct StoredEntity {
     /// Its id.
     pub entity: EntityId,
@@ -283,7 +283,7 @@ pub struct StoredEntity {
 }
 
 /// Everything that a store holds except histories, for rebuilding the core.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Snapshot {
     /// Identity of the store, drawn when it was made; ids are derived from it.
     pub hub_id: u128,

@@ -4,7 +4,9 @@
 mod clocks;
 mod dispatch;
 mod driver;
+mod embedded;
 mod entities;
 mod orchestrations;
 mod purity;
 mod queries;
+mod stores;
