@@ -308,6 +308,13 @@ impl Driver {
         }
     }
 
+    /// The history as it is in the store now.
+    pub(crate) fn stored_history(&self, id: &str) -> Vec<proto::HistoryEvent> {
+        let snapshot = self.store.clone().load().unwrap();
+        let stored = snapshot.executions.iter().find(|stored| stored.instance.as_str() == id);
+        stored.map_or_else(Vec::new, |stored| self.read(HistoryRange { execution: stored.execution, len: u64::MAX }))
+    }
+
     pub(crate) fn entity(&mut self, id: &str) -> Option<proto::EntityMetadata> {
         let request = proto::GetEntityRequest { instance_id: id.into(), include_state: true };
         match self.ok(Request::GetEntity(request)) {

@@ -6,6 +6,7 @@ mod dispatch;
 mod driver;
 mod embedded;
 mod entities;
+mod model;
 mod orchestrations;
 mod purity;
 mod queries;
