@@ -37,6 +37,21 @@ impl fmt::Display for Owner {
 }
 
 impl Owner {
+    /// Who has this state folder at this moment; `None` if nobody does, or if there is no such folder. Changes nothing.
+    pub fn of(state_folder: &Path) -> Result<Option<Self>, OpenError> {
+        let path = state_folder.join("hub.lock");
+        let mut file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(OpenError::Folder { path, source }),
+        };
+        match flock(&file, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => Ok(None),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(Some(written(&mut file))),
+            Err(error) => Err(OpenError::Folder { path, source: error.into() }),
+        }
+    }
+
     fn this_process(now: Moment) -> Self {
         Self {
             pid: std::process::id(),
@@ -78,10 +93,13 @@ impl FolderLock {
 }
 
 fn held(file: &mut File, path: PathBuf) -> OpenError {
+    OpenError::Held { owner: written(file), path }
+}
+
+/// What the owner wrote down. Unreadable or half-written text only means that we cannot say who it is.
+fn written(file: &mut File) -> Owner {
     let mut text = String::new();
-    // Unreadable or half-written text only means that we cannot say who it is.
-    let owner = file.read_to_string(&mut text).ok().and_then(|_| serde_json::from_str(&text).ok()).unwrap_or_default();
-    OpenError::Held { owner, path }
+    file.read_to_string(&mut text).ok().and_then(|_| serde_json::from_str(&text).ok()).unwrap_or_default()
 }
 
 fn write_down(file: &mut File, owner: &Owner) -> std::io::Result<()> {

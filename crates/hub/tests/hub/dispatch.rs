@@ -9,7 +9,7 @@ use seriatim_hub::core::{CoreConfig, Request};
 
 use crate::driver::*;
 
-const MINUTE: Duration = Duration::from_secs(60);
+const MINUTE: Duration = Duration::from_mins(1);
 
 fn limits(orchestrations: i32, activities: i32, entities: i32) -> proto::GetWorkItemsRequest {
     proto::GetWorkItemsRequest {
@@ -87,7 +87,7 @@ fn leases_of_turns_and_batches_run_out_and_those_of_activities_only_if_told_to()
     hub.play("a", vec![task(0, "t"), signal(1, "@e@a", "op")]);
     hub.start("b", "any");
     let (turn, batch) = (hub.turn_of("b"), hub.batches.pop_front().unwrap());
-    hub.pass(MINUTE - Duration::from_secs(1));
+    hub.pass(Duration::from_secs(59));
     assert!(hub.turns.is_empty() && hub.batches.is_empty());
     hub.pass(Duration::from_secs(1));
     assert_eq!((hub.turns.len(), hub.batches.len(), hub.activities.len()), (1, 1, 1));

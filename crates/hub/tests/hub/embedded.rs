@@ -208,7 +208,7 @@ async fn timers_follow_the_injected_clock() {
     hub.start_instance(start("a")).await.unwrap();
     let (token, _) = next_turn(&mut stream).await;
     finish(&hub, &token, vec![timer(0, Moment::from_seconds(1_000_000 + 86_400))]).await;
-    clock.advance(Duration::from_secs(86_400));
+    clock.advance(Duration::from_hours(24));
     assert_eq!(kinds(&next_turn(&mut stream).await.1.new_events), ["(", "timer fired"]);
 }
 

@@ -323,7 +323,10 @@ fn a_result_for_an_execution_that_is_over_is_dropped() {
     hub.worker();
     run(&mut hub, "o", vec![call(0, A, "x"), end(1, Status::ContinuedAsNew, None)]);
     assert_eq!(names(&hub.finish_batch(Some("s"))), ["x"], "the operation runs all the same");
-    assert_eq!(kinds(&hub.turn_of("o").request.new_events), ["(", "start"]);
+    let turn = hub.turn_of("o");
+    assert_eq!(kinds(&turn.request.new_events), ["(", "start"]);
+    hub.finish_turn(&turn, vec![]);
+    assert!(hub.turns.is_empty());
 }
 
 #[test]
@@ -335,4 +338,22 @@ fn a_batch_with_nothing_on_disk_yet_waits() {
     assert!(hub.batches.is_empty());
     hub.commit();
     assert_eq!(hub.batches.len(), 1);
+}
+
+#[test]
+fn a_batch_begins_only_when_the_one_before_is_on_disk() {
+    let mut hub = Driver::with_config(CoreConfig { operations_per_batch: 1, ..CoreConfig::default() });
+    hub.signal(A, "1");
+    hub.signal(A, "2");
+    hub.worker();
+    let batch = hub.batches.pop_front().unwrap();
+    hub.commit_at_once = false;
+    hub.ask(Request::CompleteEntity(proto::EntityBatchResult {
+        results: vec![success("1")],
+        completion_token: batch.token,
+        ..Default::default()
+    }));
+    assert!(hub.batches.is_empty());
+    hub.commit();
+    assert_eq!(names(&hub.finish_batch(None)), ["2"]);
 }

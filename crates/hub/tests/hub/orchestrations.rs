@@ -98,6 +98,36 @@ fn a_turn_takes_only_what_is_on_disk_and_no_more_than_its_limit() {
 }
 
 #[test]
+fn a_turn_that_begins_during_a_commit_leaves_out_what_is_not_on_disk() {
+    let mut hub = Driver::new();
+    hub.start("a", "any");
+    hub.commit_at_once = false;
+    hub.ask(Request::RaiseEvent(proto::RaiseEventRequest { instance_id: "a".into(), ..Default::default() }));
+    hub.worker();
+    let turn = hub.turn_of("a");
+    assert_eq!(kinds(&turn.request.new_events), ["(", "start"]);
+    hub.finish_turn(&turn, vec![]);
+    assert_eq!(kinds(&hub.turn_of("a").request.new_events), ["(", "raised"]);
+}
+
+#[test]
+fn a_turn_begins_only_when_the_one_before_is_on_disk() {
+    let mut hub = Driver::new();
+    hub.start("a", "any");
+    hub.worker();
+    let turn = hub.turn_of("a");
+    hub.raise("a", "e").unwrap();
+    hub.commit_at_once = false;
+    hub.ask(Request::CompleteOrchestrator(proto::OrchestratorResponse {
+        completion_token: turn.token,
+        ..Default::default()
+    }));
+    assert!(hub.turns.is_empty());
+    hub.commit();
+    assert_eq!(hub.turn_of("a").request.past_events.len(), 3);
+}
+
+#[test]
 fn a_worker_that_processed_only_a_part_gets_the_rest_again() {
     let mut hub = Driver::new();
     hub.start("a", "any");
@@ -192,6 +222,20 @@ fn timers_fire_at_their_time_and_end_with_their_orchestration() {
 }
 
 #[test]
+fn timers_survive_a_crash_and_still_end_with_their_orchestration() {
+    let mut hub = Driver::new();
+    hub.start("a", "any");
+    hub.worker();
+    let due = hub.clock.plus(Duration::from_secs(10));
+    hub.play("a", vec![timer(0, due)]);
+    let mut hub = hub.crash();
+    assert_eq!(hub.wake, Some(due));
+    hub.terminate("a", false);
+    assert_eq!(hub.wake, None);
+    assert_eq!(hub.crash().wake, None);
+}
+
+#[test]
 fn a_timer_that_is_due_already_fires_in_the_same_transition() {
     let mut hub = Driver::new();
     hub.start("a", "any");
@@ -205,7 +249,7 @@ fn a_timer_that_is_due_already_fires_in_the_same_transition() {
 fn a_scheduled_start_waits_and_keeps_early_events() {
     let mut hub = Driver::new();
     hub.worker();
-    let at = hub.clock.plus(Duration::from_secs(60));
+    let at = hub.clock.plus(Duration::from_mins(1));
     hub.ok(Request::StartInstance(proto::CreateInstanceRequest {
         scheduled_start_timestamp: Some(at.to_timestamp()),
         ..start("a")
