@@ -62,19 +62,24 @@ impl Core {
         true
     }
 
-    /// An activity came back undone: it is ready again, unless its orchestration was terminated or forgotten.
+    /// An activity came back undone: it is ready again, unless its orchestration was terminated.
     pub(super) fn take_back_activity(&mut self, seq: ActivitySeq) {
         let Some(activity) = self.activities.get_mut(&seq) else {
             return;
         };
         activity.out = None;
         let execution = ExecutionNo(activity.record.execution);
-        let of = self.by_execution.get(&execution).and_then(|id| self.instances.get(id));
-        if of.is_some_and(|instance| instance.state.status() == Status::Terminated) {
+        if self.is_terminated(execution) {
             self.drop_if_not_begun(seq);
         } else {
             self.activity_is_ready(seq);
         }
+    }
+
+    /// Whether the execution was terminated: then nobody wants its activities to be begun.
+    pub(super) fn is_terminated(&self, execution: ExecutionNo) -> bool {
+        let instance = self.by_execution.get(&execution).and_then(|id| self.instances.get(id));
+        instance.is_some_and(|instance| instance.state.status() == Status::Terminated)
     }
 
     pub(super) fn drop_if_not_begun(&mut self, seq: ActivitySeq) {

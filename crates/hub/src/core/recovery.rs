@@ -116,13 +116,23 @@ impl Core {
         self.entities.entry(id.clone()).or_insert_with(|| Entity::new(&id)).insert(message, queued);
     }
 
-    /// Queues everything that has work, and carries out terminations that waited for a turn to end.
+    /// Queues everything that has work, carries out terminations that waited for a turn to end, and drops activities of
+    /// terminated orchestrations that were out.
     fn go_on(&mut self) {
         let live: BTreeSet<InstanceId> =
             self.instances.iter().filter(|(_, instance)| !instance.has_ended()).map(|(id, _)| id.clone()).collect();
         for id in live {
             self.terminate_if_asked(&id);
             self.mark_turn(&id);
+        }
+        let wanted_by_nobody: Vec<_> = self
+            .activities
+            .iter()
+            .filter(|(_, activity)| self.is_terminated(ExecutionNo(activity.record.execution)))
+            .map(|(seq, _)| *seq)
+            .collect();
+        for activity in wanted_by_nobody {
+            self.drop_if_not_begun(activity);
         }
         self.stirred = self.entities.keys().cloned().collect();
         self.stir();

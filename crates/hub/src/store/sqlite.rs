@@ -244,7 +244,8 @@ impl HistoryReader for SqliteReader {
         let failed = |source| StoreError::Database { action: "read", path: self.path.clone(), source };
         let sql = "SELECT position, event FROM history WHERE execution = ?1 AND position < ?2 ORDER BY position";
         let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
-        let mut rows = statement.query(params![range.execution.0 as i64, range.len as i64]).map_err(failed)?;
+        let len = i64::try_from(range.len).unwrap_or(i64::MAX);
+        let mut rows = statement.query(params![range.execution.0 as i64, len]).map_err(failed)?;
         let mut events = Vec::new();
         while let Some(row) = rows.next().map_err(failed)? {
             let position = number(row, 0).map_err(failed)?;

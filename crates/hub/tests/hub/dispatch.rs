@@ -224,6 +224,12 @@ fn activities_of_a_terminated_orchestration_are_dropped_unless_they_have_begun()
     hub.leave(worker);
     hub.worker();
     assert!(hub.activities.is_empty(), "one that came back undone is not begun again");
+    hub.start("c", "any");
+    hub.play("c", vec![task(0, "t")]);
+    hub.terminate("c", false);
+    let mut hub = hub.crash();
+    hub.worker();
+    assert!(hub.activities.is_empty(), "nor one that was out when the hub died");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! is checked: answers and work items never run ahead of what was committed.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
 use std::time::Duration;
 
 use seriatim_durable::hub::HubError;
@@ -32,7 +33,9 @@ pub(crate) type EntityBatch = Given<proto::EntityBatchRequest>;
 pub(crate) struct Driver {
     core: Core,
     config: CoreConfig,
-    pub(crate) store: MemoryStore,
+    /// Opens the store's contents again.
+    reopen: Rc<dyn Fn() -> Box<dyn Store>>,
+    store: Box<dyn Store>,
     pub(crate) clock: Moment,
     unwritten: Vec<Batch>,
     committed: BatchSeq,
@@ -53,15 +56,23 @@ impl Driver {
     }
 
     pub(crate) fn with_config(config: CoreConfig) -> Self {
-        Self::on(MemoryStore::new(7 << 64), config, Moment::from_seconds(1_800_000_000))
+        let store = MemoryStore::new(7 << 64);
+        Self::on_store(Rc::new(move || Box::new(store.clone())), config)
     }
 
-    fn on(mut store: MemoryStore, config: CoreConfig, clock: Moment) -> Self {
+    /// On the store that this opens, and opens again after each crash.
+    pub(crate) fn on_store(reopen: Rc<dyn Fn() -> Box<dyn Store>>, config: CoreConfig) -> Self {
+        Self::on(reopen, config, Moment::from_seconds(1_800_000_000))
+    }
+
+    fn on(reopen: Rc<dyn Fn() -> Box<dyn Store>>, config: CoreConfig, clock: Moment) -> Self {
+        let mut store = reopen();
         let snapshot = store.load().unwrap();
         let (core, effects) = Core::recover(config.clone(), snapshot, clock);
         let mut driver = Self {
             core,
             config,
+            reopen,
             store,
             clock,
             unwritten: Vec::new(),
@@ -83,7 +94,8 @@ impl Driver {
     /// The process dies: what was not committed is lost, and so is every lease.
     pub(crate) fn crash(self) -> Self {
         let config = CoreConfig { session: self.config.session + 1, ..self.config };
-        let mut next = Self::on(self.store, config, self.clock);
+        drop(self.store);
+        let mut next = Self::on(self.reopen, config, self.clock);
         next.commit_at_once = self.commit_at_once;
         next
     }
@@ -310,7 +322,7 @@ impl Driver {
 
     /// The history as it is in the store now.
     pub(crate) fn stored_history(&self, id: &str) -> Vec<proto::HistoryEvent> {
-        let snapshot = self.store.clone().load().unwrap();
+        let snapshot = (self.reopen)().load().unwrap();
         let stored = snapshot.executions.iter().find(|stored| stored.instance.as_str() == id);
         stored.map_or_else(Vec::new, |stored| self.read(HistoryRange { execution: stored.execution, len: u64::MAX }))
     }

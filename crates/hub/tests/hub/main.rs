@@ -9,6 +9,7 @@ mod dispatch;
 mod driver;
 mod embedded;
 mod entities;
+mod lifecycles;
 mod model;
 mod orchestrations;
 mod purity;
@@ -16,3 +17,9 @@ mod queries;
 mod stores;
 mod transitions;
 mod workers;
+
+/// So many random cases, times the factor in the environment variable `SERIATIM_TEST_SCALE` (default: 1).
+fn cases(number: u32) -> proptest::test_runner::Config {
+    let scale = std::env::var("SERIATIM_TEST_SCALE").ok().map_or(1, |scale| scale.parse().expect("a whole number"));
+    proptest::test_runner::Config { cases: number * scale, max_shrink_iters: 20_000, ..Default::default() }
+}
