@@ -1,0 +1,264 @@
+//! The command line, as clap reads it: every command, option and help text. Must never do anything but describe.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+use crate::ui::human;
+
+/// Split denormalised Parquet into tables with gap-free sequential IDs, in parallel, exactly once.
+#[derive(Debug, Parser)]
+#[command(name = "seriatim", version, max_term_width = 100, after_help = AFTER_HELP)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    /// Options that every command has.
+    #[command(flatten)]
+    pub(crate) global: Global,
+}
+
+const AFTER_HELP: &str = "\
+Begin with `seriatim demo`: it makes two million records, ingests them and says what to try next.
+
+Exit codes: 0 done, 1 failed, 2 the command line or the pipeline is wrong, 130 interrupted (run again to resume).";
+
+/// Options that every command has.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// What to log to stderr: error, warn, info, debug, trace, or a filter such as `seriatim_hub=debug`
+    #[arg(long, global = true, value_name = "LEVEL", env = "SERIATIM_LOG", hide_env_values = true)]
+    pub(crate) log: Option<String>,
+    /// When to use colours; `NO_COLOR` is respected
+    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t = When::Auto)]
+    pub(crate) color: When,
+    /// No progress and no remarks on stderr, only errors
+    #[arg(long, short, global = true)]
+    pub(crate) quiet: bool,
+}
+
+/// When to use colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum When {
+    /// On a terminal.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make two million retail records, ingest them, verify and show the result
+    Demo(DemoArgs),
+    /// Check a pipeline file, and that it fits the source files
+    Check(CheckArgs),
+    /// Say what a run would do: files, records, new keys, exact ID ranges. Writes nothing
+    Plan(PlanArgs),
+    /// Ingest what is new; takes up an interrupted run by itself
+    Run(RunArgs),
+    /// List the runs
+    Runs(RunsArgs),
+    /// Show one run
+    Show(OneRunArgs),
+    /// Cancel a run that is not done: nothing of it is published, and no ID is lost
+    Cancel(OneRunArgs),
+    /// Audit the outputs: unique, dense, stable IDs, nothing lost, every reference meets its row
+    Verify(VerifyArgs),
+    /// Print the JSON Schema of the pipeline file
+    Schema,
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        #[arg(value_enum)]
+        shell: Shell,
+    },
+}
+
+/// A pipeline file, and settings that take the place of its own.
+#[derive(Debug, Args)]
+pub(crate) struct PipelineArgs {
+    /// The pipeline file
+    #[arg(value_name = "PIPELINE")]
+    pub(crate) pipeline: PathBuf,
+    /// Put a setting in the place of the file's, such as `output.path=elsewhere`; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+}
+
+/// How much of the machine a run may use.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct MachineArgs {
+    /// Steps that run at once [default: one per core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) workers: Option<u16>,
+    /// Memory for scans and mappings, such as 512MiB or 2GB [default: half of the machine's]
+    #[arg(long, value_name = "SIZE", value_parser = human::parse_bytes)]
+    pub(crate) memory: Option<u64>,
+    /// Records in a chunk, at most
+    #[arg(long, value_name = "N", hide = true, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) chunk_rows: Option<u32>,
+    /// Hash shards per table
+    #[arg(long, value_name = "N", hide = true, value_parser = parse_shards)]
+    pub(crate) shards: Option<u32>,
+    /// Where the journal goes; `off` is for measuring what the journal costs: such a run cannot be resumed
+    #[arg(long, value_enum, hide = true, default_value_t = Journal::Disk)]
+    pub(crate) journal: Journal,
+}
+
+/// Where the journal goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Journal {
+    /// To the state folder.
+    Disk,
+    /// Nowhere.
+    Off,
+}
+
+fn parse_shards(text: &str) -> Result<u32, String> {
+    match text.parse::<u32>() {
+        Ok(shards) if shards.is_power_of_two() && shards <= 4_096 => Ok(shards),
+        _ => Err("it must be a power of two from 1 to 4096".to_owned()),
+    }
+}
+
+/// `seriatim demo`
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// Records to make
+    #[arg(long, value_name = "N", default_value_t = 2_000_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    pub(crate) rows: u64,
+    /// Files to spread them over, one per month
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub(crate) files: u32,
+    /// The seed of the records; the same seed makes the same bytes
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Where to put everything; it is made if it is missing
+    #[arg(long, value_name = "DIR", default_value = "seriatim-demo")]
+    pub(crate) folder: PathBuf,
+    /// Only make the records and the pipeline file; run nothing
+    #[arg(long)]
+    pub(crate) data_only: bool,
+    /// How much of the machine to use.
+    #[command(flatten)]
+    pub(crate) machine: MachineArgs,
+    /// Print one JSON document instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `seriatim check`
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// What to check.
+    #[command(flatten)]
+    pub(crate) pipeline: PipelineArgs,
+    /// Print one JSON document instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `seriatim plan`
+#[derive(Debug, Args)]
+pub(crate) struct PlanArgs {
+    /// What to plan.
+    #[command(flatten)]
+    pub(crate) pipeline: PipelineArgs,
+    /// How much of the machine to use.
+    #[command(flatten)]
+    pub(crate) machine: MachineArgs,
+    /// Print one JSON document instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `seriatim run`
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// What to run.
+    #[command(flatten)]
+    pub(crate) pipeline: PipelineArgs,
+    /// How much of the machine to use.
+    #[command(flatten)]
+    pub(crate) machine: MachineArgs,
+    /// If another process has the state folder, fail instead of waiting for it
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    /// Print one JSON document instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Which state folder to look into.
+#[derive(Debug, Args)]
+pub(crate) struct StateArgs {
+    /// The pipeline whose state folder to look into
+    #[arg(long, value_name = "PIPELINE", conflicts_with = "state")]
+    pub(crate) pipeline: Option<PathBuf>,
+    /// The state folder to look into [default: .seriatim]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state: Option<PathBuf>,
+}
+
+/// `seriatim runs`
+#[derive(Debug, Args)]
+pub(crate) struct RunsArgs {
+    /// Where to look.
+    #[command(flatten)]
+    pub(crate) state: StateArgs,
+    /// Print one JSON document instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `seriatim show` and `seriatim cancel`
+#[derive(Debug, Args)]
+pub(crate) struct OneRunArgs {
+    /// The run, as `seriatim runs` names it
+    #[arg(value_name = "RUN")]
+    pub(crate) run: String,
+    /// Where to look.
+    #[command(flatten)]
+    pub(crate) state: StateArgs,
+    /// Print one JSON document instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `seriatim verify`
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// Whose outputs to audit.
+    #[command(flatten)]
+    pub(crate) pipeline: PipelineArgs,
+    /// Files that are read at once [default: one per core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) workers: Option<u16>,
+    /// Print one JSON document instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::{Cli, parse_shards};
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn shards_are_powers_of_two() {
+        assert_eq!(parse_shards("16"), Ok(16));
+        for wrong in ["0", "3", "8192", "-1", "many"] {
+            assert!(parse_shards(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! `seriatim check`: the pipeline file, and the pipeline against the schema of the real files. Must never read records.
+
+use seriatim_ingest::CheckReport;
+
+use crate::args::CheckArgs;
+use crate::error::CliError;
+use crate::state;
+use crate::ui::table::{Side, Table};
+use crate::ui::{Tone, Ui, human};
+
+/// Checks, and prints the tables that the pipeline will make.
+pub(super) fn execute(args: &CheckArgs, ui: &Ui) -> Result<(), CliError> {
+    let project = state::project(&args.pipeline)?;
+    let report = seriatim_ingest::check(&project)?;
+    if args.json { ui.json(&report) } else { print(&report, ui) }
+}
+
+fn print(report: &CheckReport, ui: &Ui) -> Result<(), CliError> {
+    let files = human::counted(report.files, "file");
+    let records = human::counted(report.records, "record");
+    ui.line(format!("{} {}: {files}, {records}", ui.toned(Tone::Good, "ok"), report.pipeline))?;
+    for table in &report.tables {
+        ui.line(format!("\n{}", ui.toned(Tone::Strong, &table.table)))?;
+        let mut columns = Table::new(&[("column", Side::Left), ("type", Side::Left), ("role", Side::Left)]);
+        for (name, kind, role) in &table.columns {
+            columns.row([name.clone(), kind.clone(), role.clone()]);
+        }
+        ui.lines(columns.lines("  "))?;
+    }
+    if !report.unused_columns.is_empty() {
+        ui.line(format!("\nsource columns that go nowhere: {}", report.unused_columns.join(", ")))?;
+    }
+    Ok(())
+}

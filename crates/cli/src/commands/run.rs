@@ -1,0 +1,57 @@
+//! `seriatim run`: takes up what was interrupted, ingests what is new. Must never leave an exit code of 0 behind a run
+//! that did not end well.
+
+use serde::Serialize;
+use seriatim_ingest::{ErrorKind, IngestError, RunReport, RunStatus};
+
+use super::summary;
+use crate::args::RunArgs;
+use crate::engine::{self, Options};
+use crate::error::CliError;
+use crate::interrupt::Interrupt;
+use crate::state;
+use crate::ui::Ui;
+
+/// The document of `run --json`.
+#[derive(Debug, Serialize)]
+struct Document<'a> {
+    runs: &'a [RunReport],
+}
+
+/// Runs, and prints what was done.
+pub(super) fn execute(args: &RunArgs, ui: &Ui) -> Result<(), CliError> {
+    let project = state::project(&args.pipeline)?;
+    let options = Options::new(&args.machine, !args.no_wait);
+    let runtime = engine::runtime()?;
+    let reports = runtime.block_on(async {
+        let interrupt = Interrupt::listen()?;
+        engine::run(&project, &options, ui, &interrupt).await
+    })?;
+    if args.json {
+        ui.json(&Document { runs: &reports })?;
+    } else {
+        reports.iter().filter(|report| is_well(report)).try_for_each(|report| summary::print(report, ui))?;
+    }
+    reports.iter().try_for_each(ended_well)
+}
+
+fn is_well(report: &RunReport) -> bool {
+    matches!(report.status, RunStatus::Done | RunStatus::NothingToDo)
+}
+
+/// An error, if the run did not end well.
+pub(crate) fn ended_well(report: &RunReport) -> Result<(), CliError> {
+    if is_well(report) {
+        return Ok(());
+    }
+    let kind = report.error_kind.unwrap_or(ErrorKind::Internal);
+    let message = match &report.error {
+        Some(error) => format!("{}: {error}", report.run),
+        None => format!("{} is {}", report.run, summary::status(report.status)),
+    };
+    let error = IngestError::new(kind, message);
+    Err(match &report.help {
+        Some(help) => error.help(help.clone()).into(),
+        None => error.into(),
+    })
+}

@@ -1,0 +1,94 @@
+//! A run in words and figures, for `run`, `show` and `demo`. Must never compute what the report does not say.
+
+use seriatim_ingest::{RunReport, RunStatus};
+
+use crate::error::CliError;
+use crate::ui::table::{Side, Table};
+use crate::ui::{Tone, Ui, human};
+
+/// A status in a word or three.
+pub(crate) fn status(status: RunStatus) -> &'static str {
+    match status {
+        RunStatus::Running => "running",
+        RunStatus::Interrupted => "interrupted",
+        RunStatus::Done => "done",
+        RunStatus::NothingToDo => "nothing to do",
+        RunStatus::Failed => "failed",
+        RunStatus::Cancelled => "cancelled",
+    }
+}
+
+/// How a status stands out.
+pub(crate) fn tone(status: RunStatus) -> Tone {
+    match status {
+        RunStatus::Done | RunStatus::NothingToDo => Tone::Good,
+        RunStatus::Failed | RunStatus::Cancelled => Tone::Bad,
+        RunStatus::Running | RunStatus::Interrupted => Tone::Soft,
+    }
+}
+
+/// Prints what a run did.
+pub(crate) fn print(report: &RunReport, ui: &Ui) -> Result<(), CliError> {
+    let word = ui.toned(tone(report.status), status(report.status));
+    if report.status == RunStatus::NothingToDo {
+        let known = human::counted(report.files_known, "file");
+        return ui.line(format!("{word}: no new files ({known} ingested before)"));
+    }
+    let resumed = if report.resumed { " (taken up where it was interrupted)" } else { "" };
+    ui.line(format!("{} {word}{resumed}: {}", report.run, figures(report)))?;
+    for (n, what) in [(report.filtered, "dropped by the transform"), (report.quarantined, "in quarantine")] {
+        if n > 0 {
+            ui.line(format!("{} {what}", human::counted(n, "record")))?;
+        }
+    }
+    if report.status == RunStatus::Done {
+        ui.line("")?;
+        ui.lines(tables(report).lines("  "))?;
+        ui.line(format!("\noutput in {}", report.output))?;
+    }
+    Ok(())
+}
+
+fn figures(report: &RunReport) -> String {
+    let files = human::counted(report.files, "file");
+    let records = human::counted(report.records, "record");
+    let took = human::seconds(report.total_seconds);
+    match report.status {
+        RunStatus::Done => {
+            let rate = human::rate(report.records, report.total_seconds);
+            format!("{records} from {files} in {took} ({rate} records/s)")
+        }
+        _ => format!("{records} in {files}"),
+    }
+}
+
+/// What a run did to each table.
+pub(crate) fn tables(report: &RunReport) -> Table {
+    let mut tables = Table::new(&[
+        ("table", Side::Left),
+        ("new rows", Side::Right),
+        ("IDs", Side::Left),
+        ("known keys", Side::Right),
+        ("rows in all", Side::Right),
+        ("files", Side::Right),
+        ("size", Side::Right),
+    ]);
+    for table in &report.tables {
+        tables.row([
+            table.table.clone(),
+            human::count(table.rows),
+            human::ids(table.ids.as_ref()),
+            human::count(table.known_keys),
+            human::count(table.total_rows),
+            human::count(table.files.len() as u64),
+            human::bytes(table.bytes),
+        ]);
+    }
+    tables
+}
+
+/// The seconds of each step, in a line.
+pub(crate) fn steps(report: &RunReport) -> String {
+    let steps = report.seconds.iter().map(|(step, seconds)| format!("{step} {}", human::seconds(*seconds)));
+    steps.collect::<Vec<_>>().join(", ")
+}

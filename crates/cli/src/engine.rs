@@ -1,0 +1,200 @@
+//! Runs pipelines on the embedded hub: opens it (or waits for the process that has it), runs until nothing is left to
+//! take up, stops cleanly when asked. Must never print data; it remarks on stderr.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use seriatim_durable::hub::TaskHub;
+use seriatim_hub::{EmbeddedHub, HubOptions, OpenError, Owner};
+use seriatim_ingest::{Project, RunReport, RunStatus, Runner, RunnerOptions};
+
+use crate::args::{Journal, MachineArgs};
+use crate::error::CliError;
+use crate::interrupt::Interrupt;
+use crate::ui::progress::Display;
+use crate::ui::{Ui, human};
+
+/// How often a state folder that another process has is tried again.
+const TRY_AGAIN: Duration = Duration::from_millis(200);
+
+/// How to run.
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    /// How to use the machine.
+    pub(crate) runner: RunnerOptions,
+    /// Whether to wait for a state folder that another process has.
+    pub(crate) wait: bool,
+    /// Where the journal goes.
+    pub(crate) journal: Journal,
+}
+
+impl Options {
+    /// As the command line says.
+    pub(crate) fn new(machine: &MachineArgs, wait: bool) -> Self {
+        Self { runner: runner_options(machine), wait, journal: machine.journal }
+    }
+}
+
+/// The runner's options as the command line has them.
+pub(crate) fn runner_options(machine: &MachineArgs) -> RunnerOptions {
+    let default = RunnerOptions::default();
+    RunnerOptions {
+        workers: machine.workers.map_or(default.workers, usize::from),
+        memory: machine.memory.unwrap_or(default.memory),
+        chunk_rows: machine.chunk_rows.unwrap_or(default.chunk_rows),
+        shards: machine.shards.unwrap_or(default.shards),
+    }
+}
+
+/// How many files an audit reads at once.
+pub(crate) fn workers(wanted: Option<u16>) -> usize {
+    wanted.map_or_else(|| RunnerOptions::default().workers, usize::from)
+}
+
+/// A runtime for what waits; the work itself has threads of its own.
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::failed(format!("cannot start the runtime: {error}")))
+}
+
+/// Runs `project` until there is nothing that was left behind: a run that was taken up is followed by one for the
+/// files that came since. The reports are in order; the last one may be of a failed run, and no other.
+pub(crate) async fn run(
+    project: &Project,
+    options: &Options,
+    ui: &Ui,
+    interrupt: &Interrupt,
+) -> Result<Vec<RunReport>, CliError> {
+    let state = project.state();
+    let disk = match options.journal {
+        Journal::Disk => Some(open(&state, options.wait, ui).await?),
+        Journal::Off => None,
+    };
+    let _graceful = interrupt.graceful();
+    let hub: Arc<dyn TaskHub> = match &disk {
+        Some(hub) => Arc::clone(hub) as Arc<dyn TaskHub>,
+        None => EmbeddedHub::in_memory(HubOptions::default()).map_err(|error| cannot_open(&error))?,
+    };
+    let outcome = work(hub, project, options, ui, interrupt).await;
+    if let Some(hub) = disk {
+        close(&hub, ui).await;
+    }
+    outcome
+}
+
+async fn work(
+    hub: Arc<dyn TaskHub>,
+    project: &Project,
+    options: &Options,
+    ui: &Ui,
+    interrupt: &Interrupt,
+) -> Result<Vec<RunReport>, CliError> {
+    let runner = Runner::start(hub, options.runner.clone(), &project.state())?;
+    let display = Display::start(ui, runner.progress());
+    let outcome = tokio::select! {
+        reports = until_nothing_is_left(&runner, project) => reports,
+        () = interrupt.wanted() => {
+            ui.remark("stopping; run again to resume");
+            Err(CliError::Interrupted)
+        }
+    };
+    runner.stop().await;
+    drop(display);
+    outcome
+}
+
+async fn until_nothing_is_left(runner: &Runner, project: &Project) -> Result<Vec<RunReport>, CliError> {
+    let mut reports: Vec<RunReport> = Vec::new();
+    loop {
+        let report = runner.run(project).await?;
+        let again = report.resumed && report.status == RunStatus::Done;
+        // After a run that did something, "nothing to do" is no news.
+        if reports.is_empty() || report.status != RunStatus::NothingToDo {
+            reports.push(report);
+        }
+        if !again {
+            return Ok(reports);
+        }
+    }
+}
+
+/// Opens the hub in `state`. If another process has it: says who, and waits until it is free; or fails at once.
+pub(crate) async fn open(state: &Path, wait: bool, ui: &Ui) -> Result<Arc<EmbeddedHub>, CliError> {
+    let mut told = None;
+    loop {
+        match try_open(state)? {
+            Attempt::Open(hub) => return Ok(hub),
+            Attempt::Held(holder) if wait => {
+                if told.as_ref() != Some(&holder) {
+                    ui.remark(format!("waiting for {holder}, which has the state folder {}", state.display()));
+                    told = Some(holder);
+                }
+                tokio::time::sleep(TRY_AGAIN).await;
+            }
+            Attempt::Held(holder) => {
+                let message = format!("the state folder {} is held by {holder}", state.display());
+                return Err(CliError::failed_with(message, "wait until it is done, or run without --no-wait"));
+            }
+        }
+    }
+}
+
+/// What came of trying to open a hub.
+#[derive(Debug)]
+pub(crate) enum Attempt {
+    /// It is ours.
+    Open(Arc<EmbeddedHub>),
+    /// A living process has it; this is what there is to say about it.
+    Held(String),
+}
+
+/// Tries to open the hub in `state`, once.
+pub(crate) fn try_open(state: &Path) -> Result<Attempt, CliError> {
+    match EmbeddedHub::open(state, HubOptions::default()) {
+        Ok(hub) => Ok(Attempt::Open(hub)),
+        Err(OpenError::Held { owner, .. }) => Ok(Attempt::Held(describe(&owner))),
+        Err(error) => Err(cannot_open(&error)),
+    }
+}
+
+/// Closes a hub. What it acknowledged is on disk, so its last words change nothing of what was done.
+pub(crate) async fn close(hub: &EmbeddedHub, ui: &Ui) {
+    if let Err(error) = hub.close().await {
+        ui.remark(format!("while closing the journal: {error}"));
+    }
+}
+
+fn cannot_open(error: &OpenError) -> CliError {
+    let mut message = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        message.push_str(": ");
+        message.push_str(&error.to_string());
+        cause = error.source();
+    }
+    CliError::failed(message)
+}
+
+fn describe(owner: &Owner) -> String {
+    match jiff::Timestamp::from_second(owner.started) {
+        Ok(since) if owner.pid != 0 => format!("{owner} since {}", human::moment(&since.to_string())),
+        _ => owner.to_string(),
+    }
+}
+
+/// Waits until no process has the hub in `state`.
+pub(crate) async fn wait_until_free(state: &Path, ui: &Ui) -> Result<(), CliError> {
+    close(&*open(state, true, ui).await?, ui).await;
+    Ok(())
+}
+
+/// Whether a living process has the hub in `state`.
+pub(crate) fn is_held(state: &Path) -> Result<bool, CliError> {
+    match Owner::of(state) {
+        Ok(owner) => Ok(owner.is_some()),
+        Err(error) => Err(cannot_open(&error)),
+    }
+}

@@ -1,0 +1,161 @@
+//! Numbers for people: counts, sizes, durations, rates, and sizes as people write them. Must never be used where a
+//! program reads.
+
+use std::fmt::Write as _;
+
+use seriatim_ingest::IdRange;
+
+/// `2000000` as `2,000,000`.
+pub(crate) fn count(n: u64) -> String {
+    let digits = n.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// `1 file`, `2 files`: a count and its noun.
+pub(crate) fn counted(n: u64, noun: &str) -> String {
+    let plural = if n == 1 { "" } else { "s" };
+    format!("{} {noun}{plural}", count(n))
+}
+
+/// Bytes in the unit that leaves one to four digits before the point.
+pub(crate) fn bytes(n: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    if n < 1024 {
+        return format!("{n} B");
+    }
+    let mut value = n as f64 / 1024.0;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    format!("{value:.1} {}", UNITS[unit])
+}
+
+/// A duration: two decimals below a minute, then minutes, then hours.
+pub(crate) fn seconds(s: f64) -> String {
+    // Rounded first, so that 59.999 is not "60.00 s".
+    if s < 59.995 {
+        return format!("{s:.2} s");
+    }
+    let whole = s.round() as u64;
+    match (whole / 3600, whole / 60 % 60, whole % 60) {
+        (0, minutes, seconds) => format!("{minutes} min {seconds:02} s"),
+        (hours, minutes, _) => format!("{hours} h {minutes:02} min"),
+    }
+}
+
+/// Records per second.
+pub(crate) fn rate(records: u64, seconds: f64) -> String {
+    // Below a tenth of a millisecond the clock says more about itself than about the work.
+    count((records as f64 / seconds.max(1e-4)).round() as u64)
+}
+
+/// The IDs of a range, `1..78123`; with the step where it is not 1; a dash if there are none.
+pub(crate) fn ids(range: Option<&IdRange>) -> String {
+    let Some(range) = range else { return "-".to_owned() };
+    let mut text = format!("{}..{}", range.first, range.last);
+    if range.step != 1 {
+        let _ = write!(text, " step {}", range.step);
+    }
+    text
+}
+
+/// A moment in RFC 3339 to the second, without the fraction: `2026-01-31 12:00:05Z`. What is no such moment stays.
+pub(crate) fn moment(rfc3339: &str) -> String {
+    match (rfc3339.get(..10), rfc3339.get(10..11), rfc3339.get(11..19)) {
+        (Some(day), Some("T"), Some(time)) if rfc3339.ends_with('Z') => format!("{day} {time}Z"),
+        _ => rfc3339.to_owned(),
+    }
+}
+
+/// Reads a size: a number, perhaps with a fraction, and a unit. `KB`, `MB`, `GB`, `TB` are powers of 1000; `KiB`,
+/// `MiB`, `GiB`, `TiB`, and the bare letters `K`, `M`, `G`, `T`, are powers of 1024. Case makes no difference.
+pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
+    let wrong = || "write a size such as 512MiB, 2GB or 1073741824".to_owned();
+    let text = text.trim();
+    let unit_at = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(unit_at);
+    let number: f64 = number.parse().map_err(|_| wrong())?;
+    let factor = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1_u64,
+        "k" | "kib" => 1 << 10,
+        "kb" => 1_000,
+        "m" | "mib" => 1 << 20,
+        "mb" => 1_000_000,
+        "g" | "gib" => 1 << 30,
+        "gb" => 1_000_000_000,
+        "t" | "tib" => 1 << 40,
+        "tb" => 1_000_000_000_000,
+        _ => return Err(wrong()),
+    };
+    let bytes = number * factor as f64;
+    if bytes < 1.0 || bytes >= u64::MAX as f64 {
+        return Err(wrong());
+    }
+    Ok(bytes as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{IdRange, bytes, count, counted, ids, moment, parse_bytes, rate, seconds};
+
+    #[test]
+    fn counts_are_grouped() {
+        for (n, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (123_456, "123,456"), (2_000_000, "2,000,000")] {
+            assert_eq!(count(n), text);
+        }
+        assert_eq!((counted(1, "file"), counted(0, "file")), ("1 file".to_owned(), "0 files".to_owned()));
+    }
+
+    #[test]
+    fn sizes_and_durations_have_a_fitting_unit() {
+        assert_eq!(bytes(1_023), "1023 B");
+        assert_eq!(bytes(1_536), "1.5 KiB");
+        assert_eq!(bytes(58_020_550), "55.3 MiB");
+        assert_eq!(seconds(1.824), "1.82 s");
+        assert_eq!(seconds(59.999), "1 min 00 s");
+        assert_eq!(seconds(7_260.0), "2 h 01 min");
+        assert_eq!(rate(2_000_000, 2.0), "1,000,000");
+    }
+
+    #[test]
+    fn ranges_say_their_step() {
+        let range = |step| IdRange { first: 1, last: 9, step, count: 5 };
+        assert_eq!(ids(Some(&range(1))), "1..9");
+        assert_eq!(ids(Some(&range(2))), "1..9 step 2");
+        assert_eq!(ids(None), "-");
+    }
+
+    #[test]
+    fn moments_lose_their_fraction_only() {
+        assert_eq!(moment("2026-01-31T12:00:05.123456Z"), "2026-01-31 12:00:05Z");
+        assert_eq!(moment("2026-01-31T12:00:05Z"), "2026-01-31 12:00:05Z");
+        assert_eq!(moment("yesterday"), "yesterday");
+    }
+
+    #[test]
+    fn sizes_are_read_as_people_write_them() {
+        for (text, bytes) in [
+            ("512MiB", 512 << 20),
+            ("512mib", 512 << 20),
+            ("2GB", 2_000_000_000),
+            ("1.5 GiB", 3 << 29),
+            ("64k", 64 << 10),
+            ("1073741824", 1 << 30),
+            ("10b", 10),
+        ] {
+            assert_eq!(parse_bytes(text), Ok(bytes), "{text}");
+        }
+        for wrong in ["", "GB", "0", "-1GB", "2 bananas", "1e9", "99999999999TB", "0.1", "1.2.3"] {
+            assert!(parse_bytes(wrong).is_err(), "{wrong}");
+        }
+    }
+}

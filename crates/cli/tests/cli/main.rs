@@ -1,0 +1,11 @@
+//! The program as its users meet it: each command's answer, its errors and its exit codes, signals, two processes at
+//! once. All tests run the real binary on demo data in a folder of their own.
+
+#![allow(clippy::unwrap_used)] // also in the helpers, which are part of tests
+
+mod demo;
+mod errors;
+mod others;
+mod processes;
+mod runs;
+mod support;
