@@ -28,7 +28,7 @@ fn print(report: &RunReport, ui: &Ui) -> Result<(), CliError> {
         field("ended", &format!("{} ({}{again})", human::moment(ended), human::seconds(report.total_seconds)))?;
     }
     if let Some(owner) = &report.owner {
-        field("process", owner)?;
+        field("owner", owner)?;
     }
     field("files", &format!("{} new, {} known", human::count(report.files), human::count(report.files_known)))?;
     field("records", &human::count(report.records))?;

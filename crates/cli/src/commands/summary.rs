@@ -87,8 +87,15 @@ pub(crate) fn tables(report: &RunReport) -> Table {
     tables
 }
 
-/// The seconds of each step, in a line.
+/// The seconds of each step, in a line; a step that came in two parts is told as one.
 pub(crate) fn steps(report: &RunReport) -> String {
-    let steps = report.seconds.iter().map(|(step, seconds)| format!("{step} {}", human::seconds(*seconds)));
+    let mut sums: Vec<(&str, f64)> = Vec::new();
+    for (step, seconds) in &report.seconds {
+        match sums.iter_mut().find(|(name, _)| name == step) {
+            Some((_, sum)) => *sum += seconds,
+            None => sums.push((step, *seconds)),
+        }
+    }
+    let steps = sums.into_iter().map(|(step, seconds)| format!("{step} {}", human::seconds(seconds)));
     steps.collect::<Vec<_>>().join(", ")
 }

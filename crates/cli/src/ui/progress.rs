@@ -106,26 +106,39 @@ impl Seen {
 
 fn show_bar(progress: &Progress, stopped: &mpsc::Receiver<()>) {
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
-    let style = ProgressStyle::with_template(
-        "{msg:<16} [{bar:30}] {human_pos}/{human_len} records, {prefix}, {per_sec:>}, {eta} left",
-    );
-    if let Ok(style) = style {
-        bar.set_style(style.progress_chars("=> ").with_key(
-            "per_sec",
-            |state: &indicatif::ProgressState, w: &mut dyn std::fmt::Write| {
-                let _ = write!(w, "{}/s", human::count(state.per_sec() as u64));
-            },
-        ));
-    }
+    let before_the_plan = ProgressStyle::with_template("{spinner} {msg}");
+    let after_it = ProgressStyle::with_template(
+        "{msg:<14} [{bar:30}] {human_pos}/{human_len} records, {prefix}, {rate}, {eta} left",
+    )
+    .map(|style| style.progress_chars("=> ").with_key("rate", write_rate));
+    set_style(&bar, before_the_plan);
+    let mut after_it = Some(after_it);
     while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(DRAW) {
-        if let Some(seen) = Seen::of(progress) {
-            bar.set_length(seen.records);
+        let Some(seen) = Seen::of(progress) else { continue };
+        // Words first: every setter may draw.
+        bar.set_message(format!("{}{}", seen.step.name(), seen.units()));
+        if seen.records > 0 {
             bar.set_prefix(human::counted(seen.files, "file"));
-            bar.set_message(format!("{}{}", seen.step.name(), seen.units()));
+            bar.set_length(seen.records);
             bar.set_position(seen.position());
+            after_it.take().into_iter().for_each(|style| set_style(&bar, style));
+        } else {
+            bar.tick();
         }
     }
     bar.finish_and_clear();
+}
+
+/// The templates above are constant; if one were wrong, indicatif's own style would show as much.
+fn set_style(bar: &ProgressBar, style: Result<ProgressStyle, indicatif::style::TemplateError>) {
+    if let Ok(style) = style {
+        bar.set_style(style);
+    }
+}
+
+fn write_rate(state: &indicatif::ProgressState, text: &mut dyn std::fmt::Write) {
+    // Nothing can be done about a display that cannot be written.
+    let _ = write!(text, "{} records/s", human::count(state.per_sec() as u64));
 }
 
 fn show_lines(progress: &Progress, stopped: &mpsc::Receiver<()>) {
