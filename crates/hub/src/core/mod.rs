@@ -54,6 +54,10 @@ use timers::Timers;
 
 /// The key in `OrchestratorRequest.properties` under which a worker finds how many events the instance's history has
 /// before the new ones, whether or not they are sent along.
+///
+/// A worker that keeps what it has seen can tell by this number whether it has seen all: a turn adds its new events as
+/// they were sent, then one event for each action except a completion and a termination of another instance, then the
+/// `OrchestratorCompleted` that closes it.
 pub const PAST_EVENTS_PROPERTY: &str = "seriatim.pastEvents";
 
 /// The core's settings. [`crate::HubOptions`] documents those that a user sets.

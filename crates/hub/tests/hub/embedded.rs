@@ -42,7 +42,9 @@ async fn worker(hub: &EmbeddedHub) -> WorkItemStream {
 
 /// The next item of a stream: its token and its request.
 async fn next(stream: &mut WorkItemStream) -> (String, proto::work_item::Request) {
-    let item = stream.next().await.expect("the stream goes on").expect("the hub works");
+    // Far more than it takes: a hub that hands nothing out shall fail the test, not hang it.
+    let item = tokio::time::timeout(Duration::from_mins(1), stream.next()).await.expect("there is something to do");
+    let item = item.expect("the stream goes on").expect("the hub works");
     (item.completion_token, item.request.unwrap())
 }
 
