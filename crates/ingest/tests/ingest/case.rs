@@ -1,0 +1,286 @@
+//! A random pipeline with random data in random files. A case is a function of its seed and a few sizes, and the sizes
+//! are what proptest shrinks. It must never decide what is right: that is the oracle's.
+
+use std::path::Path;
+
+use proptest::prelude::*;
+use seriatim_pipeline::model::{Compression, Format, Id, OnConflict, OnNullKey, Output, Pipeline, Source, Table};
+
+use crate::cells::{Cell, KINDS, Kind};
+use crate::files::{Column, Layout, write};
+use crate::oracle::{Oracle, Record, SourceFile, Transform};
+use crate::rng::Rng;
+
+/// The sizes of a case and the seed of everything else.
+#[derive(Debug, Clone)]
+pub(crate) struct Sizes {
+    pub(crate) seed: u64,
+    pub(crate) tables: usize,
+    pub(crate) columns: usize,
+    /// Rows of each new file of each run.
+    pub(crate) runs: Vec<Vec<usize>>,
+    pub(crate) chunk_rows: u32,
+    pub(crate) shards: u32,
+    pub(crate) workers: usize,
+    pub(crate) little_memory: bool,
+    /// Which of [`TRANSFORMS`], if any.
+    pub(crate) transform: Option<usize>,
+}
+
+/// Any case.
+pub(crate) fn sizes() -> impl Strategy<Value = Sizes> {
+    let rows = prop_oneof![2 => Just(0_usize), 3 => 1..20_usize, 5 => 20..300_usize, 1 => 1000..4000_usize];
+    let first = proptest::collection::vec(rows.clone(), 1..=6);
+    let later = proptest::collection::vec(proptest::collection::vec(rows, 0..=4), 0..=2);
+    let chunk_rows = prop_oneof![1 => Just(1_u32), 3 => 2..64_u32, 3 => 64..2000_u32, 2 => Just(131_072_u32)];
+    let transform = prop_oneof![3 => Just(None), 2 => (0..TRANSFORMS.len()).prop_map(Some)];
+    let shards = proptest::sample::select(vec![1_u32, 2, 8, 64]);
+    let data = (any::<u64>(), 1..=5_usize, 1..=8_usize, first, later);
+    (data, chunk_rows, shards, 1..=8_usize, any::<bool>(), transform).prop_map(
+        |((seed, tables, columns, first, later), chunk_rows, shards, workers, little_memory, transform)| {
+            // Chunks of one row are for few rows: each chunk is a step of the run.
+            let most = 120 * chunk_rows as usize;
+            let clamp = |run: Vec<usize>| run.into_iter().map(|rows| rows.min(most)).collect();
+            let runs = std::iter::once(first).chain(later).map(clamp).collect();
+            Sizes { seed, tables, columns, runs, chunk_rows, shards, workers, little_memory, transform }
+        },
+    )
+}
+
+/// SQL and what it means, once more by hand. Columns 0 and 1 of every source are `tf` and `txt`.
+pub(crate) const TRANSFORMS: [(&str, Option<Kind>, Transform); 6] = [
+    ("SELECT * FROM source WHERE tf > 2", None, |r| matches!(r[0], Cell::Int(tf) if tf > 2)),
+    ("SELECT * FROM source WHERE tf > 1000", None, |_| false),
+    ("SELECT *, tf * 2 + 1 AS computed FROM source", Some(Kind::I64), |r| {
+        let computed = if let Cell::Int(tf) = r[0] { Cell::Int(tf * 2 + 1) } else { Cell::Null };
+        r.push(computed);
+        true
+    }),
+    ("SELECT *, coalesce(tf, -1) AS computed FROM source WHERE tf IS NULL OR tf <> 3", Some(Kind::I64), |r| {
+        r.push(if r[0] == Cell::Null { Cell::Int(-1) } else { r[0].clone() });
+        r[0] != Cell::Int(3)
+    }),
+    ("SELECT *, upper(txt) AS computed FROM source", Some(Kind::Text), |r| {
+        let computed = if let Cell::Text(txt) = &r[1] { Cell::Text(txt.to_uppercase()) } else { Cell::Null };
+        r.push(computed);
+        true
+    }),
+    ("SELECT *, txt IS NULL AS computed FROM source WHERE txt IS NULL OR txt <> ''", Some(Kind::Bool), |r| {
+        r.push(Cell::Bool(r[1] == Cell::Null));
+        r[1] != Cell::Text(String::new())
+    }),
+];
+
+/// How the values of a source column are spread.
+#[derive(Debug, Clone)]
+struct Spread {
+    distinct: u64,
+    /// As many records in a row have the same value; 1: the values are strewn.
+    run_length: u64,
+    null_percent: u64,
+    /// The value is a function of these columns instead: such an attribute never conflicts.
+    derived_from: Vec<usize>,
+}
+
+/// A case, drawn.
+#[derive(Debug, Clone)]
+pub(crate) struct Case {
+    pub(crate) sizes: Sizes,
+    pub(crate) pipeline: Pipeline,
+    pub(crate) columns: Vec<Column>,
+    spreads: Vec<Spread>,
+    transform: Option<usize>,
+}
+
+const NAMES: [&str; 20] = [
+    "b.parquet",
+    "a.parquet",
+    "a/x.parquet",
+    "a b.parquet",
+    "a-1.parquet",
+    "part-10.parquet",
+    "part-2.parquet",
+    "Z.parquet",
+    "ä.parquet",
+    "e\u{301}.parquet",
+    "日本.parquet",
+    "a/a.parquet",
+    "00.parquet",
+    "0.parquet",
+    "b/part-0.parquet",
+    "B.parquet",
+    "a.b.parquet",
+    "c~.parquet",
+    "a/\u{e9}.parquet",
+    "zz.parquet",
+];
+
+impl Case {
+    pub(crate) fn draw(sizes: &Sizes) -> Self {
+        let mut rng = Rng::at(sizes.seed, &[1]);
+        let (columns, mut spreads) = draw_columns(&mut rng, sizes);
+        let mut tables = draw_tables(&mut rng, sizes, &columns);
+        settle_conflicts(&mut rng, &mut tables, &columns, &mut spreads);
+        rng.shuffle(&mut tables);
+        let transform = sizes.transform;
+        let compression = rng.pick(&[
+            Compression::None,
+            Compression::Snappy,
+            Compression::Lz4,
+            Compression::Gzip(1),
+            Compression::Zstd(1),
+        ]);
+        let pipeline = Pipeline {
+            name: "case".to_owned(),
+            source: Source { files: vec!["data/*.parquet".to_owned(), "data/*/*.parquet".to_owned()] },
+            transform: transform.map(|t| TRANSFORMS[t].0.to_owned()),
+            tables,
+            output: Output { path: "out".to_owned(), format: Format::Parquet, compression },
+            state: "state".to_owned(),
+        };
+        Self { sizes: sizes.clone(), pipeline, columns, spreads, transform }
+    }
+
+    /// The oracle of this case, before any run.
+    pub(crate) fn oracle(&self) -> Oracle {
+        let names: Vec<String> = self.columns.iter().map(|c| c.name.clone()).collect();
+        let Some(transform) = self.transform else { return Oracle::new(&self.pipeline, &names, &[], |_| true) };
+        let (_, computed, by_hand) = TRANSFORMS[transform];
+        let added: Vec<String> = computed.iter().map(|_| "computed".to_owned()).collect();
+        Oracle::new(&self.pipeline, &names, &added, by_hand)
+    }
+
+    /// The kind of a column of the source or of the transform's result.
+    pub(crate) fn kind(&self, name: &str) -> Option<Kind> {
+        let source = self.columns.iter().find(|c| c.name == name).map(|c| c.kind);
+        source.or_else(|| self.transform.and_then(|t| TRANSFORMS[t].1).filter(|_| name == "computed"))
+    }
+
+    /// Writes the files that are new in run `run` (from 0) below `folder` and returns them.
+    pub(crate) fn write_files(&self, folder: &Path, run: usize) -> Vec<SourceFile> {
+        let mut rng = Rng::at(self.sizes.seed, &[2]);
+        let mut names = NAMES;
+        rng.shuffle(&mut names);
+        let before: usize = self.sizes.runs[..run].iter().map(Vec::len).sum();
+        let write_one = |(index, rows): (usize, &usize)| {
+            let index = before + index;
+            let path = format!("data/{}", names[index]);
+            let records: Vec<Record> = (0..*rows).map(|row| self.record(index as u64, row as u64)).collect();
+            let layout = Layout::random(&mut Rng::at(self.sizes.seed, &[3, index as u64]));
+            write(&folder.join(&path), &self.columns, &records, &layout);
+            SourceFile { path, records }
+        };
+        self.sizes.runs[run].iter().enumerate().map(write_one).collect()
+    }
+
+    fn record(&self, file: u64, row: u64) -> Record {
+        let mut record = Vec::new();
+        for (at, (column, spread)) in self.columns.iter().zip(&self.spreads).enumerate() {
+            let mut rng = Rng::at(self.sizes.seed, &[4, at as u64, file, row]);
+            if spread.derived_from.is_empty() && rng.percent(spread.null_percent) {
+                record.push(Cell::Null);
+                continue;
+            }
+            let index = if !spread.derived_from.is_empty() {
+                fingerprint(spread.derived_from.iter().map(|from| &record[*from]))
+            } else if spread.run_length > 1 {
+                file * 1_000_003 + row / spread.run_length
+            } else {
+                rng.next()
+            };
+            let index = index % spread.distinct;
+            record.push(match at {
+                0 => Cell::Int(i128::from(index % 10)),
+                _ => column.kind.value(self.sizes.seed ^ at as u64, index),
+            });
+        }
+        record
+    }
+}
+
+/// A number that equal keys have in common.
+fn fingerprint<'a>(cells: impl Iterator<Item = &'a Cell>) -> u64 {
+    let text = format!("{:?}", cells.map(Cell::as_key).collect::<Vec<_>>());
+    text.bytes().fold(1, |hash, byte| Rng::new(hash ^ u64::from(byte)).next())
+}
+
+fn draw_columns(rng: &mut Rng, sizes: &Sizes) -> (Vec<Column>, Vec<Spread>) {
+    const PREFIXES: [&str; 6] = ["c", "C", "c ", "c-", "ç", "select"];
+    let total: usize = sizes.runs.iter().flatten().sum();
+    let mut columns = vec![Column::new("tf", Kind::I64), Column::new("txt", Kind::Text)];
+    for index in 0..sizes.columns {
+        columns.push(Column { name: format!("{}{index}", rng.pick(&PREFIXES)), kind: rng.pick(&KINDS) });
+    }
+    let spreads = columns.iter().map(|_| Spread {
+        distinct: rng.pick(&[1, 2, 5, 30, 200, (total as u64).max(1), 1 << 40]),
+        run_length: rng.pick(&[1, 1, 1, 3, 40]),
+        null_percent: rng.pick(&[0, 0, 0, 5, 50, 100]),
+        derived_from: Vec::new(),
+    });
+    let mut spreads: Vec<Spread> = spreads.collect();
+    spreads[0].null_percent = spreads[0].null_percent.min(5);
+    (columns, spreads)
+}
+
+fn draw_tables(rng: &mut Rng, sizes: &Sizes, columns: &[Column]) -> Vec<Table> {
+    let mut names: Vec<String> = columns.iter().map(|c| c.name.clone()).collect();
+    if sizes.transform.is_some_and(|t| TRANSFORMS[t].1.is_some()) {
+        names.push("computed".to_owned());
+    }
+    // Errors end a case early, so few cases have a table that fails; and a pipeline has either kind of strictness,
+    // since what a record with two lacking keys deserves is then plain.
+    let strict = rng.pick(&[OnNullKey::Quarantine, OnNullKey::Quarantine, OnNullKey::Quarantine, OnNullKey::Error]);
+    let mut tables: Vec<Table> = Vec::new();
+    for index in 0..sizes.tables {
+        let mut free = names.clone();
+        rng.shuffle(&mut free);
+        let keyed = rng.percent(75);
+        let key_columns = if keyed { 1 + rng.below(free.len().min(3) as u64) as usize } else { 0 };
+        let key = free.split_off(free.len() - key_columns);
+        let columns: Vec<String> = free.split_off(rng.below(free.len() as u64 + 1) as usize);
+        let id = Id {
+            column: format!("id_{index}"),
+            start: rng.pick(&[1, 1, 0, 1000, -5]),
+            step: rng.pick(&[1, 1, 1, 10, -1]),
+        };
+        let references: Vec<String> =
+            tables.iter().filter(|t| t.is_keyed() && rng.percent(50)).map(|t| t.name.clone()).collect();
+        // A table without key may go without ID, but not without any column.
+        let id =
+            if keyed || rng.percent(60) || (columns.is_empty() && references.is_empty()) { Some(id) } else { None };
+        tables.push(Table {
+            name: format!("t{index}"),
+            key,
+            id,
+            references,
+            columns,
+            on_conflict: if rng.percent(50) { OnConflict::First } else { OnConflict::Last },
+            on_null_key: if rng.percent(25) { strict } else { OnNullKey::Null },
+        });
+    }
+    tables
+}
+
+/// Makes some tables strict about attributes, and lets their attributes follow from their keys, most of the time.
+fn settle_conflicts(rng: &mut Rng, tables: &mut [Table], columns: &[Column], spreads: &mut [Spread]) {
+    let at = |name: &String| columns.iter().position(|c| &c.name == name);
+    let keys: Vec<String> = tables.iter().flat_map(|t| t.key.clone()).collect();
+    for table in tables.iter_mut().filter(|t| t.is_keyed()) {
+        if !rng.percent(20) {
+            continue;
+        }
+        let Some(from) = table.key.iter().map(at).collect::<Option<Vec<usize>>>() else { continue };
+        let last = from.iter().copied().max().expect("a key has columns");
+        table.on_conflict = OnConflict::Error;
+        table.references.clear();
+        // Floats are left out: whether two zeros conflict is nothing that a test should settle.
+        table.columns.retain(|name| {
+            at(name).is_some_and(|i| i > last && i > 1 && !columns[i].kind.is_float() && !keys.contains(name))
+        });
+        if rng.percent(85) {
+            for column in &table.columns {
+                spreads[at(column).expect("kept only if it exists")].derived_from.clone_from(&from);
+            }
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! G5: a run that dies at any durable step and is taken up again ends with the bytes of a run that did not. A hub that
+//! stops answering just before or just after a chosen step stands for the process that is no more: the runner, its
+//! tasks and the hub are then dropped as they are, without a word. (The program's own tests kill the real process.)
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use seriatim_durable::hub::{HubResult, TaskHub, WorkItemStream};
+use seriatim_durable::proto;
+use seriatim_hub::EmbeddedHub;
+use seriatim_ingest::{RunReport, Runner, RunnerOptions};
+use seriatim_pipeline::model::{OnConflict, OnNullKey, Pipeline};
+use tokio::sync::Notify;
+
+use crate::cells::{Cell, Kind};
+use crate::files::{Column, Layout, write};
+use crate::harness::{Failed, Place, audit, keyed, open_hub, options, outcome, pipeline, runtime};
+use crate::oracle::Record;
+use crate::outputs::{assert_same_tree, tree};
+use crate::rng::{Rng, scaled, seed};
+
+/// Where the process dies: at its `step`-th durable step, before or after it is on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Death {
+    step: u64,
+    committed: bool,
+}
+
+const NEVER: Death = Death { step: u64::MAX, committed: false };
+
+/// A hub that stops answering for good at a chosen step.
+#[derive(Debug)]
+struct DyingHub {
+    hub: Arc<EmbeddedHub>,
+    death: Death,
+    steps: AtomicU64,
+    died: Notify,
+}
+
+impl DyingHub {
+    /// A call that changes what is on disk.
+    async fn step<T>(&self, call: impl Future<Output = HubResult<T>>) -> HubResult<T> {
+        let step = self.steps.fetch_add(1, Ordering::SeqCst) + 1;
+        if step > self.death.step {
+            return std::future::pending().await;
+        }
+        if step == self.death.step {
+            if self.death.committed {
+                _ = call.await;
+            }
+            self.died.notify_one();
+            return std::future::pending().await;
+        }
+        call.await
+    }
+
+    /// A call that changes nothing.
+    async fn look<T>(&self, call: impl Future<Output = HubResult<T>>) -> HubResult<T> {
+        let result = call.await;
+        if self.steps.load(Ordering::SeqCst) >= self.death.step { std::future::pending().await } else { result }
+    }
+}
+
+#[async_trait]
+impl TaskHub for DyingHub {
+    async fn start_instance(&self, r: proto::CreateInstanceRequest) -> HubResult<proto::CreateInstanceResponse> {
+        self.step(self.hub.start_instance(r)).await
+    }
+
+    async fn get_instance(&self, r: proto::GetInstanceRequest) -> HubResult<proto::GetInstanceResponse> {
+        self.look(self.hub.get_instance(r)).await
+    }
+
+    async fn wait_for_instance_start(&self, r: proto::GetInstanceRequest) -> HubResult<proto::GetInstanceResponse> {
+        self.look(self.hub.wait_for_instance_start(r)).await
+    }
+
+    async fn wait_for_instance_completion(
+        &self,
+        r: proto::GetInstanceRequest,
+    ) -> HubResult<proto::GetInstanceResponse> {
+        self.look(self.hub.wait_for_instance_completion(r)).await
+    }
+
+    async fn raise_event(&self, r: proto::RaiseEventRequest) -> HubResult<proto::RaiseEventResponse> {
+        self.step(self.hub.raise_event(r)).await
+    }
+
+    async fn terminate_instance(&self, r: proto::TerminateRequest) -> HubResult<proto::TerminateResponse> {
+        self.step(self.hub.terminate_instance(r)).await
+    }
+
+    async fn suspend_instance(&self, r: proto::SuspendRequest) -> HubResult<proto::SuspendResponse> {
+        self.step(self.hub.suspend_instance(r)).await
+    }
+
+    async fn resume_instance(&self, r: proto::ResumeRequest) -> HubResult<proto::ResumeResponse> {
+        self.step(self.hub.resume_instance(r)).await
+    }
+
+    async fn query_instances(&self, r: proto::QueryInstancesRequest) -> HubResult<proto::QueryInstancesResponse> {
+        self.look(self.hub.query_instances(r)).await
+    }
+
+    async fn purge_instances(&self, r: proto::PurgeInstancesRequest) -> HubResult<proto::PurgeInstancesResponse> {
+        self.step(self.hub.purge_instances(r)).await
+    }
+
+    async fn instance_history(&self, r: proto::StreamInstanceHistoryRequest) -> HubResult<Vec<proto::HistoryEvent>> {
+        self.look(self.hub.instance_history(r)).await
+    }
+
+    async fn signal_entity(&self, r: proto::SignalEntityRequest) -> HubResult<proto::SignalEntityResponse> {
+        self.step(self.hub.signal_entity(r)).await
+    }
+
+    async fn get_entity(&self, r: proto::GetEntityRequest) -> HubResult<proto::GetEntityResponse> {
+        self.look(self.hub.get_entity(r)).await
+    }
+
+    async fn query_entities(&self, r: proto::QueryEntitiesRequest) -> HubResult<proto::QueryEntitiesResponse> {
+        self.look(self.hub.query_entities(r)).await
+    }
+
+    async fn work_items(&self, r: proto::GetWorkItemsRequest) -> HubResult<WorkItemStream> {
+        self.look(self.hub.work_items(r)).await
+    }
+
+    async fn complete_activity(&self, r: proto::ActivityResponse) -> HubResult<()> {
+        self.step(self.hub.complete_activity(r)).await
+    }
+
+    async fn complete_orchestrator(&self, r: proto::OrchestratorResponse) -> HubResult<()> {
+        self.step(self.hub.complete_orchestrator(r)).await
+    }
+
+    async fn complete_entity(&self, r: proto::EntityBatchResult) -> HubResult<()> {
+        self.step(self.hub.complete_entity(r)).await
+    }
+
+    async fn abandon(&self, completion_token: &str) -> HubResult<()> {
+        self.step(self.hub.abandon(completion_token)).await
+    }
+}
+
+/// One life of a process: its run to the end, or to its death (`None`). Also how many durable steps it took.
+fn live(place: &Place, options: &RunnerOptions, death: Death) -> (Option<Result<RunReport, Failed>>, u64) {
+    let runtime = runtime();
+    let (ended, steps) = runtime.block_on(async {
+        let hub = open_hub(&place.state());
+        let dying = Arc::new(DyingHub { hub, death, steps: AtomicU64::new(0), died: Notify::new() });
+        let runner = Runner::start(dying.clone(), options.clone(), &place.state()).expect("a runner");
+        let project = place.project(&shop());
+        let ended = tokio::select! {
+            result = runner.run(&project) => Some(outcome(result)),
+            () = dying.died.notified() => None,
+        };
+        (ended, dying.steps.load(Ordering::SeqCst))
+    });
+    // A dead process's threads do no more; here, steps that are under way still end, as if the death came later.
+    drop(runtime);
+    (ended, steps)
+}
+
+fn shop() -> Pipeline {
+    let mut orders = keyed("orders", &["order"], &["customers"], &["amount"]);
+    orders.on_null_key = OnNullKey::Quarantine;
+    orders.on_conflict = OnConflict::Last;
+    pipeline(vec![
+        keyed("customers", &["customer"], &[], &["amount"]),
+        orders,
+        keyed("lines", &[], &["orders", "customers"], &["amount"]),
+    ])
+}
+
+fn write_parts(folder: &Path, seed: u64, parts: std::ops::Range<u64>) {
+    let columns =
+        [Column::new("customer", Kind::Text), Column::new("order", Kind::I64), Column::new("amount", Kind::I64)];
+    for part in parts {
+        let mut rng = Rng::at(seed, &[part]);
+        let order = |rng: &mut Rng| if rng.percent(2) { Cell::Null } else { Cell::Int(i128::from(rng.below(200))) };
+        let record = |rng: &mut Rng| {
+            vec![Cell::Text(format!("c{}", rng.below(70))), order(rng), Cell::Int(i128::from(rng.below(1000)))]
+        };
+        let records: Vec<Record> = (0..120).map(|_| record(&mut rng)).collect();
+        let path = folder.join(format!("data/part-{part}.parquet"));
+        write(&path, &columns, &records, &Layout { row_group: 50, ..Layout::default() });
+    }
+}
+
+/// What two undisturbed runs publish, and how many durable steps each takes.
+fn undisturbed(seed: u64, options: &RunnerOptions) -> (BTreeMap<String, Vec<u8>>, [u64; 2]) {
+    let place = Place::new();
+    let steps = [0..3, 3..5].map(|parts| {
+        write_parts(place.path(), seed, parts);
+        let (ended, steps) = live(&place, options, NEVER);
+        ended.expect("it never dies").expect("the run is done");
+        steps
+    });
+    audit(&place, &shop(), 2).expect("the audit passes");
+    (tree(&place.output()), steps)
+}
+
+/// Runs twice, and dies `deaths` times in run `in_run` before it may end.
+fn disturbed(seed: u64, options: &RunnerOptions, in_run: usize, deaths: &[Death]) -> BTreeMap<String, Vec<u8>> {
+    let place = Place::new();
+    for (index, parts) in [0..3, 3..5].into_iter().enumerate() {
+        write_parts(place.path(), seed, parts);
+        let deaths = if index == in_run { deaths } else { &[] };
+        for death in deaths.iter().chain([&NEVER]) {
+            if let (Some(ended), _) = live(&place, options, *death) {
+                // A run that died after its last step is found done: then there is nothing to do.
+                ended.unwrap_or_else(|e| panic!("died at {deaths:?}: {e:?}"));
+            }
+        }
+    }
+    audit(&place, &shop(), 2).unwrap_or_else(|e| panic!("died at {deaths:?}: {e}"));
+    tree(&place.output())
+}
+
+fn crash_options() -> RunnerOptions {
+    RunnerOptions { chunk_rows: 100, shards: 2, memory: 1, ..options(2) }
+}
+
+#[test]
+fn g5_a_run_that_dies_at_any_durable_step_ends_with_the_same_bytes() {
+    let seed = seed("g5_a_run_that_dies_at_any_durable_step_ends_with_the_same_bytes");
+    let options = crash_options();
+    let (expected, steps) = undisturbed(seed, &options);
+    let mut deaths: Vec<(usize, Death)> = Vec::new();
+    for (in_run, steps) in steps.into_iter().enumerate() {
+        for step in 1..=steps {
+            deaths.extend([false, true].map(|committed| (in_run, Death { step, committed })));
+        }
+    }
+    println!("{} durable steps in two runs", deaths.len() / 2);
+    // All of them take a while; each test run takes another sample.
+    Rng::new(seed).shuffle(&mut deaths);
+    deaths.truncate(scaled(60) as usize);
+    for (in_run, death) in deaths {
+        let found = disturbed(seed, &options, in_run, &[death]);
+        assert_same_tree(&expected, &found, &format!("died in run {in_run} at {death:?}"));
+    }
+}
+
+#[test]
+fn g5_a_run_that_dies_again_and_again_ends_with_the_same_bytes() {
+    let seed = seed("g5_a_run_that_dies_again_and_again_ends_with_the_same_bytes");
+    let options = crash_options();
+    let (expected, steps) = undisturbed(seed, &options);
+    for round in 0..scaled(8) {
+        let mut rng = Rng::at(seed, &[u64::from(round)]);
+        let in_run = rng.below(2) as usize;
+        let death = |rng: &mut Rng| Death { step: 1 + rng.below(steps[in_run] / 2), committed: rng.percent(50) };
+        let deaths: Vec<Death> = (0..4).map(|_| death(&mut rng)).collect();
+        let found = disturbed(seed, &options, in_run, &deaths);
+        assert_same_tree(&expected, &found, &format!("died in run {in_run} at {deaths:?}"));
+    }
+}

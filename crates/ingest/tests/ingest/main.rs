@@ -1,0 +1,20 @@
+//! What the ingest promises, proved from the outside: pipelines run through the public `Runner` on the embedded hub,
+//! and everything that a reader of the output could see is compared with an oracle, a plain sequential loop over the
+//! records with one hash map per table. Nothing in here may look inside the ingest, and the oracle may share no code
+//! with it.
+//!
+//! Random tests print their seed; `SERIATIM_TEST_SEED` replays it. `SERIATIM_TEST_SCALE` (default 1) multiplies the
+//! number of cases.
+
+mod bytes;
+mod case;
+mod cells;
+mod concurrency;
+mod crash;
+mod errors;
+mod files;
+mod guarantees;
+mod harness;
+mod oracle;
+mod outputs;
+mod rng;

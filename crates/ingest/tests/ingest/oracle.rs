@@ -1,0 +1,260 @@
+//! The careful clerk: what an ingest must give, as one loop over the records in order with one hash map per table. It
+//! is written for being obviously right. It must never share code with the ingest, and never read or write a file.
+
+use std::collections::{BTreeSet, HashMap};
+
+use seriatim_pipeline::model::{OnConflict, OnNullKey, Pipeline, Table};
+
+use crate::cells::Cell;
+
+/// One source record: a cell for each source column.
+pub(crate) type Record = Vec<Cell>;
+
+/// What a transform does to one record, written by hand: `false` drops it.
+pub(crate) type Transform = fn(&mut Record) -> bool;
+
+/// A source file: its path as the pipeline reaches it, and its records.
+#[derive(Debug, Clone)]
+pub(crate) struct SourceFile {
+    pub(crate) path: String,
+    pub(crate) records: Vec<Record>,
+}
+
+/// What one run did to one table.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct TableFacts {
+    pub(crate) rows: u64,
+    pub(crate) known_keys: u64,
+    pub(crate) null_keys: u64,
+}
+
+/// What one run did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RunFacts {
+    pub(crate) files: u64,
+    pub(crate) records: u64,
+    pub(crate) filtered: u64,
+    pub(crate) quarantined: u64,
+    pub(crate) tables: Vec<TableFacts>,
+}
+
+/// A record in quarantine: where it came from, and the table whose key it lacks.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Quarantined {
+    pub(crate) file: String,
+    /// The position of the record in its file, from 0.
+    pub(crate) row: u64,
+    pub(crate) table: String,
+    /// The record, as the source has it.
+    pub(crate) record: Record,
+}
+
+/// Everything that all runs together have published.
+#[derive(Debug, Clone)]
+pub(crate) struct Oracle {
+    pipeline: Pipeline,
+    columns: Vec<String>,
+    /// How many of the columns are the source's own; the transform adds the others behind them.
+    source_columns: usize,
+    transform: Transform,
+    ingested: BTreeSet<String>,
+    tables: Vec<TableState>,
+    pub(crate) quarantine: Vec<Quarantined>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct TableState {
+    /// Natural key -> position of its row.
+    positions: HashMap<Vec<Cell>, usize>,
+    rows: Vec<Row>,
+    /// Rows that earlier runs have published.
+    published: usize,
+}
+
+#[derive(Debug, Clone)]
+struct Row {
+    id: Option<i64>,
+    key: Vec<Cell>,
+    attributes: Vec<Cell>,
+}
+
+impl Oracle {
+    /// An oracle for a pipeline whose source has these columns, and whose transform adds others behind them.
+    pub(crate) fn new(pipeline: &Pipeline, source: &[String], added: &[String], transform: Transform) -> Self {
+        Self {
+            pipeline: pipeline.clone(),
+            columns: [source, added].concat(),
+            source_columns: source.len(),
+            transform,
+            ingested: BTreeSet::new(),
+            tables: vec![TableState::default(); pipeline.tables.len()],
+            quarantine: Vec::new(),
+        }
+    }
+
+    /// One run over all files that there are. `Err` says why the run must fail, and then nothing has changed.
+    /// `Ok(None)`: there was nothing to do.
+    pub(crate) fn run(&mut self, files: &[SourceFile]) -> Result<Option<RunFacts>, String> {
+        let mut new: Vec<&SourceFile> = files.iter().filter(|file| !self.ingested.contains(&file.path)).collect();
+        if new.is_empty() {
+            return Ok(None);
+        }
+        new.sort_by(|a, b| a.path.as_bytes().cmp(b.path.as_bytes()));
+        let mut next = self.clone();
+        let facts = next.ingest(&new)?;
+        *self = next;
+        Ok(Some(facts))
+    }
+
+    fn ingest(&mut self, files: &[&SourceFile]) -> Result<RunFacts, String> {
+        let mut facts = RunFacts {
+            files: files.len() as u64,
+            records: 0,
+            filtered: 0,
+            quarantined: 0,
+            tables: vec![TableFacts::default(); self.tables.len()],
+        };
+        let mut met = vec![BTreeSet::new(); self.tables.len()];
+        for table in &mut self.tables {
+            table.published = table.rows.len();
+        }
+        for file in files {
+            self.ingested.insert(file.path.clone());
+            for (row, source) in file.records.iter().enumerate() {
+                let mut record = source.clone();
+                facts.records += 1;
+                if !(self.transform)(&mut record) {
+                    facts.filtered += 1;
+                    continue;
+                }
+                if let Some(table) = self.quarantining_table(&record)? {
+                    facts.quarantined += 1;
+                    let (file, record) = (file.path.clone(), source.clone());
+                    self.quarantine.push(Quarantined { file, row: row as u64, table, record });
+                    continue;
+                }
+                self.take(&record, &mut facts, &mut met)?;
+            }
+        }
+        for (index, table) in self.tables.iter().enumerate() {
+            facts.tables[index].rows = (table.rows.len() - table.published) as u64;
+            facts.tables[index].known_keys = met[index].iter().filter(|at| **at < table.published).count() as u64;
+        }
+        Ok(facts)
+    }
+
+    fn quarantining_table(&self, record: &Record) -> Result<Option<String>, String> {
+        let lacking: Vec<&Table> =
+            self.pipeline.tables.iter().filter(|t| t.is_keyed() && self.key(t, record).is_none()).collect();
+        if let Some(table) = lacking.iter().find(|t| t.on_null_key == OnNullKey::Error) {
+            return Err(format!("null key in table {}", table.name));
+        }
+        Ok(lacking.iter().find(|t| t.on_null_key == OnNullKey::Quarantine).map(|t| t.name.clone()))
+    }
+
+    /// Gives the record its place in every table: first the positions, so that references find them.
+    fn take(&mut self, record: &Record, facts: &mut RunFacts, met: &mut [BTreeSet<usize>]) -> Result<(), String> {
+        let mut positions = Vec::new();
+        for (index, table) in self.pipeline.tables.iter().enumerate() {
+            let rows = self.tables[index].rows.len();
+            let position = if table.is_keyed() {
+                self.key(table, record).map(|key| *self.tables[index].positions.entry(key).or_insert(rows))
+            } else {
+                Some(rows)
+            };
+            match position {
+                Some(position) => _ = met[index].insert(position),
+                None => facts.tables[index].null_keys += 1,
+            }
+            positions.push(position);
+        }
+        let ids: HashMap<String, Cell> = self
+            .pipeline
+            .tables
+            .iter()
+            .zip(&positions)
+            .map(|(table, position)| {
+                let id = position.and_then(|p| id_at(table, p)).map_or(Cell::Null, |id| Cell::Int(id.into()));
+                (table.name.clone(), id)
+            })
+            .collect();
+        for (index, table) in self.pipeline.tables.clone().iter().enumerate() {
+            let Some(position) = positions[index] else { continue };
+            let references = table.references.iter().map(|name| ids[name].clone());
+            let columns = table.columns.iter().map(|name| record[self.column(name)].clone());
+            let attributes: Vec<Cell> = references.chain(columns).collect();
+            let key = table.key.iter().map(|name| record[self.column(name)].clone()).collect();
+            self.tables[index].put(table, Row { id: id_at(table, position), key, attributes }, position)?;
+        }
+        Ok(())
+    }
+
+    /// The record's key for a table, in the form in which keys are compared; `None` if any column of it is null.
+    fn key(&self, table: &Table, record: &Record) -> Option<Vec<Cell>> {
+        let cells = table.key.iter().map(|name| record[self.column(name)].as_key());
+        let cells: Vec<Cell> = cells.collect();
+        if cells.contains(&Cell::Null) { None } else { Some(cells) }
+    }
+
+    /// The names of the source's columns.
+    pub(crate) fn source_columns(&self) -> Vec<String> {
+        self.columns[..self.source_columns].to_vec()
+    }
+
+    fn column(&self, name: &str) -> usize {
+        self.columns.iter().position(|c| c == name).expect("the pipeline names columns that exist")
+    }
+
+    /// The names of a table's columns, in order: ID, key, references' IDs, columns.
+    pub(crate) fn header(&self, table: &Table) -> Vec<String> {
+        let id = table.id.iter().map(|id| id.column.clone());
+        let references = table.references.iter().map(|name| {
+            let target = self.pipeline.tables.iter().find(|t| &t.name == name).expect("a reference leads to a table");
+            target.id.as_ref().expect("a keyed table has an ID").column.clone()
+        });
+        id.chain(table.key.iter().cloned()).chain(references).chain(table.columns.iter().cloned()).collect()
+    }
+
+    /// The rows of the table at `index`, in order, with the columns of [`Oracle::header`]. Float keys are in the form
+    /// in which they are compared.
+    pub(crate) fn rows(&self, index: usize) -> Vec<Vec<Cell>> {
+        let row = |row: &Row| {
+            let id = row.id.iter().map(|id| Cell::Int((*id).into()));
+            let key = row.key.iter().map(Cell::as_key);
+            id.chain(key).chain(row.attributes.iter().cloned()).collect()
+        };
+        self.tables[index].rows.iter().map(row).collect()
+    }
+
+    pub(crate) fn row_count(&self, index: usize) -> u64 {
+        self.tables[index].rows.len() as u64
+    }
+
+    /// The first and the last ID that the latest run gave in a table.
+    pub(crate) fn latest_ids(&self, index: usize) -> Option<(i64, i64)> {
+        let table = &self.tables[index];
+        let new = &table.rows[table.published..];
+        Some((new.first()?.id?, new.last()?.id?))
+    }
+}
+
+impl TableState {
+    fn put(&mut self, table: &Table, row: Row, position: usize) -> Result<(), String> {
+        if position == self.rows.len() {
+            self.rows.push(row);
+            return Ok(());
+        }
+        match table.on_conflict {
+            OnConflict::Last if position >= self.published => self.rows[position].attributes = row.attributes,
+            OnConflict::Error if self.rows[position].attributes != row.attributes => {
+                return Err(format!("conflict in table {}", table.name));
+            }
+            OnConflict::First | OnConflict::Last | OnConflict::Error => {}
+        }
+        Ok(())
+    }
+}
+
+fn id_at(table: &Table, position: usize) -> Option<i64> {
+    table.id.as_ref().map(|id| id.start + id.step * position as i64)
+}
