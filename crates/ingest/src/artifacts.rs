@@ -262,7 +262,7 @@ mod tests {
             artifacts.get(ArtifactKey::Scan(n), || Ok(Numbers(vec![u64::from(n); 5]))).unwrap();
         }
         for n in 0..10 {
-            let again = artifacts.get(ArtifactKey::Scan(n), || panic!("{n} was lost")).unwrap();
+            let again = artifacts.get::<Numbers>(ArtifactKey::Scan(n), || panic!("{n} was lost")).unwrap();
             assert_eq!(*again, Numbers(vec![u64::from(n); 5]));
         }
         assert!(artifacts.lock().used <= 100);

@@ -152,14 +152,13 @@ impl RunContext {
         Ok(ChunkRecords::new(batch, kept))
     }
 
-    /// Reads a chunk's rows as the source has them, with every column.
+    /// Reads a chunk's rows as the source has them, with every column that all files of the run have.
     pub(crate) fn read_source(&self, chunk: u32) -> Result<arrow::array::RecordBatch> {
         let chunk = &self.plan.chunks[chunk as usize];
         let planned = &self.plan.files[chunk.file as usize];
         let file = open_planned(planned, &self.plan.folder.join(&planned.name))?;
         let footer = self.footer(chunk.file, &file)?;
-        let columns: Vec<String> = self.records.source_schema().fields().iter().map(|f| f.name().clone()).collect();
-        crate::source::read_chunk(file, &footer, chunk, &columns, &planned.name)
+        crate::source::read_chunk(file, &footer, chunk, &self.plan.source_columns, &planned.name)
     }
 
     /// The scan of a chunk.

@@ -9,7 +9,7 @@ use crate::context::RunContext;
 use crate::error::{IngestError, Result};
 use crate::layout::{Layout, layout_change};
 use crate::number::id_of;
-use crate::plan::{FileMemory, in_parallel, make_plan};
+use crate::plan::{FileMemory, Purpose, in_parallel, make_plan};
 use crate::progress::Progress;
 use crate::project::Project;
 use crate::publish::check_output;
@@ -20,7 +20,7 @@ use crate::runner::RunnerOptions;
 /// Validates a pipeline against the real schema of its files, whether they were ingested or not.
 pub fn check(project: &Project) -> Result<CheckReport> {
     let cut = RunnerOptions::default();
-    let (plan, bound) = make_plan(project, "check", &FileMemory::new(), cut.cut(), cut.workers)?;
+    let (plan, bound) = make_plan(project, "check", &FileMemory::new(), cut.cut(), cut.workers, Purpose::Look)?;
     let bound = bound.ok_or_else(|| IngestError::input("there is no file to check the pipeline against"))?;
     let pipeline = project.pipeline();
     let committed = read_committed(&project.state(), &pipeline.name)?;
@@ -66,7 +66,7 @@ pub fn plan(project: &Project, options: &RunnerOptions) -> Result<PlanReport> {
     let state = project.state();
     let committed = read_committed(&state, &pipeline.name)?;
     let memory = read_files(&state, &pipeline.name, committed.number)?;
-    let (plan, bound) = make_plan(project, "plan", &memory, options.cut(), options.workers)?;
+    let (plan, bound) = make_plan(project, "plan", &memory, options.cut(), options.workers, Purpose::Look)?;
     check_output(&project.output(), &pipeline.name, pipeline.tables.iter().map(|t| t.name.as_str()), committed.number)?;
     let unfinished = |status| matches!(status, RunStatus::Running | RunStatus::Interrupted);
     let interrupted = runs(&state)?.into_iter().find(|r| r.pipeline == pipeline.name && unfinished(r.status));

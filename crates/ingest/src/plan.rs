@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use arrow::datatypes::FieldRef;
 use parquet::file::metadata::ParquetMetaData;
 use serde::{Deserialize, Serialize};
 use seriatim_pipeline::model::Pipeline;
@@ -43,6 +44,9 @@ pub(crate) struct Plan {
     pub(crate) files: Vec<SourceFile>,
     /// How many listed files earlier runs have ingested.
     pub(crate) files_known: u64,
+    /// The columns that all these files have, with the same type, in the order of names: what a record in quarantine
+    /// shows of its source.
+    pub(crate) source_columns: Vec<String>,
     pub(crate) chunks: Vec<Chunk>,
     /// Consecutive chunks that are written together: index of the first, index after the last.
     pub(crate) spans: Vec<(u32, u32)>,
@@ -66,6 +70,13 @@ pub(crate) struct Cut {
 /// below the 2 GiB that Arrow's 32-bit offsets reach.
 const CHUNK_BYTES: u64 = 256 << 20;
 
+/// Whether new files are read to the end for their hash: a run must, for its memory; a look need not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Run,
+    Look,
+}
+
 /// Makes the plan of `run`; with no new file, its `files` are empty.
 pub(crate) fn make_plan(
     project: &Project,
@@ -73,6 +84,7 @@ pub(crate) fn make_plan(
     memory: &FileMemory,
     cut: Cut,
     workers: usize,
+    purpose: Purpose,
 ) -> Result<(Plan, Option<Bound>)> {
     let listing = list(project.folder(), &project.pipeline().source.files)?;
     refuse_own_output(project, &listing)?;
@@ -83,7 +95,7 @@ pub(crate) fn make_plan(
     }
     let (known, new): (Vec<_>, Vec<_>) = listing.files.into_iter().partition(|(name, _)| memory.contains_key(name));
     in_parallel(workers, &known, |(name, path)| still_the_same(&memory[name], path))?;
-    let facts = in_parallel(workers, &new, |(name, path)| file_facts(name, path, true))?;
+    let facts = in_parallel(workers, &new, |(name, path)| file_facts(name, path, purpose == Purpose::Run))?;
     let bound = match facts.first() {
         Some(first) => Some(bind(project.pipeline(), first, &facts)?),
         None => None,
@@ -91,12 +103,14 @@ pub(crate) fn make_plan(
     let chunks: Vec<Chunk> =
         facts.iter().enumerate().flat_map(|(i, f)| cut_file(i as u32, &f.metadata, cut.chunk_rows)).collect();
     let span_rows = u64::from(cut.chunk_rows.max(1)) * 2;
+    let source_columns = common_columns(&facts);
     let plan = Plan {
         run: run.to_owned(),
         pipeline: project.pipeline().clone(),
         folder: project.folder().to_owned(),
         files: facts.into_iter().map(|f| f.file).collect(),
         files_known: known.len() as u64,
+        source_columns,
         spans: cut_spans(&chunks, span_rows),
         chunks,
         shards: cut.shards,
@@ -140,6 +154,19 @@ pub(crate) fn bind(pipeline: &Pipeline, first: &FileFacts, all: &[FileFacts]) ->
         }
     }
     Ok(Bound { records, layout })
+}
+
+fn common_columns(all: &[FileFacts]) -> Vec<String> {
+    let Some((first, rest)) = all.split_first() else { return Vec::new() };
+    let same = |field: &FieldRef| {
+        let found = |other: &FileFacts| {
+            other.schema.field_with_name(field.name()).is_ok_and(|f| f.data_type().equals_datatype(field.data_type()))
+        };
+        rest.iter().all(found)
+    };
+    let mut names: Vec<String> = first.schema.fields().iter().filter(|f| same(f)).map(|f| f.name().clone()).collect();
+    names.sort_unstable();
+    names
 }
 
 /// A file that was ingested must be what it was.

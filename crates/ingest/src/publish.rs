@@ -96,20 +96,25 @@ pub(crate) fn check_output<'a>(
              or remove both to ingest everything anew",
         ));
     }
-    let known: BTreeSet<String> = manifest.iter().flat_map(|m| m.files()).map(|f| f.path.clone()).collect();
-    for table in tables.chain(["_quarantine"]) {
-        let Ok(entries) = fs::read_dir(output.join(table)) else { continue };
-        for entry in entries {
-            let entry = entry.map_err(|e| IngestError::io("list", &output.join(table), &e))?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let path = format!("{table}/{name}");
-            if !name.starts_with('.') && !known.contains(&path) {
-                return Err(IngestError::output(format!(
-                    "{} was not written by this pipeline",
-                    output.join(&path).display()
-                ))
-                .help("move it away: readers would take it for a part of the table"));
-            }
+    let published: BTreeSet<String> = manifest.iter().flat_map(|m| m.files()).map(|f| f.path.clone()).collect();
+    let folders: Vec<&str> = tables.chain(["_quarantine"]).collect();
+    refuse_strangers(output, |name| name == "_seriatim" || folders.contains(&name))?;
+    for folder in &folders {
+        refuse_strangers(&output.join(folder), |name| published.contains(&format!("{folder}/{name}")))?;
+    }
+    Ok(())
+}
+
+/// What a reader would take for a part of the output must be one. Hidden files are nobody's data.
+fn refuse_strangers(folder: &Path, ours: impl Fn(&str) -> bool) -> Result<()> {
+    let Ok(entries) = fs::read_dir(folder) else { return Ok(()) };
+    for entry in entries {
+        let name = entry.map_err(|e| IngestError::io("list", folder, &e))?.file_name().to_string_lossy().into_owned();
+        if !name.starts_with('.') && !ours(&name) {
+            let path = folder.join(&name);
+            return Err(IngestError::output(format!("{} was not written by this pipeline", path.display())).help(
+                "move it away, or choose an empty `output.path`: readers would take it for a part of the output",
+            ));
         }
     }
     Ok(())
@@ -225,6 +230,7 @@ fn extended(run: &RunContext, mut manifest: Manifest, step: &Publish) -> Result<
 
 fn rename_all(run: &RunContext, reserved: &Reserved, staged: &[Staged]) -> Result<()> {
     let output = run.output();
+    make_folder(&output)?;
     let mut folders = BTreeSet::new();
     for file in staged {
         let from = staged_path(run, reserved, file.table, file.group);

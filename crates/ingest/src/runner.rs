@@ -8,8 +8,8 @@ use std::time::Instant;
 
 use seriatim_durable::hub::{HubError, TaskHub};
 use seriatim_durable::{
-    Client, Failure, InstanceFilter, OrchestrationContext, OrchestrationState, OrchestrationStatus, Registry,
-    StartOptions, Worker, WorkerHandle,
+    Client, Failure, InstanceFilter, OrchestrationContext, OrchestrationState, Registry, StartOptions, Worker,
+    WorkerHandle,
 };
 
 use crate::error::{ErrorKind, IngestError, Result};
@@ -19,10 +19,17 @@ use crate::orchestration::{INGEST, RunInput, RunOutput, ingest};
 use crate::plan::Cut;
 use crate::progress::Progress;
 use crate::project::Project;
-use crate::record::{clear_cancel, next_counter, request_cancel, runs, write_record};
+use crate::record::{clear_cancel, counter, next_counter, request_cancel, runs, write_record};
 use crate::report::{IdRange, RunReport, RunStatus, TableReport};
 use crate::sequence::{CATALOG, Catalog, SEQUENCE, Sequence};
 use crate::steps::{Steps, register};
+
+/// Histories of ended runs that the hub keeps for each pipeline, for whoever wants to look into one.
+const KEPT_HISTORIES: usize = 10;
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
+}
 
 /// How a runner uses the machine.
 #[derive(Debug, Clone)]
@@ -173,15 +180,13 @@ impl Runner {
     async fn take_up(&self, pipeline: &str) -> Result<Option<String>> {
         let prefix = format!("{pipeline}-");
         let filter = InstanceFilter { id_prefix: Some(prefix.clone()), ..InstanceFilter::default() };
-        let instances = self.client.query(&filter).await.map_err(|e| hub_error(&e))?;
-        self.settle_forgotten(&instances, pipeline)?;
+        let mut instances = self.client.query(&filter).await.map_err(|e| hub_error(&e))?;
+        // Another pipeline's name may begin like this one's.
+        instances.retain(|i| i.name == INGEST && i.instance_id.strip_prefix(&prefix).is_some_and(is_number));
+        self.settle_forgotten(pipeline).await?;
+        self.purge_old(&instances).await?;
         let mut mine = self.mine.lock().unwrap_or_else(PoisonError::into_inner);
-        let unfinished = instances.into_iter().find(|i| {
-            !i.status.is_ended()
-                && i.name == INGEST
-                && i.instance_id.strip_prefix(&prefix).is_some_and(|n| n.parse::<u64>().is_ok())
-                && !mine.contains(&i.instance_id)
-        });
+        let unfinished = instances.into_iter().find(|i| !i.status.is_ended() && !mine.contains(&i.instance_id));
         Ok(unfinished.map(|instance| {
             mine.insert(instance.instance_id.clone());
             instance.instance_id
@@ -189,24 +194,31 @@ impl Runner {
     }
 
     /// Ends the records of runs whose process died between the run's end and its record's.
-    fn settle_forgotten(&self, instances: &[OrchestrationState], pipeline: &str) -> Result<()> {
+    async fn settle_forgotten(&self, pipeline: &str) -> Result<()> {
         for mut record in runs(&self.state)? {
             let open = matches!(record.status, RunStatus::Running | RunStatus::Interrupted);
-            let mine = self.mine.lock().unwrap_or_else(PoisonError::into_inner).contains(&record.run);
-            if !open || mine || record.pipeline != pipeline {
+            if !open || record.pipeline != pipeline || self.is_mine(&record.run) {
                 continue;
             }
-            let ended = instances.iter().find(|i| i.instance_id == record.run);
-            if let Some(state) = ended.filter(|i| i.status.is_ended()) {
-                // The query leaves inputs and outputs out, so only how it ended is known here.
-                record.status = match state.status {
-                    OrchestrationStatus::Completed => RunStatus::Done,
-                    _ => RunStatus::Failed,
-                };
-                record.error = state.failure.as_ref().map(|f| f.message.clone());
-                record.ended = Some(now());
-                write_record(&self.state, &record)?;
+            let state = self.client.get(&record.run).await.map_err(|e| hub_error(&e))?;
+            if let Some(state) = state.filter(|s| s.status.is_ended()) {
+                self.settle(&mut record, &state, Instant::now())?;
             }
+        }
+        Ok(())
+    }
+
+    fn is_mine(&self, run: &str) -> bool {
+        self.mine.lock().unwrap_or_else(PoisonError::into_inner).contains(run)
+    }
+
+    /// Lets the hub forget the histories of old runs: what people ask for is in the records.
+    async fn purge_old(&self, instances: &[OrchestrationState]) -> Result<()> {
+        let mut ended: Vec<&str> =
+            instances.iter().filter(|i| i.status.is_ended()).map(|i| i.instance_id.as_str()).collect();
+        ended.sort_by_key(|run| std::cmp::Reverse(counter(run)));
+        for run in ended.into_iter().skip(KEPT_HISTORIES).filter(|run| !self.is_mine(run)) {
+            self.client.purge(run, false).await.map_err(|e| hub_error(&e))?;
         }
         Ok(())
     }
@@ -240,7 +252,9 @@ impl Runner {
             match self.client.start(INGEST, &input, options).await {
                 Ok(_) => return Ok(report),
                 // Its record was lost; the record just written takes the number.
-                Err(HubError::AlreadyExists(_)) => {}
+                Err(HubError::AlreadyExists(_)) => {
+                    self.mine.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);
+                }
                 Err(error) => return Err(hub_error(&error)),
             }
         }

@@ -17,7 +17,7 @@ use crate::files::remove_folder;
 use crate::layout::TableSignature;
 use crate::number::Reserved;
 use crate::orchestration::RunInput;
-use crate::plan::make_plan;
+use crate::plan::{Purpose, make_plan};
 use crate::progress::{Progress, Step as Stage};
 use crate::project::Project;
 use crate::publish::{admit, file_memory, keep_committed, keep_keys, publish, withdraw};
@@ -150,7 +150,7 @@ impl Doable for MakePlan {
         remove_folder(&work_folder(&steps.state, &run))?;
         let project = Project::new(pipeline, folder);
         let memory = file_memory(&steps.state, &project.pipeline().name)?;
-        let (plan, bound) = make_plan(&project, &run, &memory, cut, steps.workers)?;
+        let (plan, bound) = make_plan(&project, &run, &memory, cut, steps.workers, Purpose::Run)?;
         if plan.chunks.len() >= MOST_CHUNKS {
             return Err(IngestError::pipeline(format!("{} chunks are more than a run can have", plan.chunks.len()))
                 .help("ingest the files in several runs: `--set source.files=...`"));

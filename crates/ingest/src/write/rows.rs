@@ -120,8 +120,8 @@ pub(super) fn references(
     Ok(ids)
 }
 
-/// The columns of a quarantined record: why and where from, then all that the source says.
-pub(super) fn quarantine_schema(source: &Schema) -> SchemaRef {
+/// The columns of a quarantined record: why and where from, then what the source says, in the order of names.
+pub(super) fn quarantine_schema(run: &RunContext) -> SchemaRef {
     let mut fields = vec![
         Field::new("_reason", DataType::Utf8, false),
         Field::new("_table", DataType::Utf8, false),
@@ -129,7 +129,8 @@ pub(super) fn quarantine_schema(source: &Schema) -> SchemaRef {
         Field::new("_row", DataType::UInt64, false),
         Field::new("_run", DataType::UInt64, false),
     ];
-    fields.extend(source.fields().iter().map(|f| f.as_ref().clone()));
+    let source = run.records.source_schema();
+    fields.extend(run.plan.source_columns.iter().filter_map(|name| source.field_with_name(name).ok().cloned()));
     Arc::new(Schema::new(fields))
 }
 
@@ -159,6 +160,5 @@ pub(super) fn quarantine_rows(run: &RunContext, number: u64, chunk: u32) -> Resu
     for column in source.columns() {
         columns.push(take(column, &rows, None).map_err(|e| IngestError::internal(e.to_string()))?);
     }
-    RecordBatch::try_new(quarantine_schema(run.records.source_schema()), columns)
-        .map_err(|e| IngestError::internal(e.to_string()))
+    RecordBatch::try_new(quarantine_schema(run), columns).map_err(|e| IngestError::internal(e.to_string()))
 }

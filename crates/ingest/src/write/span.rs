@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::rows::{Chosen, build, choose, quarantine_rows, quarantine_schema, references, row_columns};
 use super::sink::{Sink, id_columns, piece_properties, properties};
-use super::{Group, Staged, groups, piece_path, quarantine_index, staged_path};
+use super::{Group, Staged, groups, is_reordered, piece_path, quarantine_index, staged_path};
 use crate::context::RunContext;
 use crate::error::Result;
 use crate::number::Reserved;
@@ -54,11 +54,7 @@ impl Target {
 
 /// The schema of a table's files.
 pub(super) fn schema(run: &RunContext, table: u32) -> arrow::datatypes::SchemaRef {
-    if table == quarantine_index(run) {
-        quarantine_schema(run.records.source_schema())
-    } else {
-        run.table(table).schema.clone()
-    }
+    if table == quarantine_index(run) { quarantine_schema(run) } else { run.table(table).schema.clone() }
 }
 
 /// Begins a file that will be published.
@@ -97,8 +93,10 @@ pub(crate) fn write_span(run: &RunContext, reserved: &Reserved, span: u32) -> Re
             outcome.staged.push(Staged { table: target.table, group, rows, bytes, hash, first });
         } else {
             // Rows of a reordered table may belong to any group up to this span's.
-            let before = (0..).zip(&target.groups).filter(|(_, g)| g.from <= span);
-            outcome.pieces.extend(before.map(|(index, _)| (target.table, index)));
+            let reordered = is_reordered(run, target.table);
+            let takes = |g: &Group| g.from <= span && (reordered || span < g.to);
+            let groups = (0..).zip(&target.groups).filter(|(_, group)| takes(group));
+            outcome.pieces.extend(groups.map(|(index, _)| (target.table, index)));
         }
     }
     Ok(outcome)
