@@ -34,10 +34,7 @@ impl OutputColumn {
     /// The name of the column in the output.
     pub fn name(&self) -> &str {
         match self {
-            Self::Id { name }
-            | Self::Key { name }
-            | Self::Reference { name, .. }
-            | Self::Column { name } => name,
+            Self::Id { name } | Self::Key { name } | Self::Reference { name, .. } | Self::Column { name } => name,
         }
     }
 }
@@ -53,24 +50,13 @@ impl Pipeline {
     /// A reference to a table that is not in the pipeline, or has no ID, adds no column; in a validated pipeline there
     /// is no such reference.
     pub fn output_columns(&self, table: &Table) -> Vec<OutputColumn> {
-        let id = table.id.iter().map(|id| OutputColumn::Id {
-            name: id.column.clone(),
-        });
-        let key = table
-            .key
-            .iter()
-            .map(|name| OutputColumn::Key { name: name.clone() });
+        let id = table.id.iter().map(|id| OutputColumn::Id { name: id.column.clone() });
+        let key = table.key.iter().map(|name| OutputColumn::Key { name: name.clone() });
         let references = table.references.iter().filter_map(|other| {
             let id = self.table(other)?.id.as_ref()?;
-            Some(OutputColumn::Reference {
-                name: id.column.clone(),
-                table: other.clone(),
-            })
+            Some(OutputColumn::Reference { name: id.column.clone(), table: other.clone() })
         });
-        let columns = table
-            .columns
-            .iter()
-            .map(|name| OutputColumn::Column { name: name.clone() });
+        let columns = table.columns.iter().map(|name| OutputColumn::Column { name: name.clone() });
         id.chain(key).chain(references).chain(columns).collect()
     }
 }

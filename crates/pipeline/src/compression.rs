@@ -55,19 +55,9 @@ pub(crate) fn parse(text: &str) -> Result<Compression, NoCompression> {
             });
         }
         (Some(level), Some((lowest, highest))) => {
-            let valid = level
-                .parse::<i64>()
-                .ok()
-                .filter(|n| (lowest..=highest).contains(n) && n.to_string() == level);
-            let help = || {
-                format!(
-                    "`{name}` has levels {lowest} to {highest}: write `{name}` or `{name}({lowest})`"
-                )
-            };
-            Some(valid.ok_or_else(|| NoCompression {
-                message: "has a level that does not exist",
-                help: help(),
-            })?)
+            let valid = level.parse::<i64>().ok().filter(|n| (lowest..=highest).contains(n) && n.to_string() == level);
+            let help = || format!("`{name}` has levels {lowest} to {highest}: write `{name}` or `{name}({lowest})`");
+            Some(valid.ok_or_else(|| NoCompression { message: "has a level that does not exist", help: help() })?)
         }
     };
     Ok(match name {
@@ -87,10 +77,7 @@ fn unknown(codec: &str) -> NoCompression {
     };
     help.push_str("it is one of `none`, `snappy`, `lz4`, `gzip(0)` to `gzip(9)`, `brotli(0)` to `brotli(11)`, ");
     help.push_str("`zstd(1)` to `zstd(22)`");
-    NoCompression {
-        message: "is no compression",
-        help,
-    }
+    NoCompression { message: "is no compression", help }
 }
 
 #[cfg(test)]

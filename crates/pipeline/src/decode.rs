@@ -4,9 +4,7 @@
 use crate::env;
 use crate::error::{Draft, Problems, Span, listed, quoted};
 use crate::nearest::nearest;
-use crate::raw::{
-    Field, Number, RawId, RawOutput, RawPipeline, RawSource, RawTable, Text, TextList,
-};
+use crate::raw::{Field, Number, RawId, RawOutput, RawPipeline, RawSource, RawTable, Text, TextList};
 use crate::yaml::{Entry, Kind, Node, Scalar};
 
 /// The version of the pipeline language that this program reads.
@@ -43,10 +41,7 @@ struct Fields<'n> {
 impl<'n> Fields<'n> {
     /// The value of a key, with the place of the key.
     fn get(&self, key: &str) -> Option<(&'n Node, Span)> {
-        self.entries
-            .iter()
-            .find(|entry| entry.key == key)
-            .map(|entry| (&entry.value, entry.key_span))
+        self.entries.iter().find(|entry| entry.key == key).map(|entry| (&entry.value, entry.key_span))
     }
 
     /// What `read` makes of the value of a key.
@@ -66,11 +61,7 @@ impl Decoder<'_> {
             Kind::Map(entries) => entries,
             Kind::Scalar(_) | Kind::List(_) => &[],
         };
-        let version = Fields {
-            entries,
-            meant: Vec::new(),
-        }
-        .read("version", |node, _| self.number(node, "version"));
+        let version = Fields { entries, meant: Vec::new() }.read("version", |node, _| self.number(node, "version"));
         if let Some(number) = version.given().filter(|number| number.value != VERSION) {
             self.problems.push(wrong_version(number.span, number.value));
             return None;
@@ -90,9 +81,7 @@ impl Decoder<'_> {
 
     fn source(&mut self, node: &Node, key: Span) -> Option<RawSource> {
         let fields = self.map(node, "source", key, RawSource::KEYS, &["files"])?;
-        Some(RawSource {
-            files: fields.read("files", |node, _| self.text_list(node, "source.files")),
-        })
+        Some(RawSource { files: fields.read("files", |node, _| self.text_list(node, "source.files")) })
     }
 
     fn output(&mut self, node: &Node, key: Span) -> Option<RawOutput> {
@@ -100,9 +89,7 @@ impl Decoder<'_> {
         Some(RawOutput {
             path: fields.read("path", |node, _| self.text(node, "output.path")),
             format: fields.read("format", |node, _| self.text(node, "output.format")),
-            compression: fields.read("compression", |node, _| {
-                self.text(node, "output.compression")
-            }),
+            compression: fields.read("compression", |node, _| self.text(node, "output.compression")),
         })
     }
 
@@ -124,21 +111,13 @@ impl Decoder<'_> {
             }
         };
         if entries.len() > MAX_TABLES {
-            let message = format!(
-                "the pipeline has {} tables, and {MAX_TABLES} is the most",
-                entries.len()
-            );
-            self.problems
-                .push(Draft::new(key, message).help("make several pipelines of it"));
+            let message = format!("the pipeline has {} tables, and {MAX_TABLES} is the most", entries.len());
+            self.problems.push(Draft::new(key, message).help("make several pipelines of it"));
             return None;
         }
         let mut tables = Vec::with_capacity(entries.len());
         for entry in entries {
-            let name = Text {
-                value: entry.key.clone(),
-                shown: entry.key.clone(),
-                span: entry.key_span,
-            };
+            let name = Text { value: entry.key.clone(), shown: entry.key.clone(), span: entry.key_span };
             let table = self.table(&entry.value, &entry.key, entry.key_span);
             tables.push((name, table));
         }
@@ -161,22 +140,14 @@ impl Decoder<'_> {
         RawTable {
             key: fields.read("key", |node, _| self.text_list(node, &format!("{at}.key"))),
             id: fields.read("id", |node, key| self.id(node, &format!("{at}.id"), key)),
-            references: fields.read("references", |node, _| {
-                self.text_list(node, &format!("{at}.references"))
-            }),
-            columns: fields.read("columns", |node, _| {
-                self.text_list(node, &format!("{at}.columns"))
-            }),
-            on_conflict: fields.read("on_conflict", |node, _| {
-                self.text(node, &format!("{at}.on_conflict"))
-            }),
+            references: fields.read("references", |node, _| self.text_list(node, &format!("{at}.references"))),
+            columns: fields.read("columns", |node, _| self.text_list(node, &format!("{at}.columns"))),
+            on_conflict: fields.read("on_conflict", |node, _| self.text(node, &format!("{at}.on_conflict"))),
             on_null_key: fields.read("on_null_key", |node, _| match &node.kind {
                 // Without quotes this value is no text to YAML; here it is one like the others.
-                Kind::Scalar(scalar) if scalar.is_null() => Some(Text {
-                    value: "null".to_owned(),
-                    shown: "null".to_owned(),
-                    span: node.span,
-                }),
+                Kind::Scalar(scalar) if scalar.is_null() => {
+                    Some(Text { value: "null".to_owned(), shown: "null".to_owned(), span: node.span })
+                }
                 _ => self.text(node, &format!("{at}.on_null_key")),
             }),
         }
@@ -186,11 +157,7 @@ impl Decoder<'_> {
         match &node.kind {
             Kind::Scalar(scalar) if !scalar.is_null() => {
                 let column = Field::from(self.text(node, at));
-                Some(RawId {
-                    column,
-                    start: Field::Absent,
-                    step: Field::Absent,
-                })
+                Some(RawId { column, start: Field::Absent, step: Field::Absent })
             }
             Kind::List(_) => {
                 let help = "write the name of one column, or `{column: name, start: 1, step: 1}`";
@@ -200,10 +167,8 @@ impl Decoder<'_> {
             Kind::Scalar(_) | Kind::Map(_) => {
                 let fields = self.map(node, at, key, RawId::KEYS, &["column"])?;
                 Some(RawId {
-                    column: fields
-                        .read("column", |node, _| self.text(node, &format!("{at}.column"))),
-                    start: fields
-                        .read("start", |node, _| self.number(node, &format!("{at}.start"))),
+                    column: fields.read("column", |node, _| self.text(node, &format!("{at}.column"))),
+                    start: fields.read("start", |node, _| self.number(node, &format!("{at}.start"))),
                     step: fields.read("step", |node, _| self.number(node, &format!("{at}.step"))),
                 })
             }
@@ -223,39 +188,25 @@ impl Decoder<'_> {
             Kind::Map(entries) => entries,
             Kind::Scalar(scalar) if scalar.is_null() => {
                 let message = format!("{} is empty", quoted(at));
-                let help = format!(
-                    "give it settings, indented below: {}",
-                    listed(keys.iter().copied())
-                );
+                let help = format!("give it settings, indented below: {}", listed(keys.iter().copied()));
                 self.problems.push(Draft::new(key, message).help(help));
                 return None;
             }
             Kind::Scalar(_) | Kind::List(_) => {
-                let help = format!(
-                    "write settings as `key: value`, with these keys: {}",
-                    listed(keys.iter().copied())
-                );
+                let help = format!("write settings as `key: value`, with these keys: {}", listed(keys.iter().copied()));
                 self.wrong_type(node, at, "a map", &help);
                 return None;
             }
         };
-        let inside = if at.is_empty() {
-            "at the top level".to_owned()
-        } else {
-            format!("in {}", quoted(at))
-        };
+        let inside = if at.is_empty() { "at the top level".to_owned() } else { format!("in {}", quoted(at)) };
         let mut meant = Vec::new();
-        for entry in entries
-            .iter()
-            .filter(|entry| !keys.contains(&entry.key.as_str()))
-        {
+        for entry in entries.iter().filter(|entry| !keys.contains(&entry.key.as_str())) {
             meant.extend(self.unknown_key(entry, &inside, keys, entries));
         }
         for missing in required.iter().filter(|key| !meant.contains(key)) {
             if !entries.iter().any(|entry| entry.key == **missing) {
                 let draft = Draft::new(key, format!("the key `{missing}` is missing {inside}"));
-                self.problems
-                    .push(draft.help(format!("add it: `{}`", example(missing))));
+                self.problems.push(draft.help(format!("add it: `{}`", example(missing))));
             }
         }
         Some(Fields { entries, meant })
@@ -270,39 +221,21 @@ impl Decoder<'_> {
         entries: &[Entry],
     ) -> Vec<&'static str> {
         if self.problems.is_full() {
-            self.problems
-                .push(Draft::new(entry.key_span, "an unknown key"));
+            self.problems.push(Draft::new(entry.key_span, "an unknown key"));
             return Vec::new();
         }
         // What is there already was not meant.
-        let open: Vec<_> = keys
-            .iter()
-            .copied()
-            .filter(|key| !entries.iter().any(|entry| entry.key == *key))
-            .collect();
+        let open: Vec<_> = keys.iter().copied().filter(|key| !entries.iter().any(|entry| entry.key == *key)).collect();
         let near = nearest(&entry.key, open.iter().copied());
         let (help, meant) = if entry.key == "<<" {
-            (
-                "YAML's merge key is not read here: write the settings out".to_owned(),
-                open,
-            )
+            ("YAML's merge key is not read here: write the settings out".to_owned(), open)
         } else if let Some(near) = near {
-            (
-                format!("did you mean `{near}`?"),
-                open.into_iter().filter(|key| *key == near).collect(),
-            )
+            (format!("did you mean `{near}`?"), open.into_iter().filter(|key| *key == near).collect())
         } else {
-            (
-                format!("the keys here are {}", listed(keys.iter().copied())),
-                Vec::new(),
-            )
+            (format!("the keys here are {}", listed(keys.iter().copied())), Vec::new())
         };
         let message = format!("the key {} is unknown {inside}", quoted(&entry.key));
-        self.problems.push(
-            Draft::new(entry.key_span, message)
-                .label("unknown")
-                .help(help),
-        );
+        self.problems.push(Draft::new(entry.key_span, message).label("unknown").help(help));
         meant
     }
 
@@ -311,12 +244,8 @@ impl Decoder<'_> {
         let scalar = self.scalar(node, at, "a text")?;
         if let Some(kind) = scalar.not_a_text() {
             let message = format!("{} must be a text, and is {kind}", quoted(at));
-            let help = format!(
-                "if it is meant as a text, put it in quotes: \"{}\"",
-                scalar.text
-            );
-            self.problems
-                .push(Draft::new(node.span, message).label(kind).help(help));
+            let help = format!("if it is meant as a text, put it in quotes: \"{}\"", scalar.text);
+            self.problems.push(Draft::new(node.span, message).label(kind).help(help));
             return None;
         }
         let (value, substituted) = self.expand(scalar, node.span)?;
@@ -326,20 +255,11 @@ impl Decoder<'_> {
             } else {
                 "give it a value, or remove it"
             };
-            self.problems
-                .push(Draft::new(node.span, format!("{} is an empty text", quoted(at))).help(help));
+            self.problems.push(Draft::new(node.span, format!("{} is an empty text", quoted(at))).help(help));
             return None;
         }
-        let shown = if substituted {
-            scalar.text.clone()
-        } else {
-            value.clone()
-        };
-        Some(Text {
-            value,
-            shown,
-            span: node.span,
-        })
+        let shown = if substituted { scalar.text.clone() } else { value.clone() };
+        Some(Text { value, shown, span: node.span })
     }
 
     /// One text or several.
@@ -348,27 +268,16 @@ impl Decoder<'_> {
             Kind::Scalar(_) => vec![self.text(node, at)?],
             Kind::List(nodes) => {
                 // All are read before one that is broken breaks the list.
-                let items: Vec<_> = nodes
-                    .iter()
-                    .enumerate()
-                    .map(|(i, node)| self.text(node, &format!("{at}[{i}]")))
-                    .collect();
+                let items: Vec<_> =
+                    nodes.iter().enumerate().map(|(i, node)| self.text(node, &format!("{at}[{i}]"))).collect();
                 items.into_iter().collect::<Option<_>>()?
             }
             Kind::Map(_) => {
-                self.wrong_type(
-                    node,
-                    at,
-                    "a text or a list of texts",
-                    "write one name, or several as `[one, two]`",
-                );
+                self.wrong_type(node, at, "a text or a list of texts", "write one name, or several as `[one, two]`");
                 return None;
             }
         };
-        Some(TextList {
-            items,
-            span: node.span,
-        })
+        Some(TextList { items, span: node.span })
     }
 
     /// A whole number of 64 bits.
@@ -378,10 +287,7 @@ impl Decoder<'_> {
         if (scalar.plain || substituted)
             && let Some(value) = whole_number(value.trim())
         {
-            return Some(Number {
-                value,
-                span: node.span,
-            });
+            return Some(Number { value, span: node.span });
         }
         let digits = value.trim().trim_start_matches(['+', '-']);
         let (message, help) = if digits.is_empty() || !digits.chars().all(|c| c.is_ascii_digit()) {
@@ -390,18 +296,14 @@ impl Decoder<'_> {
                 "write digits only, with a `-` before them at the most".to_owned(),
             )
         } else if whole_number(value.trim()).is_some() {
-            (
-                format!("{} must be a whole number, and is a text", quoted(at)),
-                "remove the quotes".to_owned(),
-            )
+            (format!("{} must be a whole number, and is a text", quoted(at)), "remove the quotes".to_owned())
         } else {
             (
                 format!("the number is too large for {}", quoted(at)),
                 format!("whole numbers go from {} to {} here", i64::MIN, i64::MAX),
             )
         };
-        self.problems
-            .push(Draft::new(node.span, message).help(help));
+        self.problems.push(Draft::new(node.span, message).help(help));
         None
     }
 
@@ -417,13 +319,9 @@ impl Decoder<'_> {
         let help = if scalar.text.is_empty() {
             "give it a value, or remove it".to_owned()
         } else {
-            format!(
-                "YAML takes this for nothing; for a text put it in quotes: \"{}\"",
-                scalar.text
-            )
+            format!("YAML takes this for nothing; for a text put it in quotes: \"{}\"", scalar.text)
         };
-        self.problems
-            .push(Draft::new(node.span, format!("{} is empty", quoted(at))).help(help));
+        self.problems.push(Draft::new(node.span, format!("{} is empty", quoted(at))).help(help));
         None
     }
 
@@ -434,15 +332,10 @@ impl Decoder<'_> {
             Err(errors) => {
                 for error in errors {
                     let place = match env::locate(self.problems.written(span), error.nth) {
-                        Some((start, end)) => Span {
-                            start: span.start + start,
-                            end: span.start + end,
-                            ..span
-                        },
+                        Some((start, end)) => Span { start: span.start + start, end: span.start + end, ..span },
                         None => span,
                     };
-                    self.problems
-                        .push(Draft::new(place, error.message).help(error.help));
+                    self.problems.push(Draft::new(place, error.message).help(error.help));
                 }
                 None
             }
@@ -455,26 +348,15 @@ impl Decoder<'_> {
             Kind::Map(_) => "a map",
             Kind::Scalar(scalar) => scalar.not_a_text().unwrap_or("a text"),
         };
-        let at = if at.is_empty() {
-            "the pipeline file".to_owned()
-        } else {
-            quoted(at)
-        };
+        let at = if at.is_empty() { "the pipeline file".to_owned() } else { quoted(at) };
         let message = format!("{at} must be {wanted}, and is {found}");
-        self.problems
-            .push(Draft::new(node.span, message).label(found).help(help));
+        self.problems.push(Draft::new(node.span, message).label(found).help(help));
     }
 }
 
 fn wrong_version(span: Span, version: i64) -> Draft {
-    let help = if version > VERSION {
-        "use a newer Seriatim for this pipeline"
-    } else {
-        "write `version: 1`"
-    };
-    let message = format!(
-        "the pipeline is written for version {version}, and this program reads version {VERSION}"
-    );
+    let help = if version > VERSION { "use a newer Seriatim for this pipeline" } else { "write `version: 1`" };
+    let message = format!("the pipeline is written for version {version}, and this program reads version {VERSION}");
     Draft::new(span, message).help(help)
 }
 
@@ -485,14 +367,10 @@ fn no_tables(span: Span) -> Draft {
 /// YAML's whole numbers: decimal, octal and hexadecimal.
 fn whole_number(text: &str) -> Option<i64> {
     if let Some(octal) = text.strip_prefix("0o") {
-        return i64::from_str_radix(octal, 8)
-            .ok()
-            .filter(|_| !octal.starts_with(['+', '-']));
+        return i64::from_str_radix(octal, 8).ok().filter(|_| !octal.starts_with(['+', '-']));
     }
     if let Some(hex) = text.strip_prefix("0x") {
-        return i64::from_str_radix(hex, 16)
-            .ok()
-            .filter(|_| !hex.starts_with(['+', '-']));
+        return i64::from_str_radix(hex, 16).ok().filter(|_| !hex.starts_with(['+', '-']));
     }
     text.parse().ok()
 }

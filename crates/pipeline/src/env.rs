@@ -20,14 +20,8 @@ pub(crate) struct Expanded {
 }
 
 /// Fills in the placeholders of `text`. All that cannot be filled in is told, not only the first.
-pub(crate) fn expand(
-    text: &str,
-    env: &dyn Fn(&str) -> Option<String>,
-) -> Result<Expanded, Vec<EnvError>> {
-    let mut expanded = Expanded {
-        text: String::with_capacity(text.len()),
-        substituted: false,
-    };
+pub(crate) fn expand(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Expanded, Vec<EnvError>> {
+    let mut expanded = Expanded { text: String::with_capacity(text.len()), substituted: false };
     let mut errors = Vec::new();
     let mut rest = text;
     let mut nth = 0;
@@ -54,25 +48,15 @@ pub(crate) fn expand(
         nth += 1;
     }
     expanded.text.push_str(rest);
-    if errors.is_empty() {
-        Ok(expanded)
-    } else {
-        Err(errors)
-    }
+    if errors.is_empty() { Ok(expanded) } else { Err(errors) }
 }
 
 /// The value of the placeholder that begins after `${`, and what follows its `}`.
-fn placeholder<'a>(
-    text: &'a str,
-    env: &dyn Fn(&str) -> Option<String>,
-) -> Result<(String, &'a str), (String, String)> {
+fn placeholder<'a>(text: &'a str, env: &dyn Fn(&str) -> Option<String>) -> Result<(String, &'a str), (String, String)> {
     let malformed = || {
         let help = "write `${NAME}` or `${NAME:-default}`, where a name is made of letters, digits and `_`; \
                     for a literal `${` write `$${`";
-        (
-            "this is not a placeholder for an environment variable".to_owned(),
-            help.to_owned(),
-        )
+        ("this is not a placeholder for an environment variable".to_owned(), help.to_owned())
     };
     let (inside, after) = text.split_once('}').ok_or_else(malformed)?;
     let (name, default) = match inside.split_once(":-") {
@@ -91,9 +75,7 @@ fn placeholder<'a>(
         (_, Some(default)) => Ok((default.to_owned(), after)),
         (None, None) => Err((
             format!("the environment variable `{name}` is not set"),
-            format!(
-                "set it, or give a default: `${{{name}:-default}}`; for a literal `${{` write `$${{`"
-            ),
+            format!("set it, or give a default: `${{{name}:-default}}`; for a literal `${{` write `$${{`"),
         )),
     }
 }
@@ -102,9 +84,7 @@ fn placeholder<'a>(
 /// closing brace. `None` if escapes hide it.
 pub(crate) fn locate(written: &str, nth: usize) -> Option<(usize, usize)> {
     let (start, _) = written.match_indices("${").nth(nth)?;
-    let end = written[start..]
-        .find('}')
-        .map_or(start + 2, |end| start + end + 1);
+    let end = written[start..].find('}').map_or(start + 2, |end| start + end + 1);
     Some((start, end))
 }
 

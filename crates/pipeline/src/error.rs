@@ -5,9 +5,7 @@
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
-use miette::{
-    Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode,
-};
+use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
 
 /// More problems than this are counted, not described: nobody reads them, and a hostile file could make millions.
 const MAX_PROBLEMS: usize = 100;
@@ -42,36 +40,20 @@ pub(crate) struct Problems {
 impl Problems {
     pub(crate) fn new(file_name: &str, text: &str) -> Self {
         let text = NamedSource::new(file_name, text.to_owned()).with_language("yaml");
-        let file = Source {
-            name: file_name.to_owned(),
-            is_file: true,
-            text,
-        };
-        Self {
-            sources: vec![Arc::new(file)],
-            found: Vec::new(),
-            beyond: 0,
-        }
+        let file = Source { name: file_name.to_owned(), is_file: true, text };
+        Self { sources: vec![Arc::new(file)], found: Vec::new(), beyond: 0 }
     }
 
     /// Adds the text of an override and gives back its number.
     pub(crate) fn add_override(&mut self, path: &str, text: &str) -> usize {
         let text = NamedSource::new("--set", text.to_owned());
-        self.sources.push(Arc::new(Source {
-            name: format!("--set {path}"),
-            is_file: false,
-            text,
-        }));
+        self.sources.push(Arc::new(Source { name: format!("--set {path}"), is_file: false, text }));
         self.sources.len() - 1
     }
 
     /// The text at `span`, as written. Empty if the span is none of this text.
     pub(crate) fn written(&self, span: Span) -> &str {
-        self.sources[span.source]
-            .text
-            .inner()
-            .get(span.start..span.end)
-            .unwrap_or_default()
+        self.sources[span.source].text.inner().get(span.start..span.end).unwrap_or_default()
     }
 
     /// Whether there are so many problems that another is only counted. Costly advice can be spared then.
@@ -87,10 +69,7 @@ impl Problems {
         let source = Arc::clone(&self.sources[draft.span.source]);
         let text = source.text.inner();
         let position = source.is_file.then(|| position(text, draft.span.start));
-        let others = draft
-            .others
-            .into_iter()
-            .filter(|(span, _)| span.source == draft.span.source);
+        let others = draft.others.into_iter().filter(|(span, _)| span.source == draft.span.source);
         let labels = std::iter::once((draft.span, draft.label))
             .chain(others)
             .filter(|_| !text.is_empty())
@@ -105,11 +84,7 @@ impl Problems {
             labels,
         };
         // An alias repeats what stands at its anchor, and so what is wrong there.
-        if !self
-            .found
-            .iter()
-            .any(|(span, p)| *span == draft.span && p.message == problem.message)
-        {
+        if !self.found.iter().any(|(span, p)| *span == draft.span && p.message == problem.message) {
             self.found.push((draft.span, problem));
         }
     }
@@ -121,10 +96,7 @@ impl Problems {
         }
         self.found.sort_by_key(|(span, _)| *span);
         let problems = self.found.into_iter().map(|(_, problem)| problem).collect();
-        Err(PipelineErrors {
-            problems,
-            beyond: self.beyond,
-        })
+        Err(PipelineErrors { problems, beyond: self.beyond })
     }
 }
 
@@ -139,13 +111,7 @@ fn labeled(text: &str, span: Span, label: Option<String>) -> LabeledSpan {
 fn position(text: &str, offset: usize) -> (usize, usize) {
     let before = &text[..text.floor_char_boundary(offset.min(text.len()))];
     let line = before.matches('\n').count() + 1;
-    let column = before
-        .rsplit('\n')
-        .next()
-        .unwrap_or_default()
-        .chars()
-        .count()
-        + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
     (line, column)
 }
 
@@ -161,13 +127,7 @@ pub(crate) struct Draft {
 
 impl Draft {
     pub(crate) fn new(span: Span, message: impl Into<String>) -> Self {
-        Self {
-            span,
-            message: message.into(),
-            label: None,
-            others: Vec::new(),
-            help: None,
-        }
+        Self { span, message: message.into(), label: None, others: Vec::new(), help: None }
     }
 
     /// A few words at the place itself.
@@ -235,15 +195,11 @@ impl std::error::Error for Problem {}
 
 impl Diagnostic for Problem {
     fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        self.help
-            .as_ref()
-            .map(|help| Box::new(help) as Box<dyn fmt::Display>)
+        self.help.as_ref().map(|help| Box::new(help) as Box<dyn fmt::Display>)
     }
 
     fn source_code(&self) -> Option<&dyn SourceCode> {
-        self.source
-            .as_ref()
-            .map(|source| &source.text as &dyn SourceCode)
+        self.source.as_ref().map(|source| &source.text as &dyn SourceCode)
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
@@ -273,10 +229,7 @@ impl PipelineErrors {
             source: None,
             labels: Vec::new(),
         };
-        Self {
-            problems: vec![problem],
-            beyond: 0,
-        }
+        Self { problems: vec![problem], beyond: 0 }
     }
 
     /// The problems, in the order of the file, those of overrides last. At most 100; see [`Self::beyond`].
@@ -291,14 +244,8 @@ impl PipelineErrors {
 
     /// The problems for a terminal of `width` columns, each with its lines of the file and the places underlined.
     pub fn fancy(&self, color: bool, width: usize) -> String {
-        let theme = if color {
-            GraphicalTheme::unicode()
-        } else {
-            GraphicalTheme::unicode_nocolor()
-        };
-        let handler = GraphicalReportHandler::new_themed(theme)
-            .with_width(width)
-            .without_syntax_highlighting();
+        let theme = if color { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
+        let handler = GraphicalReportHandler::new_themed(theme).with_width(width).without_syntax_highlighting();
         let mut text = String::new();
         for (i, problem) in self.problems.iter().enumerate() {
             if i > 0 {

@@ -38,38 +38,22 @@ pub fn load(
     let name = path.display().to_string();
     let unreadable = |error: &io::Error| {
         let help = match error.kind() {
-            io::ErrorKind::NotFound => {
-                "give the path of a pipeline file; a relative one starts at the current folder"
-            }
+            io::ErrorKind::NotFound => "give the path of a pipeline file; a relative one starts at the current folder",
             io::ErrorKind::PermissionDenied => "let this user read it",
             _ => "give the path of a pipeline file that can be read",
         };
-        PipelineErrors::whole(
-            &name,
-            format!("the pipeline file cannot be read: {error}"),
-            help,
-        )
+        PipelineErrors::whole(&name, format!("the pipeline file cannot be read: {error}"), help)
     };
     let absolute = std::path::absolute(path).map_err(|e| unreadable(&e))?;
     let text = read(path).map_err(|e| unreadable(&e))?;
     let text = String::from_utf8(text).map_err(|error| {
         let offset = error.utf8_error().valid_up_to();
-        let message = format!(
-            "the pipeline file is not text in UTF-8: its byte {offset} does not belong there"
-        );
-        PipelineErrors::whole(
-            &name,
-            message,
-            "save it as UTF-8; if it is a data file, name it in a pipeline file",
-        )
+        let message = format!("the pipeline file is not text in UTF-8: its byte {offset} does not belong there");
+        PipelineErrors::whole(&name, message, "save it as UTF-8; if it is a data file, name it in a pipeline file")
     })?;
     let pipeline = parse(&text, &name, overrides, env)?;
     let folder = absolute.parent().unwrap_or(&absolute).to_path_buf();
-    Ok(Loaded {
-        pipeline,
-        path: absolute,
-        folder,
-    })
+    Ok(Loaded { pipeline, path: absolute, folder })
 }
 
 /// The bytes of a file, or one more than are allowed of a larger one.
@@ -79,8 +63,7 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
         return Err(io::Error::from(io::ErrorKind::IsADirectory));
     }
     let mut bytes = Vec::new();
-    file.take(MAX_FILE_BYTES as u64 + 1)
-        .read_to_end(&mut bytes)?;
+    file.take(MAX_FILE_BYTES as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
@@ -93,36 +76,22 @@ pub fn parse(
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Pipeline, PipelineErrors> {
     if text.len() > MAX_FILE_BYTES {
-        let help =
-            "is it a pipeline file? many files of data are written as one glob, `data/*.parquet`";
-        return Err(PipelineErrors::whole(
-            file_name,
-            "the pipeline file is larger than 1 MiB",
-            help,
-        ));
+        let help = "is it a pipeline file? many files of data are written as one glob, `data/*.parquet`";
+        return Err(PipelineErrors::whole(file_name, "the pipeline file is larger than 1 MiB", help));
     }
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut problems = Problems::new(file_name, text);
-    let root = yaml::read(
-        text,
-        Piece {
-            source: 0,
-            offset: 0,
-        },
-        &mut problems,
-    );
+    let root = yaml::read(text, Piece { source: 0, offset: 0 }, &mut problems);
     let pipeline = match root {
         Some(mut root) => {
             overrides.apply(&mut root, &mut problems);
-            decode::decode(&root, &mut problems, env)
-                .and_then(|raw| validate::validate(&raw, &mut problems))
+            decode::decode(&root, &mut problems, env).and_then(|raw| validate::validate(&raw, &mut problems))
         }
         None => None,
     };
     problems.finish()?;
     pipeline.ok_or_else(|| {
-        let help =
-            "a file begins with `version: 1`, and has `name`, `source`, `tables` and `output`";
+        let help = "a file begins with `version: 1`, and has `name`, `source`, `tables` and `output`";
         PipelineErrors::whole(file_name, "the pipeline file is empty", help)
     })
 }

@@ -33,14 +33,7 @@ mod tests {
 
     #[test]
     fn finds_what_was_meant() {
-        let keys = [
-            "key",
-            "id",
-            "columns",
-            "references",
-            "on_conflict",
-            "on_null_key",
-        ];
+        let keys = ["key", "id", "columns", "references", "on_conflict", "on_null_key"];
         for (written, meant) in [
             ("colums", "columns"),
             ("Columns", "columns"),

@@ -23,9 +23,7 @@ impl Overrides {
     }
 
     /// Overrides as they stand on the command line, each `path=value`. One without `=` is an error.
-    pub fn from_args<S: AsRef<str>>(
-        args: impl IntoIterator<Item = S>,
-    ) -> Result<Self, PipelineErrors> {
+    pub fn from_args<S: AsRef<str>>(args: impl IntoIterator<Item = S>) -> Result<Self, PipelineErrors> {
         let split = |arg: S| match arg.as_ref().split_once('=') {
             Some((path, value)) => Ok((path.to_owned(), value.to_owned())),
             None => Err(PipelineErrors::whole(
@@ -34,24 +32,14 @@ impl Overrides {
                 "write `--set path=value`, for example `--set output.path=elsewhere`",
             )),
         };
-        args.into_iter()
-            .map(split)
-            .collect::<Result<_, _>>()
-            .map(Self)
+        args.into_iter().map(split).collect::<Result<_, _>>().map(Self)
     }
 
     /// Puts the settings into the tree of the file.
     pub(crate) fn apply(&self, root: &mut Node, problems: &mut Problems) {
         for (path, value) in &self.0 {
             let source = problems.add_override(path, &format!("{path}={value}"));
-            let Some(value) = read_value(
-                value,
-                Piece {
-                    source,
-                    offset: path.len() + 1,
-                },
-                problems,
-            ) else {
+            let Some(value) = read_value(value, Piece { source, offset: path.len() + 1 }, problems) else {
                 continue;
             };
             if let Err(draft) = set(root, &segments(path, source), value) {
@@ -73,11 +61,7 @@ type Segment<'a> = (&'a str, Span);
 fn segments(path: &str, source: usize) -> Vec<Segment<'_>> {
     let mut start = 0;
     let place = |key: &str| {
-        let span = Span {
-            source,
-            start,
-            end: start + key.len(),
-        };
+        let span = Span { source, start, end: start + key.len() };
         start = span.end + 1;
         span
     };
@@ -91,19 +75,8 @@ fn read_value(value: &str, piece: Piece, problems: &mut Problems) -> Option<Node
         return yaml::read(value, piece, problems);
     }
     let start = piece.offset + (value.len() - value.trim_start().len());
-    let span = Span {
-        source: piece.source,
-        start,
-        end: start + trimmed.len(),
-    };
-    Some(Node {
-        span,
-        kind: Kind::Scalar(Scalar {
-            text: trimmed.to_owned(),
-            plain: true,
-            loose: true,
-        }),
-    })
+    let span = Span { source: piece.source, start, end: start + trimmed.len() };
+    Some(Node { span, kind: Kind::Scalar(Scalar { text: trimmed.to_owned(), plain: true, loose: true }) })
 }
 
 /// Where in the file a path has come to: it decides which keys may follow.
@@ -153,25 +126,12 @@ fn set(root: &mut Node, path: &[Segment<'_>], value: Node) -> Result<(), Box<Dra
         let Kind::Map(entries) = &mut node.kind else {
             return Ok(());
         };
-        let at = entries
-            .iter()
-            .position(|entry| entry.key == *key)
-            .unwrap_or_else(|| {
-                let nothing = Node {
-                    span: *span,
-                    kind: Kind::Scalar(Scalar {
-                        text: String::new(),
-                        plain: true,
-                        loose: true,
-                    }),
-                };
-                entries.push(Entry {
-                    key: (*key).to_owned(),
-                    key_span: *span,
-                    value: nothing,
-                });
-                entries.len() - 1
-            });
+        let at = entries.iter().position(|entry| entry.key == *key).unwrap_or_else(|| {
+            let nothing =
+                Node { span: *span, kind: Kind::Scalar(Scalar { text: String::new(), plain: true, loose: true }) };
+            entries.push(Entry { key: (*key).to_owned(), key_span: *span, value: nothing });
+            entries.len() - 1
+        });
         node = &mut entries[at].value;
         level = level.below(key);
     }
@@ -187,32 +147,20 @@ fn make_map(node: &mut Node, level: Level, span: Span) {
     let entries = if scalar.is_null() {
         Vec::new()
     } else if matches!(level, Level::Id) {
-        let column = Entry {
-            key: "column".to_owned(),
-            key_span: node.span,
-            value: node.clone(),
-        };
+        let column = Entry { key: "column".to_owned(), key_span: node.span, value: node.clone() };
         vec![column]
     } else {
         return;
     };
-    *node = Node {
-        span,
-        kind: Kind::Map(entries),
-    };
+    *node = Node { span, kind: Kind::Map(entries) };
 }
 
 /// Whether a key may stand at this level.
 fn check_key(level: Level, key: &str, span: Span, node: &Node) -> Result<(), Box<Draft>> {
     let (message, names): (_, Vec<&str>) = match level {
         Level::Value => {
-            let draft = Draft::new(
-                span,
-                format!(
-                    "there is no setting {} here: the one before it has no parts",
-                    quoted(key)
-                ),
-            );
+            let draft =
+                Draft::new(span, format!("there is no setting {} here: the one before it has no parts", quoted(key)));
             return Err(Box::new(draft.help("end the path before it")));
         }
         Level::Tables => {
@@ -222,10 +170,7 @@ fn check_key(level: Level, key: &str, span: Span, node: &Node) -> Result<(), Box
             };
             (format!("the pipeline has no table {}", quoted(key)), names)
         }
-        _ => (
-            format!("there is no setting {}", quoted(key)),
-            level.keys().to_vec(),
-        ),
+        _ => (format!("there is no setting {}", quoted(key)), level.keys().to_vec()),
     };
     if names.contains(&key) {
         return Ok(());
@@ -235,7 +180,5 @@ fn check_key(level: Level, key: &str, span: Span, node: &Node) -> Result<(), Box
         None if names.is_empty() => "write the table into the pipeline file first".to_owned(),
         None => format!("it is one of {}", listed(names)),
     };
-    Err(Box::new(
-        Draft::new(span, message).label("unknown").help(help),
-    ))
+    Err(Box::new(Draft::new(span, message).label("unknown").help(help)))
 }

@@ -179,15 +179,7 @@ pub(crate) struct RawOutput {
 
 impl RawPipeline {
     /// The keys of this level, as they are written.
-    pub(crate) const KEYS: &[&str] = &[
-        "version",
-        "name",
-        "source",
-        "transform",
-        "tables",
-        "output",
-        "state",
-    ];
+    pub(crate) const KEYS: &[&str] = &["version", "name", "source", "transform", "tables", "output", "state"];
 }
 
 impl RawSource {
@@ -197,14 +189,7 @@ impl RawSource {
 
 impl RawTable {
     /// The keys of this level, as they are written.
-    pub(crate) const KEYS: &[&str] = &[
-        "key",
-        "id",
-        "references",
-        "columns",
-        "on_conflict",
-        "on_null_key",
-    ];
+    pub(crate) const KEYS: &[&str] = &["key", "id", "references", "columns", "on_conflict", "on_null_key"];
 }
 
 impl RawId {

@@ -12,31 +12,17 @@ pub(crate) type RawTables = [(Text, RawTable)];
 
 /// Checks all references. Gives, for each table, which tables it refers to: indexes in `tables`, with the text of the
 /// reference; those that are wrong are left out.
-pub(crate) fn check<'t>(
-    tables: &'t RawTables,
-    problems: &mut Problems,
-) -> Vec<Vec<(usize, &'t Text)>> {
-    let by_name: HashMap<&str, usize> = tables
-        .iter()
-        .enumerate()
-        .map(|(i, (name, _))| (name.value.as_str(), i))
-        .collect();
+pub(crate) fn check<'t>(tables: &'t RawTables, problems: &mut Problems) -> Vec<Vec<(usize, &'t Text)>> {
+    let by_name: HashMap<&str, usize> =
+        tables.iter().enumerate().map(|(i, (name, _))| (name.value.as_str(), i)).collect();
     let mut graph = Vec::with_capacity(tables.len());
     for (own, (_, table)) in tables.iter().enumerate() {
         let mut edges: Vec<(usize, &Text)> = Vec::new();
-        for reference in table
-            .references
-            .given()
-            .into_iter()
-            .flat_map(|list| &list.items)
-        {
+        for reference in table.references.given().into_iter().flat_map(|list| &list.items) {
             match check_one(own, reference, &edges, tables, &by_name, problems) {
                 Ok(target) => edges.push((target, reference)),
                 Err(Some(draft)) => problems.push(*draft),
-                Err(None) => problems.push(Draft::new(
-                    reference.span,
-                    "a reference to a table that is not there",
-                )),
+                Err(None) => problems.push(Draft::new(reference.span, "a reference to a table that is not there")),
             }
         }
         graph.push(edges);
@@ -61,38 +47,23 @@ fn check_one(
         if problems.is_full() {
             return Err(None);
         }
-        let names = || {
-            tables
-                .iter()
-                .map(|(name, _)| name.value.as_str())
-                .filter(|other| *other != name.value)
-        };
+        let names = || tables.iter().map(|(name, _)| name.value.as_str()).filter(|other| *other != name.value);
         let help = match nearest(&reference.value, names()) {
             Some(near) => format!("did you mean {}?", quoted(near)),
             None => "name a table of this pipeline".to_owned(),
         };
-        let message = format!(
-            "the table {} refers to {shown}, and there is no such table",
-            quoted(&name.value)
-        );
-        return fail(
-            Draft::new(reference.span, message)
-                .label("no such table")
-                .help(help),
-        );
+        let message = format!("the table {} refers to {shown}, and there is no such table", quoted(&name.value));
+        return fail(Draft::new(reference.span, message).label("no such table").help(help));
     };
     if target == own {
         let message = format!("the table {shown} refers to itself");
         return fail(
-            Draft::new(reference.span, message)
-                .help("remove the reference: a row has the table's own ID anyway"),
+            Draft::new(reference.span, message).help("remove the reference: a row has the table's own ID anyway"),
         );
     }
     if let Some((_, first)) = earlier.iter().find(|(i, _)| *i == target) {
         let message = format!("the table {} refers to {shown} twice", quoted(&name.value));
-        let draft = Draft::new(reference.span, message)
-            .label("again")
-            .also(first.span, "first");
+        let draft = Draft::new(reference.span, message).label("again").also(first.span, "first");
         return fail(draft.help("remove one of them"));
     }
     let (other, table) = &tables[target];
@@ -102,10 +73,7 @@ fn check_one(
             quoted(&name.value)
         );
         let draft = Draft::new(reference.span, message).also(other.span, "has no `key`");
-        return fail(draft.help(format!(
-            "give {} a `key`, or remove the reference",
-            quoted(&other.value)
-        )));
+        return fail(draft.help(format!("give {} a `key`, or remove the reference", quoted(&other.value))));
     }
     Ok(target)
 }
@@ -149,9 +117,7 @@ fn report_cycles(tables: &RawTables, graph: &[Vec<(usize, &Text)>], problems: &m
 /// The message for a circle: the tables on the way, of each the number of the reference after the one it took.
 fn cycle(tables: &RawTables, graph: &[Vec<(usize, &Text)>], way: &[(usize, usize)]) -> Draft {
     const SHOWN: usize = 12;
-    let names = way
-        .iter()
-        .map(|(table, _)| quoted(&tables[*table].0.value).trim_matches('`').to_owned());
+    let names = way.iter().map(|(table, _)| quoted(&tables[*table].0.value).trim_matches('`').to_owned());
     let mut names: Vec<_> = names.collect();
     let first = names[0].clone();
     if names.len() > SHOWN {
@@ -160,10 +126,7 @@ fn cycle(tables: &RawTables, graph: &[Vec<(usize, &Text)>], way: &[(usize, usize
     }
     names.push(first);
     let shown = names.join(" -> ");
-    let places: Vec<_> = way
-        .iter()
-        .map(|(table, next)| graph[*table][next - 1].1.span)
-        .collect();
+    let places: Vec<_> = way.iter().map(|(table, next)| graph[*table][next - 1].1.span).collect();
     let mut draft = Draft::new(places[0], format!("the references make a circle: {shown}"));
     for place in &places[1..] {
         draft = draft.also(*place, "on the circle");

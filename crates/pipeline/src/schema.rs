@@ -65,9 +65,7 @@ pub(crate) fn integer(_: &mut SchemaGenerator) -> Schema {
 }
 
 pub(crate) fn step(_: &mut SchemaGenerator) -> Schema {
-    or_placeholder(
-        &json!({"type": "integer", "minimum": i64::MIN, "maximum": i64::MAX, "not": {"const": 0}}),
-    )
+    or_placeholder(&json!({"type": "integer", "minimum": i64::MIN, "maximum": i64::MAX, "not": {"const": 0}}))
 }
 
 /// One text or several; the same twice is of no consequence.
@@ -107,11 +105,7 @@ pub(crate) fn on_conflict(_: &mut SchemaGenerator) -> Schema {
 
 pub(crate) fn on_null_key(_: &mut SchemaGenerator) -> Schema {
     // Without quotes, `null` is YAML's null and not a text; it means the same.
-    let values: Vec<Value> = ON_NULL_KEY
-        .iter()
-        .map(|value| json!(value))
-        .chain([Value::Null])
-        .collect();
+    let values: Vec<Value> = ON_NULL_KEY.iter().map(|value| json!(value)).chain([Value::Null]).collect();
     or_placeholder(&json!({"enum": values}))
 }
 

@@ -5,9 +5,7 @@ use std::collections::HashMap;
 
 use crate::compression;
 use crate::error::{Draft, Problems, Span, listed, quoted};
-use crate::model::{
-    Compression, Format, Id, OnConflict, OnNullKey, Output, Pipeline, Source, Table,
-};
+use crate::model::{Compression, Format, Id, OnConflict, OnNullKey, Output, Pipeline, Source, Table};
 use crate::nearest::nearest;
 use crate::raw::{Field, RawId, RawOutput, RawPipeline, RawTable, Text, TextList};
 use crate::references::{self, RawTables};
@@ -20,38 +18,18 @@ const DEFAULT_STATE: &str = ".seriatim";
 
 /// Checks a pipeline and makes the model of it.
 pub(crate) fn validate(raw: &RawPipeline, problems: &mut Problems) -> Option<Pipeline> {
-    let name = raw
-        .name
-        .given()
-        .filter(|name| check_name(name, "pipeline", problems));
+    let name = raw.name.given().filter(|name| check_name(name, "pipeline", problems));
     let files = raw.source.given().and_then(|source| source.files.given());
-    let files = files.and_then(|files| {
-        not_empty(
-            files,
-            "source.files",
-            "name a file, a folder or a glob",
-            problems,
-        )
-    });
-    let tables = raw
-        .tables
-        .given()
-        .and_then(|tables| tables_of(tables, problems));
-    let output = raw
-        .output
-        .given()
-        .and_then(|output| output_of(output, problems));
+    let files = files.and_then(|files| not_empty(files, "source.files", "name a file, a folder or a glob", problems));
+    let tables = raw.tables.given().and_then(|tables| tables_of(tables, problems));
+    let output = raw.output.given().and_then(|output| output_of(output, problems));
     let transform = or_default(&raw.transform, None, |text| Some(Some(text.value.clone())));
-    let state = or_default(&raw.state, DEFAULT_STATE.to_owned(), |text| {
-        Some(text.value.clone())
-    });
+    let state = or_default(&raw.state, DEFAULT_STATE.to_owned(), |text| Some(text.value.clone()));
     // Decoding has refused every version but the one there is.
     raw.version.given()?;
     Some(Pipeline {
         name: name?.value.clone(),
-        source: Source {
-            files: values(files?),
-        },
+        source: Source { files: values(files?) },
         transform: transform?,
         tables: tables?,
         output: output?,
@@ -72,12 +50,7 @@ fn values(list: &TextList) -> Vec<String> {
     list.items.iter().map(|text| text.value.clone()).collect()
 }
 
-fn not_empty<'l>(
-    list: &'l TextList,
-    at: &str,
-    help: &str,
-    problems: &mut Problems,
-) -> Option<&'l TextList> {
+fn not_empty<'l>(list: &'l TextList, at: &str, help: &str, problems: &mut Problems) -> Option<&'l TextList> {
     if !list.items.is_empty() {
         return Some(list);
     }
@@ -91,24 +64,16 @@ fn check_name(name: &Text, what: &str, problems: &mut Problems) -> bool {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     let (message, help) = if name.value.starts_with(['_', '.']) {
         (
-            format!(
-                "the name {shown} of a {what} begins with `_` or `.`: such names are Seriatim's own"
-            ),
+            format!("the name {shown} of a {what} begins with `_` or `.`: such names are Seriatim's own"),
             "begin it with a letter or a digit",
         )
-    } else if name.value.is_empty()
-        || name.value.starts_with('-')
-        || !name.value.chars().all(is_plain)
-    {
+    } else if name.value.is_empty() || name.value.starts_with('-') || !name.value.chars().all(is_plain) {
         (
             format!("{shown} is no name for a {what}"),
             "use the letters a to z and A to Z, digits, `_` and `-`, and begin with a letter or a digit",
         )
     } else if name.value.len() > MAX_NAME {
-        (
-            format!("the name {shown} of a {what} is too long"),
-            "use 100 characters at the most",
-        )
+        (format!("the name {shown} of a {what} is too long"), "use 100 characters at the most")
     } else {
         return true;
     };
@@ -122,33 +87,19 @@ fn output_of(raw: &RawOutput, problems: &mut Problems) -> Option<Output> {
         choice(text, "output.format", &formats, problems)
     });
     let compression =
-        or_default(
-            &raw.compression,
-            Compression::default(),
-            |text| match compression::parse(&text.value) {
-                Ok(compression) => Some(compression),
-                Err(error) => {
-                    let message =
-                        format!("the compression {} {}", quoted(&text.shown), error.message);
-                    problems.push(Draft::new(text.span, message).help(error.help));
-                    None
-                }
-            },
-        );
-    Some(Output {
-        path: raw.path.given()?.value.clone(),
-        format: format?,
-        compression: compression?,
-    })
+        or_default(&raw.compression, Compression::default(), |text| match compression::parse(&text.value) {
+            Ok(compression) => Some(compression),
+            Err(error) => {
+                let message = format!("the compression {} {}", quoted(&text.shown), error.message);
+                problems.push(Draft::new(text.span, message).help(error.help));
+                None
+            }
+        });
+    Some(Output { path: raw.path.given()?.value.clone(), format: format?, compression: compression? })
 }
 
 /// One of a few values.
-fn choice<T: Copy>(
-    text: &Text,
-    at: &str,
-    values: &[(&str, T)],
-    problems: &mut Problems,
-) -> Option<T> {
+fn choice<T: Copy>(text: &Text, at: &str, values: &[(&str, T)], problems: &mut Problems) -> Option<T> {
     if let Some((_, value)) = values.iter().find(|(name, _)| *name == text.value) {
         return Some(*value);
     }
@@ -181,15 +132,7 @@ fn tables_of(raw: &RawTables, problems: &mut Problems) -> Option<Vec<Table>> {
     let graph = references::check(raw, problems);
     let mut tables = Vec::with_capacity(raw.len());
     for ((name, table), edges) in raw.iter().zip(&graph) {
-        check_columns(
-            name,
-            table,
-            &edges
-                .iter()
-                .map(|(i, text)| (&raw[*i], *text))
-                .collect::<Vec<_>>(),
-            problems,
-        );
+        check_columns(name, table, &edges.iter().map(|(i, text)| (&raw[*i], *text)).collect::<Vec<_>>(), problems);
         tables.push(table_of(name, table, problems));
     }
     // All are checked before one that is wrong ends it.
@@ -206,17 +149,10 @@ fn table_of(name: &Text, raw: &RawTable, problems: &mut Problems) -> Option<Tabl
         let message = format!("the table {} has a key and no `id`", quoted(&name.value));
         let id = quoted(&format!("id: {}_id", name.value.trim_end_matches('s')));
         let help = format!("add the name of its ID column: {id}");
-        problems.push(
-            Draft::new(name.span, message)
-                .also(list.span, "the key")
-                .help(help),
-        );
+        problems.push(Draft::new(name.span, message).also(list.span, "the key").help(help));
     }
     if matches!(raw.key, Field::Absent) {
-        for (setting, field) in [
-            ("on_conflict", &raw.on_conflict),
-            ("on_null_key", &raw.on_null_key),
-        ] {
+        for (setting, field) in [("on_conflict", &raw.on_conflict), ("on_null_key", &raw.on_null_key)] {
             if let Field::Given(text) = field {
                 problems.push(needs_key(name, setting, text.span));
             }
@@ -229,19 +165,11 @@ fn table_of(name: &Text, raw: &RawTable, problems: &mut Problems) -> Option<Tabl
     }
     let id = or_default(&raw.id, None, |id| id_of(id, &at, problems).map(Some));
     let on_conflict = or_default(&raw.on_conflict, OnConflict::default(), |text| {
-        let values = [
-            ("first", OnConflict::First),
-            ("last", OnConflict::Last),
-            ("error", OnConflict::Error),
-        ];
+        let values = [("first", OnConflict::First), ("last", OnConflict::Last), ("error", OnConflict::Error)];
         choice(text, &format!("{at}.on_conflict"), &values, problems)
     });
     let on_null_key = or_default(&raw.on_null_key, OnNullKey::default(), |text| {
-        let values = [
-            ("null", OnNullKey::Null),
-            ("quarantine", OnNullKey::Quarantine),
-            ("error", OnNullKey::Error),
-        ];
+        let values = [("null", OnNullKey::Null), ("quarantine", OnNullKey::Quarantine), ("error", OnNullKey::Error)];
         choice(text, &format!("{at}.on_null_key"), &values, problems)
     });
     Some(Table {
@@ -269,10 +197,7 @@ fn needs_key(name: &Text, setting: &str, span: Span) -> Draft {
         "on_conflict" => "every record is a row of its own, and none can differ from another",
         _ => "there is no key that could be null",
     };
-    let message = format!(
-        "the table {} has `{setting}` and no key: {why}",
-        quoted(&name.value)
-    );
+    let message = format!("the table {} has `{setting}` and no key: {why}", quoted(&name.value));
     Draft::new(span, message)
         .also(name.span, "has no `key`")
         .help(format!("remove `{setting}`, or give the table a `key`"))
@@ -284,22 +209,12 @@ fn id_of(raw: &RawId, at: &str, problems: &mut Problems) -> Option<Id> {
         if number.value != 0 {
             return Some(number.value);
         }
-        let message = format!(
-            "{} is 0, and every ID would be the same",
-            quoted(&format!("{at}.id.step"))
-        );
-        problems.push(
-            Draft::new(number.span, message)
-                .help("leave it out for 1, 2, 3, ..., or use another number"),
-        );
+        let message = format!("{} is 0, and every ID would be the same", quoted(&format!("{at}.id.step")));
+        problems.push(Draft::new(number.span, message).help("leave it out for 1, 2, 3, ..., or use another number"));
         None
     });
     let column = raw.column.given()?.value.clone();
-    Some(Id {
-        column,
-        start: start?,
-        step: step?,
-    })
+    Some(Id { column, start: start?, step: step? })
 }
 
 /// Why a table has a column.
@@ -324,39 +239,18 @@ impl Origin<'_> {
 
 /// Whether the output columns of a table are all different. Letter case does not make a difference, because readers
 /// such as DuckDB and Spark fold it.
-fn check_columns(
-    name: &Text,
-    table: &RawTable,
-    references: &[(&(Text, RawTable), &Text)],
-    problems: &mut Problems,
-) {
+fn check_columns(name: &Text, table: &RawTable, references: &[(&(Text, RawTable), &Text)], problems: &mut Problems) {
     let id = |raw: &Field<RawId>| raw.given().and_then(|id| id.column.given()).cloned();
-    let items = |raw: &Field<TextList>| {
-        raw.given()
-            .map(|list| list.items.clone())
-            .unwrap_or_default()
-    };
+    let items = |raw: &Field<TextList>| raw.given().map(|list| list.items.clone()).unwrap_or_default();
     let mut columns: Vec<(Text, Origin<'_>)> = Vec::new();
     columns.extend(id(&table.id).map(|column| (column, Origin::Id)));
-    columns.extend(
-        items(&table.key)
-            .into_iter()
-            .map(|column| (column, Origin::Key)),
-    );
+    columns.extend(items(&table.key).into_iter().map(|column| (column, Origin::Key)));
     for ((other, target), reference) in references {
         // The column is named there, and comes in here.
-        let here = |column: Text| Text {
-            span: reference.span,
-            ..column
-        };
-        columns
-            .extend(id(&target.id).map(|column| (here(column), Origin::Reference(&other.value))));
+        let here = |column: Text| Text { span: reference.span, ..column };
+        columns.extend(id(&target.id).map(|column| (here(column), Origin::Reference(&other.value))));
     }
-    columns.extend(
-        items(&table.columns)
-            .into_iter()
-            .map(|column| (column, Origin::Column)),
-    );
+    columns.extend(items(&table.columns).into_iter().map(|column| (column, Origin::Column)));
     let mut seen: HashMap<String, &(Text, Origin<'_>)> = HashMap::new();
     for column in &columns {
         let folded = column.0.value.to_lowercase();
@@ -387,19 +281,13 @@ fn twice(table: &Text, first: &(Text, Origin<'_>), second: &(Text, Origin<'_>)) 
             "remove it from `columns`: the key's columns are in the table anyway".to_owned()
         }
         (Origin::Reference(other), Origin::Column) => {
-            format!(
-                "remove it from `columns`: the reference adds it; or give the ID of {} another name",
-                quoted(other)
-            )
+            format!("remove it from `columns`: the reference adds it; or give the ID of {} another name", quoted(other))
         }
         (_, Origin::Reference(other)) => format!("give the ID of {} another name", quoted(other)),
         (Origin::Id, _) => "give the ID another name".to_owned(),
         _ => "remove one of them, or rename one in `transform`".to_owned(),
     };
-    Draft::new(second.0.span, message)
-        .label("again")
-        .also(first.0.span, "first")
-        .help(help)
+    Draft::new(second.0.span, message).label("again").also(first.0.span, "first").help(help)
 }
 
 #[cfg(test)]
@@ -409,35 +297,12 @@ mod tests {
     /// The schema and the parser each have their list of values.
     #[test]
     fn the_schema_knows_every_choice() {
-        let names = |json: serde_json::Value| {
-            json.as_str()
-                .expect("an enum is written as a text")
-                .to_owned()
-        };
-        let conflicts = [
-            super::OnConflict::First,
-            super::OnConflict::Last,
-            super::OnConflict::Error,
-        ];
-        let nulls = [
-            super::OnNullKey::Null,
-            super::OnNullKey::Quarantine,
-            super::OnNullKey::Error,
-        ];
+        let names = |json: serde_json::Value| json.as_str().expect("an enum is written as a text").to_owned();
+        let conflicts = [super::OnConflict::First, super::OnConflict::Last, super::OnConflict::Error];
+        let nulls = [super::OnNullKey::Null, super::OnNullKey::Quarantine, super::OnNullKey::Error];
         let written = |values: &[&str]| values.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
-        assert_eq!(
-            conflicts.map(|v| names(serde_json::json!(v))).to_vec(),
-            written(schema::ON_CONFLICT)
-        );
-        assert_eq!(
-            nulls.map(|v| names(serde_json::json!(v))).to_vec(),
-            written(schema::ON_NULL_KEY)
-        );
-        assert_eq!(
-            [super::Format::Parquet]
-                .map(|v| names(serde_json::json!(v)))
-                .to_vec(),
-            written(schema::FORMATS)
-        );
+        assert_eq!(conflicts.map(|v| names(serde_json::json!(v))).to_vec(), written(schema::ON_CONFLICT));
+        assert_eq!(nulls.map(|v| names(serde_json::json!(v))).to_vec(), written(schema::ON_NULL_KEY));
+        assert_eq!([super::Format::Parquet].map(|v| names(serde_json::json!(v))).to_vec(), written(schema::FORMATS));
     }
 }

@@ -62,10 +62,7 @@ impl Scalar {
         if !self.plain || self.loose {
             return None;
         }
-        if matches!(
-            self.text.as_str(),
-            "true" | "True" | "TRUE" | "false" | "False" | "FALSE"
-        ) {
+        if matches!(self.text.as_str(), "true" | "True" | "TRUE" | "false" | "False" | "FALSE") {
             return Some("a truth value");
         }
         is_number(&self.text).then_some("a number")
@@ -89,8 +86,7 @@ fn is_number(text: &str) -> bool {
         return true;
     }
     // Rust also reads `inf` and `nan`, which are words to YAML.
-    unsigned.starts_with(|c: char| c.is_ascii_digit() || c == '.')
-        && unsigned.parse::<f64>().is_ok()
+    unsigned.starts_with(|c: char| c.is_ascii_digit() || c == '.') && unsigned.parse::<f64>().is_ok()
 }
 
 /// A piece of YAML: the number of its text, and where in that text it begins.
@@ -139,18 +135,8 @@ pub(crate) fn read(text: &str, piece: Piece, problems: &mut Problems) -> Option<
 
 /// A list or map that is still open.
 enum Frame {
-    List {
-        span: Span,
-        anchor: usize,
-        items: Vec<Node>,
-    },
-    Map {
-        span: Span,
-        anchor: usize,
-        entries: Vec<Entry>,
-        key: Option<(String, Span)>,
-        seen: HashMap<String, Span>,
-    },
+    List { span: Span, anchor: usize, items: Vec<Node> },
+    Map { span: Span, anchor: usize, entries: Vec<Entry>, key: Option<(String, Span)>, seen: HashMap<String, Span> },
 }
 
 struct Builder<'a> {
@@ -172,11 +158,7 @@ impl Builder<'_> {
     fn span(&self, span: granit_parser::Span) -> Span {
         let range = span.byte_range().unwrap_or(self.length..self.length);
         let Piece { source, offset } = self.piece;
-        Span {
-            source,
-            start: range.start + offset,
-            end: range.end + offset,
-        }
+        Span { source, start: range.start + offset, end: range.end + offset }
     }
 
     fn event(&mut self, event: Event<'_>, span: Span) -> Result<(), Fatal> {
@@ -184,95 +166,49 @@ impl Builder<'_> {
             Event::DocumentStart(..) => {
                 self.documents += 1;
                 if self.documents > 1 {
-                    let draft = Draft::new(span, "a second YAML document begins here")
-                        .label("second document");
-                    return Err(Box::new(
-                        draft.help("a file holds one pipeline: make this a file of its own"),
-                    ));
+                    let draft = Draft::new(span, "a second YAML document begins here").label("second document");
+                    return Err(Box::new(draft.help("a file holds one pipeline: make this a file of its own")));
                 }
                 Ok(())
             }
             Event::Scalar(text, style, anchor, tag) => {
                 let plain = style == ScalarStyle::Plain && !self.check_tag(tag.as_deref(), span);
                 // The parser gives `~` for nothing at all.
-                let text = if plain && span.start == span.end {
-                    String::new()
-                } else {
-                    text.into_owned()
-                };
-                let kind = Kind::Scalar(Scalar {
-                    text,
-                    plain,
-                    loose: false,
-                });
+                let text = if plain && span.start == span.end { String::new() } else { text.into_owned() };
+                let kind = Kind::Scalar(Scalar { text, plain, loose: false });
                 self.complete(Node { span, kind }, anchor)
             }
             Event::SequenceStart(_, anchor, tag) => {
                 self.check_tag(tag.as_deref(), span);
-                self.frames.push(Frame::List {
-                    span,
-                    anchor,
-                    items: Vec::new(),
-                });
+                self.frames.push(Frame::List { span, anchor, items: Vec::new() });
                 Ok(())
             }
             Event::MappingStart(_, anchor, tag) => {
                 self.check_tag(tag.as_deref(), span);
                 let (entries, seen) = (Vec::new(), HashMap::new());
-                self.frames.push(Frame::Map {
-                    span,
-                    anchor,
-                    entries,
-                    key: None,
-                    seen,
-                });
+                self.frames.push(Frame::Map { span, anchor, entries, key: None, seen });
                 Ok(())
             }
             Event::SequenceEnd | Event::MappingEnd => match self.frames.pop() {
-                Some(Frame::List {
-                    span: start,
-                    anchor,
-                    items,
-                }) => {
+                Some(Frame::List { span: start, anchor, items }) => {
                     let span = collection_span(start, span, items.first().map(|item| item.span));
-                    self.complete(
-                        Node {
-                            span,
-                            kind: Kind::List(items),
-                        },
-                        anchor,
-                    )
+                    self.complete(Node { span, kind: Kind::List(items) }, anchor)
                 }
-                Some(Frame::Map {
-                    span: start,
-                    anchor,
-                    entries,
-                    ..
-                }) => {
-                    let span =
-                        collection_span(start, span, entries.first().map(|entry| entry.key_span));
-                    self.complete(
-                        Node {
-                            span,
-                            kind: Kind::Map(entries),
-                        },
-                        anchor,
-                    )
+                Some(Frame::Map { span: start, anchor, entries, .. }) => {
+                    let span = collection_span(start, span, entries.first().map(|entry| entry.key_span));
+                    self.complete(Node { span, kind: Kind::Map(entries) }, anchor)
                 }
                 None => Ok(()),
             },
             Event::Alias(anchor) => self.alias(anchor, span),
             Event::UnresolvedAlias(name) => {
                 let name = quoted(&format!("*{name}"));
-                let draft = Draft::new(
-                    span,
-                    format!("no anchor stands before the YAML alias {name}"),
-                )
-                .label("taken for an alias")
-                .help(format!(
-                    "if it is a text that begins with `*`, put it in quotes: \"{}\"",
-                    name.trim_matches('`')
-                ));
+                let draft = Draft::new(span, format!("no anchor stands before the YAML alias {name}"))
+                    .label("taken for an alias")
+                    .help(format!(
+                        "if it is a text that begins with `*`, put it in quotes: \"{}\"",
+                        name.trim_matches('`')
+                    ));
                 Err(Box::new(draft))
             }
             _ => Ok(()),
@@ -284,13 +220,7 @@ impl Builder<'_> {
         let Some(tag) = tag else { return false };
         let suffix = tag.core_suffix();
         if suffix.is_none() && tag.is_custom() {
-            let draft = Draft::new(
-                span,
-                format!(
-                    "the YAML tag {} has no meaning here",
-                    quoted(&tag.original())
-                ),
-            );
+            let draft = Draft::new(span, format!("the YAML tag {} has no meaning here", quoted(&tag.original())));
             self.problems.push(draft.help("remove it"));
         }
         !matches!(suffix, Some("int" | "null" | "bool" | "float"))
@@ -323,33 +253,24 @@ impl Builder<'_> {
         match self.frames.last_mut() {
             None => self.root = Some(node),
             Some(Frame::List { items, .. }) => items.push(node),
-            Some(Frame::Map {
-                entries, key, seen, ..
-            }) => match key.take() {
+            Some(Frame::Map { entries, key, seen, .. }) => match key.take() {
                 None => match node.kind {
                     Kind::Scalar(scalar) => *key = Some((scalar.text, node.span)),
                     Kind::List(_) | Kind::Map(_) => {
                         let draft = Draft::new(node.span, "a list or a map cannot be a key here");
-                        return Err(Box::new(
-                            draft.help("if it is a value, put its key and a colon before it"),
-                        ));
+                        return Err(Box::new(draft.help("if it is a value, put its key and a colon before it")));
                     }
                 },
                 Some((key, key_span)) => {
                     if let Some(first) = seen.get(&key) {
-                        let draft =
-                            Draft::new(key_span, format!("the key {} is here twice", quoted(&key)))
-                                .label("again")
-                                .also(*first, "first")
-                                .help("remove one of them, or put them together");
+                        let draft = Draft::new(key_span, format!("the key {} is here twice", quoted(&key)))
+                            .label("again")
+                            .also(*first, "first")
+                            .help("remove one of them, or put them together");
                         self.problems.push(draft);
                     } else {
                         seen.insert(key.clone(), key_span);
-                        entries.push(Entry {
-                            key,
-                            key_span,
-                            value: node,
-                        });
+                        entries.push(Entry { key, key_span, value: node });
                     }
                 }
             },
@@ -359,28 +280,19 @@ impl Builder<'_> {
 
     fn malformed(&self, error: &ScanError) -> Draft {
         let start = error.marker().byte_offset().unwrap_or(self.length) + self.piece.offset;
-        let span = Span {
-            source: self.piece.source,
-            start,
-            end: start,
-        };
+        let span = Span { source: self.piece.source, start, end: start };
         let message = match error.kind() {
             ErrorKind::RecursionLimitExceeded => {
                 format!("lists and maps are nested more than {MAX_DEPTH} deep")
             }
             _ => format!("this is not YAML: {}", error.info()),
         };
-        Draft::new(span, message)
-            .label("here")
-            .help(advice(error.kind()))
+        Draft::new(span, message).label("here").help(advice(error.kind()))
     }
 }
 
 fn too_much(span: Span) -> Draft {
-    let draft = Draft::new(
-        span,
-        "the YAML anchors and aliases of this file repeat more than 4 MiB",
-    );
+    let draft = Draft::new(span, "the YAML anchors and aliases of this file repeat more than 4 MiB");
     draft.help("write the values out instead")
 }
 
@@ -388,10 +300,7 @@ fn too_much(span: Span) -> Draft {
 /// beginning, because its whole would be a page.
 fn collection_span(start: Span, end: Span, first: Option<Span>) -> Span {
     match first {
-        _ if start.end > start.start && end.end > end.start => Span {
-            end: end.end,
-            ..start
-        },
+        _ if start.end > start.start && end.end > end.start => Span { end: end.end, ..start },
         Some(first) => first,
         None => start,
     }
@@ -401,10 +310,7 @@ fn weight(node: &Node) -> usize {
     let inside: usize = match &node.kind {
         Kind::Scalar(scalar) => scalar.text.len(),
         Kind::List(items) => items.iter().map(weight).sum(),
-        Kind::Map(entries) => entries
-            .iter()
-            .map(|entry| entry.key.len() + weight(&entry.value))
-            .sum(),
+        Kind::Map(entries) => entries.iter().map(|entry| entry.key.len() + weight(&entry.value)).sum(),
     };
     inside + NODE_WEIGHT
 }
@@ -417,9 +323,7 @@ fn advice(kind: &ErrorKind) -> &'static str {
         | ErrorKind::TabInIndentation
         | ErrorKind::TabAtBlockScalarStart
         | ErrorKind::TabInPlainScalar => "indent with spaces: YAML does not allow tabs there",
-        ErrorKind::UnclosedQuotedScalar | ErrorKind::DocumentIndicatorInQuotedScalar => {
-            "add the closing quote"
-        }
+        ErrorKind::UnclosedQuotedScalar | ErrorKind::DocumentIndicatorInQuotedScalar => "add the closing quote",
         ErrorKind::UnclosedFlowCollection { .. }
         | ErrorKind::MismatchedFlowCollectionEnd { .. }
         | ErrorKind::ExpectedFlowSequenceSeparator
@@ -437,8 +341,6 @@ fn advice(kind: &ErrorKind) -> &'static str {
             "put a text that begins with one of `* & @ % ! |` or a backtick in quotes"
         }
         ErrorKind::RecursionLimitExceeded => "a pipeline file needs five levels at most",
-        _ => {
-            "check the indentation: keys of one map begin in the same column, and a space follows each colon"
-        }
+        _ => "check the indentation: keys of one map begin in the same column, and a space follows each colon",
     }
 }

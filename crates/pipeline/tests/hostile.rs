@@ -11,31 +11,17 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 fn lines(numbers: std::ops::Range<usize>, line: impl Fn(usize) -> String) -> String {
-    numbers
-        .map(line)
-        .fold(String::new(), |text, line| text + &line + "\n")
+    numbers.map(line).fold(String::new(), |text, line| text + &line + "\n")
 }
 
 #[test]
 fn deep_nesting_is_refused() {
     for (open, close) in [("[", "]"), ("{a: ", "}")] {
-        let text = format!(
-            "version: {}1{}\n",
-            open.repeat(10_000),
-            close.repeat(10_000)
-        );
-        assert!(
-            errors(&text).contains("nested more than 32 deep"),
-            "{}",
-            errors(&text)
-        );
+        let text = format!("version: {}1{}\n", open.repeat(10_000), close.repeat(10_000));
+        assert!(errors(&text).contains("nested more than 32 deep"), "{}", errors(&text));
     }
     let block = lines(0..1_000, |depth| format!("{}a:", " ".repeat(depth)));
-    assert!(
-        errors(&block).contains("nested more than 32 deep"),
-        "{}",
-        errors(&block)
-    );
+    assert!(errors(&block).contains("nested more than 32 deep"), "{}", errors(&block));
 }
 
 /// Each list holds the one before ten times: written out, it would be ten billion texts.
@@ -46,16 +32,8 @@ fn alias_bombs_are_refused() {
         let aliases = vec![format!("*a{}", level - 1); 10].join(", ");
         let _ = writeln!(text, "a{level}: &a{level} [{aliases}]");
     }
-    assert!(
-        errors(&text).contains("anchors and aliases of this file repeat more than 4 MiB"),
-        "{}",
-        errors(&text)
-    );
-    let long = format!(
-        "a: &a {}\nb: [{}]\n",
-        "x".repeat(100_000),
-        vec!["*a"; 100_000].join(", ")
-    );
+    assert!(errors(&text).contains("anchors and aliases of this file repeat more than 4 MiB"), "{}", errors(&text));
+    let long = format!("a: &a {}\nb: [{}]\n", "x".repeat(100_000), vec!["*a"; 100_000].join(", "));
     assert!(errors(&long).contains("repeat more than 4 MiB"));
 }
 
@@ -67,10 +45,7 @@ fn an_alias_of_itself_is_refused() {
 #[test]
 fn too_many_tables_are_refused() {
     let tables = lines(0..1_001, |i| format!("  t{i}: {{id: i}}"));
-    assert!(
-        errors(&with_tables(&tables))
-            .contains("the pipeline has 1001 tables, and 1000 is the most")
-    );
+    assert!(errors(&with_tables(&tables)).contains("the pipeline has 1001 tables, and 1000 is the most"));
 }
 
 #[test]
@@ -135,21 +110,12 @@ fn mutation() -> impl Strategy<Value = Mutation> {
         1 => "\\PC{0,3}",
         1 => Just(String::new()),
     ];
-    (any::<Index>(), 0..8_usize, inserted).prop_map(|(at, removed, inserted)| Mutation {
-        at,
-        removed,
-        inserted,
-    })
+    (any::<Index>(), 0..8_usize, inserted).prop_map(|(at, removed, inserted)| Mutation { at, removed, inserted })
 }
 
 fn mutate(text: &str, mutations: &[Mutation]) -> String {
     let mut chars: Vec<char> = text.chars().collect();
-    for Mutation {
-        at,
-        removed,
-        inserted,
-    } in mutations
-    {
+    for Mutation { at, removed, inserted } in mutations {
         let start = at.index(chars.len() + 1);
         let end = (start + removed).min(chars.len());
         chars.splice(start..end, inserted.chars());
@@ -163,19 +129,8 @@ fn survive(text: &str) {
     assert!(!errors.problems().is_empty());
     let lines = text.matches('\n').count() + 1;
     for problem in errors.problems() {
-        assert!(
-            problem
-                .position()
-                .is_none_or(|(line, _)| (1..=lines).contains(&line)),
-            "{problem:?}"
-        );
-        assert!(
-            !problem
-                .message()
-                .chars()
-                .any(|c| c.is_control() && c != '\n'),
-            "{problem:?}"
-        );
+        assert!(problem.position().is_none_or(|(line, _)| (1..=lines).contains(&line)), "{problem:?}");
+        assert!(!problem.message().chars().any(|c| c.is_control() && c != '\n'), "{problem:?}");
     }
     assert!(!errors.to_string().is_empty());
     let fancy = errors.fancy(false, 80);

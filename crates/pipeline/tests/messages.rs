@@ -19,17 +19,8 @@ fn replaced(from: &str, to: &str) -> String {
 
 /// Every `(what, text)` with its messages, as one snapshot.
 fn all(cases: &[(&str, String)]) -> String {
-    assert!(
-        cases
-            .iter()
-            .all(|(_, text)| !errors(text).contains("hunter2")),
-        "a value of the environment is shown"
-    );
-    cases
-        .iter()
-        .map(|(what, text)| format!("# {what}\n{}\n", errors(text)))
-        .collect::<Vec<_>>()
-        .join("\n")
+    assert!(cases.iter().all(|(_, text)| !errors(text).contains("hunter2")), "a value of the environment is shown");
+    cases.iter().map(|(what, text)| format!("# {what}\n{}\n", errors(text))).collect::<Vec<_>>().join("\n")
 }
 
 #[test]
@@ -42,33 +33,18 @@ fn not_yaml() {
         ("a list", "- version: 1\n".to_owned()),
         ("tab", "version: 1\n\tname: x\n".to_owned()),
         ("tab in a map", "source:\n\tfiles: x\n".to_owned()),
-        (
-            "open list",
-            "version: 1\nsource: {files: [a, b\n".to_owned()
-        ),
+        ("open list", "version: 1\nsource: {files: [a, b\n".to_owned()),
         ("open quote", "version: 1\nname: \"x\n".to_owned()),
         ("colon in a text", "transform: SELECT a: b\n".to_owned()),
-        (
-            "bad indentation",
-            "source:\n    files: a\n  more: b\n".to_owned()
-        ),
-        (
-            "glob taken for an alias",
-            replaced("data/part-*.parquet", "*.parquet")
-        ),
+        ("bad indentation", "source:\n    files: a\n  more: b\n".to_owned()),
+        ("glob taken for an alias", replaced("data/part-*.parquet", "*.parquet")),
         ("star alone", replaced("data/part-*.parquet", "*")),
         ("backslash", replaced("data/part-*.parquet", r#""C:\data""#)),
-        (
-            "placeholder in a flow list",
-            replaced("[title]", "[${ANSWER}]")
-        ),
+        ("placeholder in a flow list", replaced("[title]", "[${ANSWER}]")),
         ("two documents", "version: 1\n---\nname: x\n".to_owned()),
         ("tag", replaced("name: sales", "name: !mine sales")),
         ("list as key", "[a, b]: c\n".to_owned()),
-        (
-            "control characters",
-            "\u{1b}[31m: 1\nversion: 1\n".to_owned()
-        ),
+        ("control characters", "\u{1b}[31m: 1\nversion: 1\n".to_owned()),
     ]));
 }
 
@@ -81,22 +57,10 @@ fn keys() {
         ("id", replaced("start: 1000", "begin: 1000")),
         ("output", replaced("compression:", "compresion:")),
         ("nothing near", replaced("state:", "parallelism:")),
-        (
-            "several at once",
-            replaced("state:", "stat:").replace("    key: email", "    keys: email")
-        ),
-        (
-            "merge key",
-            with_tables("  a: &a {key: k, id: i}\n  b: {<<: *a}\n")
-        ),
-        (
-            "duplicate",
-            replaced("state: .seriatim", "state: a\nname: other")
-        ),
-        (
-            "duplicate table",
-            with_tables("  a: {id: i}\n  a: {id: j}\n")
-        ),
+        ("several at once", replaced("state:", "stat:").replace("    key: email", "    keys: email")),
+        ("merge key", with_tables("  a: &a {key: k, id: i}\n  b: {<<: *a}\n")),
+        ("duplicate", replaced("state: .seriatim", "state: a\nname: other")),
+        ("duplicate table", with_tables("  a: {id: i}\n  a: {id: j}\n")),
         ("number as key", replaced("state:", "1:")),
     ]));
 }
@@ -107,34 +71,18 @@ fn missing() {
         ("version", replaced("version: 1\n", "")),
         ("name", replaced("name: sales\n", "")),
         ("everything", "state: s\n".to_owned()),
-        (
-            "files",
-            "version: 1\nname: n\nsource: {}\noutput: {}\ntables: {t: {id: {start: 1}}}\n"
-                .to_owned()
-        ),
-        (
-            "blank sections",
-            "version: 1\nname: n\nsource:\noutput:\ntables:\n".to_owned()
-        ),
-        (
-            "no tables",
-            "version: 1\nname: n\nsource: {files: f}\noutput: {path: o}\ntables: {}\n".to_owned()
-        ),
+        ("files", "version: 1\nname: n\nsource: {}\noutput: {}\ntables: {t: {id: {start: 1}}}\n".to_owned()),
+        ("blank sections", "version: 1\nname: n\nsource:\noutput:\ntables:\n".to_owned()),
+        ("no tables", "version: 1\nname: n\nsource: {files: f}\noutput: {path: o}\ntables: {}\n".to_owned()),
         ("blank table", with_tables("  t:\n")),
-        (
-            "blank values",
-            with_tables("  t: {key: , id: , columns: }\n")
-        ),
+        ("blank values", with_tables("  t: {key: , id: , columns: }\n")),
     ]));
 }
 
 #[test]
 fn version() {
     shows!(all(&[
-        (
-            "newer, so that its other keys are no mistake",
-            replaced("version: 1", "version: 2\nnovelty: yes")
-        ),
+        ("newer, so that its other keys are no mistake", replaced("version: 1", "version: 2\nnovelty: yes")),
         ("older", replaced("version: 1", "version: 0")),
         ("text", replaced("version: 1", "version: \"1\"")),
         ("fraction", replaced("version: 1", "version: 1.0")),
@@ -146,76 +94,34 @@ fn version() {
 fn types() {
     shows!(all(&[
         ("number as a name", replaced("name: sales", "name: 2024")),
-        (
-            "truth value as a name",
-            replaced("name: sales", "name: true")
-        ),
+        ("truth value as a name", replaced("name: sales", "name: true")),
         ("list as a name", replaced("name: sales", "name: [sales]")),
-        (
-            "null in a list",
-            replaced("[name, city, country_code]", "[name, null, ~]")
-        ),
-        (
-            "list in a list",
-            replaced("[name, city, country_code]", "[[name], city]")
-        ),
-        (
-            "map as a list",
-            replaced("[name, city, country_code]", "{name: text}")
-        ),
+        ("null in a list", replaced("[name, city, country_code]", "[name, null, ~]")),
+        ("list in a list", replaced("[name, city, country_code]", "[[name], city]")),
+        ("map as a list", replaced("[name, city, country_code]", "{name: text}")),
         ("list as an id", replaced("id: customer_id", "id: [a, b]")),
-        (
-            "text as the source",
-            replaced("source:\n  files: data/part-*.parquet", "source: data")
-        ),
-        (
-            "list of tables",
-            "version: 1\nname: n\nsource: {files: f}\noutput: {path: o}\ntables: [a]\n".to_owned()
-        ),
+        ("text as the source", replaced("source:\n  files: data/part-*.parquet", "source: data")),
+        ("list of tables", "version: 1\nname: n\nsource: {files: f}\noutput: {path: o}\ntables: [a]\n".to_owned()),
         ("table as a text", with_tables("  t: email\n")),
-        (
-            "start as a text",
-            replaced("start: 1000", "start: \"1000\"")
-        ),
+        ("start as a text", replaced("start: 1000", "start: \"1000\"")),
         ("start as a word", replaced("start: 1000", "start: one")),
         ("start as a fraction", replaced("start: 1000", "start: 1.5")),
-        (
-            "start too large",
-            replaced("start: 1000", "start: 9223372036854775808")
-        ),
+        ("start too large", replaced("start: 1000", "start: 9223372036854775808")),
         ("start as a list", replaced("start: 1000", "start: [1]")),
         ("step 0", replaced("step: 1", "step: 0")),
-        (
-            "blank transform",
-            with_tables("  t: {id: i}\ntransform: \" \"\n"),
-        ),
+        ("blank transform", with_tables("  t: {id: i}\ntransform: \" \"\n"),),
         ("empty transform", with_tables("  t: {id: i}\ntransform:\n")),
         ("no files", replaced("data/part-*.parquet", "[]")),
         ("empty file name", replaced("data/part-*.parquet", "[\"\"]")),
         ("format", replaced("format: parquet", "format: delta")),
-        (
-            "format, nearly",
-            replaced("format: parquet", "format: Parket")
-        ),
+        ("format, nearly", replaced("format: parquet", "format: Parket")),
     ]));
 }
 
 #[test]
 fn compression() {
-    let cases = [
-        "zsdt",
-        "snappy(1)",
-        "zstd(0)",
-        "zstd(x)",
-        "gzip(10)",
-        "brotli(12)",
-        "zstd(1",
-        "deflate",
-    ];
-    let cases: Vec<_> = cases
-        .iter()
-        .map(|text| (*text, replaced("zstd(3)", &format!("\"{text}\""))))
-        .collect();
+    let cases = ["zsdt", "snappy(1)", "zstd(0)", "zstd(x)", "gzip(10)", "brotli(12)", "zstd(1", "deflate"];
+    let cases: Vec<_> = cases.iter().map(|text| (*text, replaced("zstd(3)", &format!("\"{text}\"")))).collect();
     shows!(all(&cases));
 }
 
@@ -224,48 +130,27 @@ fn names() {
     let long = "n".repeat(101);
     shows!(all(&[
         ("space", replaced("name: sales", "name: my sales")),
-        (
-            "letters beyond ASCII",
-            replaced("name: sales", "name: Verkäufe")
-        ),
+        ("letters beyond ASCII", replaced("name: sales", "name: Verkäufe")),
         ("slash", with_tables("  a/b: {id: i}\n")),
         ("parent folder", with_tables("  ..: {id: i}\n")),
         ("hidden", with_tables("  .hidden: {id: i}\n")),
-        (
-            "reserved",
-            with_tables("  _quarantine: {id: i}\n  _seriatim: {id: i}\n")
-        ),
+        ("reserved", with_tables("  _quarantine: {id: i}\n  _seriatim: {id: i}\n")),
         ("option", with_tables("  -a: {id: i}\n")),
         ("empty", with_tables("  \"\": {id: i}\n")),
         ("long", with_tables(&format!("  {long}: {{id: i}}\n"))),
-        (
-            "letter case",
-            with_tables("  Orders: {id: i}\n  orders: {id: j}\n")
-        ),
+        ("letter case", with_tables("  Orders: {id: i}\n  orders: {id: j}\n")),
     ]));
 }
 
 #[test]
 fn tables() {
     shows!(all(&[
-        (
-            "nothing in it",
-            with_tables("  t: {columns: [], references: []}\n")
-        ),
+        ("nothing in it", with_tables("  t: {columns: [], references: []}\n")),
         ("no settings", with_tables("  t: {}\n")),
         ("empty key", with_tables("  t: {key: [], id: i}\n")),
-        (
-            "key without an id",
-            with_tables("  customers: {key: email}\n")
-        ),
-        (
-            "on_conflict",
-            replaced("on_conflict: first", "on_conflict: frist")
-        ),
-        (
-            "on_null_key",
-            replaced("on_null_key: null", "on_null_key: quarantined")
-        ),
+        ("key without an id", with_tables("  customers: {key: email}\n")),
+        ("on_conflict", replaced("on_conflict: first", "on_conflict: frist")),
+        ("on_null_key", replaced("on_null_key: null", "on_null_key: quarantined")),
         (
             "on_conflict and on_null_key without a key",
             with_tables("  t: {id: i, on_conflict: last, on_null_key: null}\n")
@@ -277,66 +162,26 @@ fn tables() {
 fn columns() {
     shows!(all(&[
         ("key twice", with_tables("  t: {key: [a, b, a], id: i}\n")),
-        (
-            "column twice",
-            with_tables("  t: {id: i, columns: [a, b, a]}\n")
-        ),
-        (
-            "key in columns",
-            with_tables("  t: {key: a, id: i, columns: [b, a]}\n")
-        ),
+        ("column twice", with_tables("  t: {id: i, columns: [a, b, a]}\n")),
+        ("key in columns", with_tables("  t: {key: a, id: i, columns: [b, a]}\n")),
         ("id in columns", with_tables("  t: {id: a, columns: [a]}\n")),
         ("id in key", with_tables("  t: {key: a, id: a}\n")),
-        (
-            "letter case",
-            with_tables("  t: {id: i, columns: [Straße, STRASSE, Ä, ä]}\n")
-        ),
-        (
-            "reference and column",
-            with_tables("  c: {key: k, id: c_id}\n  o: {references: c, columns: C_ID}\n")
-        ),
-        (
-            "reference and id",
-            with_tables("  c: {key: k, id: id}\n  o: {key: n, id: id, references: c}\n")
-        ),
-        (
-            "two references",
-            with_tables(
-                "  a: {key: k, id: id}\n  b: {key: k, id: id}\n  c: {references: [a, b]}\n",
-            )
-        ),
+        ("letter case", with_tables("  t: {id: i, columns: [Straße, STRASSE, Ä, ä]}\n")),
+        ("reference and column", with_tables("  c: {key: k, id: c_id}\n  o: {references: c, columns: C_ID}\n")),
+        ("reference and id", with_tables("  c: {key: k, id: id}\n  o: {key: n, id: id, references: c}\n")),
+        ("two references", with_tables("  a: {key: k, id: id}\n  b: {key: k, id: id}\n  c: {references: [a, b]}\n",)),
     ]));
 }
 
 #[test]
 fn references() {
     shows!(all(&[
-        (
-            "unknown",
-            replaced("references: customers", "references: custmers")
-        ),
-        (
-            "nothing near",
-            replaced("references: customers", "references: warehouses")
-        ),
-        (
-            "itself",
-            with_tables("  t: {key: k, id: i, references: t}\n")
-        ),
-        (
-            "no key",
-            with_tables("  a: {id: i}\n  b: {id: j, references: a}\n")
-        ),
-        (
-            "twice",
-            with_tables("  a: {key: k, id: i}\n  b: {id: j, references: [a, a]}\n")
-        ),
-        (
-            "circle of two",
-            with_tables(
-                "  a: {key: k, id: i, references: b}\n  b: {key: k, id: j, references: a}\n",
-            )
-        ),
+        ("unknown", replaced("references: customers", "references: custmers")),
+        ("nothing near", replaced("references: customers", "references: warehouses")),
+        ("itself", with_tables("  t: {key: k, id: i, references: t}\n")),
+        ("no key", with_tables("  a: {id: i}\n  b: {id: j, references: a}\n")),
+        ("twice", with_tables("  a: {key: k, id: i}\n  b: {id: j, references: [a, a]}\n")),
+        ("circle of two", with_tables("  a: {key: k, id: i, references: b}\n  b: {key: k, id: j, references: a}\n",)),
         (
             "circle of three, and a way to it",
             with_tables(
@@ -344,27 +189,15 @@ fn references() {
              b: {key: k, id: j, references: [c]}\n  c: {key: k, id: l, references: [a]}\n",
             )
         ),
-        (
-            "to a table that is broken itself",
-            with_tables("  a: {key: 1}\n  b: {id: i, references: a}\n")
-        ),
+        ("to a table that is broken itself", with_tables("  a: {key: 1}\n  b: {id: i, references: a}\n")),
     ]));
 }
 
 #[test]
 fn environment() {
     shows!(all(&[
-        (
-            "not set",
-            replaced(
-                "files: data/part-*.parquet",
-                "files: \"data/${YEAR}/${MONTH:-01}/${DAY}\""
-            )
-        ),
-        (
-            "in a block",
-            replaced("quantity > 0", "quantity > ${LEAST}")
-        ),
+        ("not set", replaced("files: data/part-*.parquet", "files: \"data/${YEAR}/${MONTH:-01}/${DAY}\"")),
+        ("in a block", replaced("quantity > 0", "quantity > ${LEAST}")),
         ("malformed", replaced("${OUT:-out}", "${OUT-out}/${/}")),
         ("empty", replaced("${OUT:-out}", "${EMPTY}")),
         (
@@ -373,10 +206,7 @@ fn environment() {
                 .replace("zstd(3)", "${SECRET}")
                 .replace("on_conflict: last", "on_conflict: ${SECRET}")
                 .replace("references: customers", "references: ${SECRET}")
-                .replace(
-                    "columns: order_date",
-                    "columns: [\"${SECRET}\", \"${SECRET}\"]"
-                )
+                .replace("columns: order_date", "columns: [\"${SECRET}\", \"${SECRET}\"]")
         ),
     ]));
 }
@@ -390,8 +220,8 @@ fn everything_at_once_in_the_order_of_the_file() {
 
 #[test]
 fn on_a_terminal() {
-    let text = replaced("references: customers", "references: custmers")
-        .replace("columns: [title]", "columns: [Article]");
+    let text =
+        replaced("references: customers", "references: custmers").replace("columns: [title]", "columns: [Article]");
     let errors = read(&text).expect_err("two names are wrong");
     shows!(errors.fancy(false, 100));
 }
@@ -399,14 +229,9 @@ fn on_a_terminal() {
 #[test]
 fn problems_can_be_read_by_a_program() {
     let errors = read(&replaced("state:", "stat:")).expect_err("a key is wrong");
-    let [problem] = errors.problems() else {
-        panic!("one problem was expected: {errors}")
-    };
+    let [problem] = errors.problems() else { panic!("one problem was expected: {errors}") };
     assert_eq!(problem.place(), "p.yaml");
     assert_eq!(problem.position(), Some((39, 1)));
-    assert_eq!(
-        problem.message(),
-        "the key `stat` is unknown at the top level"
-    );
+    assert_eq!(problem.message(), "the key `stat` is unknown at the top level");
     assert_eq!(problem.remedy(), Some("did you mean `state`?"));
 }

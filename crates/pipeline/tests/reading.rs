@@ -23,41 +23,17 @@ fn reads_every_setting() {
     let sales = good(SALES);
     assert_eq!(sales.name, "sales");
     assert_eq!(sales.source.files, ["data/part-*.parquet"]);
-    assert!(
-        sales
-            .transform
-            .as_deref()
-            .is_some_and(|sql| sql.contains("WHERE quantity > 0"))
-    );
-    let names: Vec<_> = sales
-        .tables
-        .iter()
-        .map(|table| table.name.as_str())
-        .collect();
+    assert!(sales.transform.as_deref().is_some_and(|sql| sql.contains("WHERE quantity > 0")));
+    let names: Vec<_> = sales.tables.iter().map(|table| table.name.as_str()).collect();
     assert_eq!(names, ["customers", "orders", "products", "order_lines"]);
     let orders = sales.table("orders").expect("it is in the file");
-    assert_eq!(
-        orders.id,
-        Some(Id {
-            column: "order_id".to_owned(),
-            start: 1000,
-            step: 1
-        })
-    );
+    assert_eq!(orders.id, Some(Id { column: "order_id".to_owned(), start: 1000, step: 1 }));
     assert_eq!(orders.references, ["customers"]);
     assert_eq!(orders.columns, ["order_date"]);
     let products = sales.table("products").expect("it is in the file");
     assert_eq!(products.key, ["supplier", "article"]);
-    assert_eq!(
-        (products.on_conflict, products.on_null_key),
-        (OnConflict::Last, OnNullKey::Quarantine)
-    );
-    assert!(
-        !sales
-            .table("order_lines")
-            .expect("it is in the file")
-            .is_keyed()
-    );
+    assert_eq!((products.on_conflict, products.on_null_key), (OnConflict::Last, OnNullKey::Quarantine));
+    assert!(!sales.table("order_lines").expect("it is in the file").is_keyed());
     assert_eq!(sales.output.path, "out");
     assert_eq!(sales.output.compression, Compression::Zstd(3));
 }
@@ -68,62 +44,27 @@ fn fills_in_defaults() {
     assert_eq!(small.source.files, ["a.parquet", "more/*.parquet"]);
     assert_eq!(small.transform, None);
     assert_eq!(small.state, ".seriatim");
-    assert_eq!(
-        (small.output.format, small.output.compression),
-        (Format::Parquet, Compression::Zstd(1))
-    );
+    assert_eq!((small.output.format, small.output.compression), (Format::Parquet, Compression::Zstd(1)));
     let table = &small.tables[0];
-    assert_eq!(
-        (&table.id, table.key.len(), table.references.len()),
-        (&None, 0, 0)
-    );
+    assert_eq!((&table.id, table.key.len(), table.references.len()), (&None, 0, 0));
     let keyed = good(&with_tables("  t: {key: k, id: i}\n"));
-    assert_eq!(
-        keyed.tables[0].id,
-        Some(Id {
-            column: "i".to_owned(),
-            start: 1,
-            step: 1
-        })
-    );
-    assert_eq!(
-        (keyed.tables[0].on_conflict, keyed.tables[0].on_null_key),
-        (OnConflict::First, OnNullKey::Null)
-    );
+    assert_eq!(keyed.tables[0].id, Some(Id { column: "i".to_owned(), start: 1, step: 1 }));
+    assert_eq!((keyed.tables[0].on_conflict, keyed.tables[0].on_null_key), (OnConflict::First, OnNullKey::Null));
 }
 
 #[test]
 fn null_on_null_key_is_the_word_null() {
     for null in ["null", "\"null\"", "~", "NULL", ""] {
         let text = with_tables(&format!("  t: {{key: k, id: i, on_null_key: {null}}}\n"));
-        assert_eq!(
-            good(&text).tables[0].on_null_key,
-            OnNullKey::Null,
-            "{null:?}"
-        );
+        assert_eq!(good(&text).tables[0].on_null_key, OnNullKey::Null, "{null:?}");
     }
 }
 
 #[test]
 fn whole_numbers_of_all_kinds() {
-    for (text, start) in [
-        ("-5", -5),
-        ("+5", 5),
-        ("0x10", 16),
-        ("0o17", 15),
-        ("9223372036854775807", i64::MAX),
-    ] {
-        let text = with_tables(&format!(
-            "  t: {{id: {{column: i, start: {text}, step: -1}}}}\n"
-        ));
-        assert_eq!(
-            good(&text).tables[0]
-                .id
-                .as_ref()
-                .map(|id| (id.start, id.step)),
-            Some((start, -1)),
-            "{text}"
-        );
+    for (text, start) in [("-5", -5), ("+5", 5), ("0x10", 16), ("0o17", 15), ("9223372036854775807", i64::MAX)] {
+        let text = with_tables(&format!("  t: {{id: {{column: i, start: {text}, step: -1}}}}\n"));
+        assert_eq!(good(&text).tables[0].id.as_ref().map(|id| (id.start, id.step)), Some((start, -1)), "{text}");
     }
 }
 
@@ -134,35 +75,16 @@ fn output_columns_come_in_the_order_of_the_design() {
     assert_eq!(
         sales.output_columns(orders),
         [
-            OutputColumn::Id {
-                name: "order_id".to_owned()
-            },
-            OutputColumn::Key {
-                name: "order_no".to_owned()
-            },
-            OutputColumn::Reference {
-                name: "customer_id".to_owned(),
-                table: "customers".to_owned()
-            },
-            OutputColumn::Column {
-                name: "order_date".to_owned()
-            },
+            OutputColumn::Id { name: "order_id".to_owned() },
+            OutputColumn::Key { name: "order_no".to_owned() },
+            OutputColumn::Reference { name: "customer_id".to_owned(), table: "customers".to_owned() },
+            OutputColumn::Column { name: "order_date".to_owned() },
         ]
     );
     let lines = sales.table("order_lines").expect("it is in the file");
     let columns = sales.output_columns(lines);
     let names: Vec<_> = columns.iter().map(OutputColumn::name).collect();
-    assert_eq!(
-        names,
-        [
-            "line_id",
-            "order_id",
-            "customer_id",
-            "product_id",
-            "quantity",
-            "price"
-        ]
-    );
+    assert_eq!(names, ["line_id", "order_id", "customer_id", "product_id", "quantity", "price"]);
 }
 
 #[test]
@@ -191,34 +113,20 @@ fn placeholders_in_keys_and_comments_are_left_alone() {
     let text = format!("# ${{NOT_SET}}\n{SMALL}");
     assert_eq!(good(&text), good(SMALL));
     let errors = common::errors(&with_tables("  ${ANSWER}: {id: i}\n"));
-    assert!(
-        errors.contains("`${ANSWER}` is no name for a table"),
-        "{errors}"
-    );
+    assert!(errors.contains("`${ANSWER}` is no name for a table"), "{errors}");
 }
 
 #[test]
 fn aliases_and_byte_order_marks_are_read() {
     let text = with_tables("  a: &a {columns: &c [x, y]}\n  b: *a\n  c: {columns: *c}\n");
     let pipeline = good(&format!("\u{feff}{text}"));
-    assert!(
-        pipeline
-            .tables
-            .iter()
-            .all(|table| table.columns == ["x", "y"])
-    );
+    assert!(pipeline.tables.iter().all(|table| table.columns == ["x", "y"]));
 }
 
 #[test]
 fn windows_line_ends_count_as_one_line() {
-    let text = SALES
-        .replace("name: sales", "nme: sales")
-        .replace('\n', "\r\n");
-    assert!(
-        common::errors(&text).contains("p.yaml:3:1: the key `nme` is unknown"),
-        "{}",
-        common::errors(&text)
-    );
+    let text = SALES.replace("name: sales", "nme: sales").replace('\n', "\r\n");
+    assert!(common::errors(&text).contains("p.yaml:3:1: the key `nme` is unknown"), "{}", common::errors(&text));
 }
 
 #[test]
@@ -237,32 +145,19 @@ fn overrides_replace_and_add() {
     .unwrap_or_else(|errors| panic!("{errors}"));
     assert_eq!(pipeline.source.files, ["*.parquet"]);
     assert_eq!(pipeline.output.path, "elsewhere: here");
-    assert_eq!(
-        pipeline.tables[0].id,
-        Some(Id {
-            column: "customer_id".to_owned(),
-            start: 7,
-            step: 1
-        })
-    );
+    assert_eq!(pipeline.tables[0].id, Some(Id { column: "customer_id".to_owned(), start: 7, step: 1 }));
     assert_eq!(pipeline.tables[0].on_null_key, OnNullKey::Error);
     assert!(pipeline.tables[1].references.is_empty());
     assert_eq!(pipeline.tables[2].key, ["supplier", "x"]);
-    assert_eq!(
-        (pipeline.state.as_str(), pipeline.name.as_str()),
-        ("42", "2024")
-    );
+    assert_eq!((pipeline.state.as_str(), pipeline.name.as_str()), ("42", "2024"));
 }
 
 /// The one who overrides a value need not set the variable that the file asks for.
 #[test]
 fn an_overridden_placeholder_is_not_asked_for() {
     let text = SALES.replace("${OUT:-out}", "${NOT_SET}");
-    let overrides: Overrides = [("output.path".to_owned(), "o".to_owned())]
-        .into_iter()
-        .collect();
-    let pipeline =
-        parse(&text, "p.yaml", &overrides, &env).unwrap_or_else(|errors| panic!("{errors}"));
+    let overrides: Overrides = [("output.path".to_owned(), "o".to_owned())].into_iter().collect();
+    let pipeline = parse(&text, "p.yaml", &overrides, &env).unwrap_or_else(|errors| panic!("{errors}"));
     assert_eq!(pipeline.output.path, "o");
 }
 
@@ -283,10 +178,8 @@ fn mistakes_in_overrides_are_told() {
         &["source.files={a: b}"],
         &["tables.orders.references=[custmers]", "output.format=delta"],
     ];
-    let all: Vec<_> = cases
-        .iter()
-        .map(|args| format!("# {args:?}\n{}\n", set(args).expect_err("it is a mistake")))
-        .collect();
+    let all: Vec<_> =
+        cases.iter().map(|args| format!("# {args:?}\n{}\n", set(args).expect_err("it is a mistake"))).collect();
     insta::with_settings!({omit_expression => true}, { insta::assert_snapshot!(all.join("\n")) });
 }
 
@@ -297,16 +190,10 @@ fn load_knows_the_folder_that_paths_start_at() {
     fs::write(&path, SALES).expect("the folder is writable");
     let loaded = load(&path, &Overrides::none(), &env).unwrap_or_else(|errors| panic!("{errors}"));
     assert_eq!(loaded.pipeline, good(SALES));
-    assert_eq!(
-        (loaded.path.as_path(), loaded.folder.as_path()),
-        (path.as_path(), folder.path())
-    );
+    assert_eq!((loaded.path.as_path(), loaded.folder.as_path()), (path.as_path(), folder.path()));
     let relative = load(Path::new("tests/data/small.yaml"), &Overrides::none(), &env);
     let folder = relative.unwrap_or_else(|errors| panic!("{errors}")).folder;
-    assert!(
-        folder.is_absolute() && folder.ends_with("tests/data"),
-        "{folder:?}"
-    );
+    assert!(folder.is_absolute() && folder.ends_with("tests/data"), "{folder:?}");
 }
 
 #[test]
@@ -317,29 +204,15 @@ fn load_says_why_a_file_cannot_be_read() {
         if let Some(bytes) = bytes {
             fs::write(&path, bytes).expect("the folder is writable");
         }
-        let errors = load(&path, &Overrides::none(), &env)
-            .expect_err(name)
-            .to_string();
+        let errors = load(&path, &Overrides::none(), &env).expect_err(name).to_string();
         errors.replace(&folder.path().display().to_string(), "FOLDER")
     };
     let missing = message("missing.yaml", None);
-    assert!(
-        missing.starts_with("FOLDER/missing.yaml: the pipeline file cannot be read: "),
-        "{missing}"
-    );
-    assert!(
-        missing.contains("help: give the path of a pipeline file"),
-        "{missing}"
-    );
-    assert!(
-        message("", None).contains("cannot be read"),
-        "a folder is no file"
-    );
+    assert!(missing.starts_with("FOLDER/missing.yaml: the pipeline file cannot be read: "), "{missing}");
+    assert!(missing.contains("help: give the path of a pipeline file"), "{missing}");
+    assert!(message("", None).contains("cannot be read"), "a folder is no file");
     let binary = message("data.parquet", Some(b"PAR1\xff\xfe"));
-    assert!(
-        binary.contains("not text in UTF-8: its byte 4 "),
-        "{binary}"
-    );
+    assert!(binary.contains("not text in UTF-8: its byte 4 "), "{binary}");
     let large = message("large.yaml", Some(&vec![b'#'; MAX_FILE_BYTES + 1]));
     assert!(large.contains("larger than 1 MiB"), "{large}");
     assert!(message("empty.yaml", Some(b"")).contains("the pipeline file is empty"));

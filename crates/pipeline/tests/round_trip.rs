@@ -8,18 +8,11 @@ use std::fmt::Write as _;
 use common::read;
 use proptest::prelude::*;
 use seriatim_pipeline::json_schema;
-use seriatim_pipeline::model::{
-    Compression, Format, Id, OnConflict, OnNullKey, Output, Pipeline, Source, Table,
-};
+use seriatim_pipeline::model::{Compression, Format, Id, OnConflict, OnNullKey, Output, Pipeline, Source, Table};
 
 /// A text for a path, a column or SQL: with everything that YAML or a placeholder could trip over.
 fn text() -> impl Strategy<Value = String> {
-    prop_oneof![
-        "[a-z]{1,8}",
-        "[ -~]{0,6}[!-~][ -~]{0,6}",
-        "\\PC{0,4}[a-z0-9]\\PC{0,4}",
-        "[$]{1,3}[{][A-Z:}-]{0,5}"
-    ]
+    prop_oneof!["[a-z]{1,8}", "[ -~]{0,6}[!-~][ -~]{0,6}", "\\PC{0,4}[a-z0-9]\\PC{0,4}", "[$]{1,3}[{][A-Z:}-]{0,5}"]
 }
 
 fn name() -> impl Strategy<Value = String> {
@@ -27,22 +20,11 @@ fn name() -> impl Strategy<Value = String> {
 }
 
 fn id() -> impl Strategy<Value = (i64, i64)> {
-    (
-        any::<i64>(),
-        any::<i64>().prop_filter("a step is not 0", |step| *step != 0),
-    )
+    (any::<i64>(), any::<i64>().prop_filter("a step is not 0", |step| *step != 0))
 }
 
 /// What is drawn for a table; names are made unique, and references and columns fitted, afterwards.
-type Draw = (
-    String,
-    usize,
-    Option<(i64, i64)>,
-    Vec<bool>,
-    Vec<String>,
-    usize,
-    usize,
-);
+type Draw = (String, usize, Option<(i64, i64)>, Vec<bool>, Vec<String>, usize, usize);
 
 fn draw() -> impl Strategy<Value = Draw> {
     (
@@ -60,36 +42,20 @@ fn draw() -> impl Strategy<Value = Draw> {
 fn table(i: usize, draw: Draw, earlier: &[Table]) -> Table {
     let (name, key, id, references, columns, conflict, null) = draw;
     let keyed = key > 0;
-    let id = if keyed {
-        Some(id.unwrap_or((1, 1)))
-    } else {
-        id
-    };
-    let columns: Vec<_> = columns
-        .into_iter()
-        .enumerate()
-        .map(|(c, column)| format!("{column} c{c}"))
-        .collect();
+    let id = if keyed { Some(id.unwrap_or((1, 1))) } else { id };
+    let columns: Vec<_> = columns.into_iter().enumerate().map(|(c, column)| format!("{column} c{c}")).collect();
     let nothing = columns.is_empty() && id.is_none();
     Table {
         name: format!("{name}-{i}"),
         key: (0..key).map(|k| format!("k {k}")).collect(),
-        id: id.map(|(start, step)| Id {
-            column: format!("id of {i}"),
-            start,
-            step,
-        }),
+        id: id.map(|(start, step)| Id { column: format!("id of {i}"), start, step }),
         references: earlier
             .iter()
             .zip(references)
             .filter(|(table, chosen)| *chosen && table.is_keyed())
             .map(|(table, _)| table.name.clone())
             .collect(),
-        columns: if nothing {
-            vec!["null".to_owned()]
-        } else {
-            columns
-        },
+        columns: if nothing { vec!["null".to_owned()] } else { columns },
         on_conflict: if keyed {
             [OnConflict::First, OnConflict::Last, OnConflict::Error][conflict]
         } else {
@@ -117,36 +83,16 @@ fn compression() -> impl Strategy<Value = Compression> {
 fn pipeline() -> impl Strategy<Value = Pipeline> {
     let files = prop::collection::vec(text(), 1..4);
     let draws = prop::collection::vec(draw(), 1..6);
-    (
-        name(),
-        files,
-        prop::option::of(text()),
-        draws,
-        text(),
-        compression(),
-        text(),
+    (name(), files, prop::option::of(text()), draws, text(), compression(), text()).prop_map(
+        |(name, files, transform, draws, path, compression, state)| {
+            let mut tables = Vec::new();
+            for (i, draw) in draws.into_iter().enumerate() {
+                tables.push(table(i, draw, &tables));
+            }
+            let output = Output { path, format: Format::Parquet, compression };
+            Pipeline { name, source: Source { files }, transform, tables, output, state }
+        },
     )
-        .prop_map(
-            |(name, files, transform, draws, path, compression, state)| {
-                let mut tables = Vec::new();
-                for (i, draw) in draws.into_iter().enumerate() {
-                    tables.push(table(i, draw, &tables));
-                }
-                let output = Output {
-                    path,
-                    format: Format::Parquet,
-                    compression,
-                };
-                Pipeline {
-                    name,
-                    source: Source { files },
-                    transform,
-                    tables,
-                    output,
-                    state,
-                }
-            },
-        )
 }
 
 /// Writes a pipeline, now in short forms and now in long ones, as the bits of `forms` say.
@@ -171,63 +117,37 @@ impl Writer {
         match items.as_slice() {
             [one] if self.choose() => format!(" {one}\n"),
             items if items.is_empty() || self.choose() => format!(" [{}]\n", items.join(", ")),
-            items => items.iter().fold(String::from("\n"), |text, item| {
-                format!("{text}{indent}- {item}\n")
-            }),
+            items => items.iter().fold(String::from("\n"), |text, item| format!("{text}{indent}- {item}\n")),
         }
     }
 
     fn table(&mut self, table: &Table) {
         let _ = writeln!(self.text, "  {}:", Self::scalar(&table.name));
-        for (key, texts) in [
-            ("key", &table.key),
-            ("references", &table.references),
-            ("columns", &table.columns),
-        ] {
+        for (key, texts) in [("key", &table.key), ("references", &table.references), ("columns", &table.columns)] {
             let optional = key != "key" && self.choose();
             if !texts.is_empty() || optional {
                 let list = self.list("      ", texts);
                 let _ = write!(self.text, "    {key}:{list}");
             }
         }
-        if let Some(Id {
-            column,
-            start,
-            step,
-        }) = &table.id
-        {
+        if let Some(Id { column, start, step }) = &table.id {
             let column = Self::scalar(column);
             let _ = if (*start, *step) == (1, 1) && self.choose() {
                 writeln!(self.text, "    id: {column}")
             } else {
-                writeln!(
-                    self.text,
-                    "    id: {{column: {column}, start: {start}, step: {step}}}"
-                )
+                writeln!(self.text, "    id: {{column: {column}, start: {start}, step: {step}}}")
             };
         }
         if table.is_keyed() {
             // Serde writes the values as the file has them; `null` goes without quotes.
             let word = |value: serde_json::Value| value.as_str().unwrap_or_default().to_owned();
-            let _ = writeln!(
-                self.text,
-                "    on_conflict: {}",
-                word(serde_json::json!(table.on_conflict))
-            );
-            let _ = writeln!(
-                self.text,
-                "    on_null_key: {}",
-                word(serde_json::json!(table.on_null_key))
-            );
+            let _ = writeln!(self.text, "    on_conflict: {}", word(serde_json::json!(table.on_conflict)));
+            let _ = writeln!(self.text, "    on_null_key: {}", word(serde_json::json!(table.on_null_key)));
         }
     }
 
     fn pipeline(&mut self, pipeline: &Pipeline) {
-        let _ = writeln!(
-            self.text,
-            "version: 1\nname: {}",
-            Self::scalar(&pipeline.name)
-        );
+        let _ = writeln!(self.text, "version: 1\nname: {}", Self::scalar(&pipeline.name));
         let files = self.list("    ", &pipeline.source.files);
         let _ = write!(self.text, "source:\n  files:{files}");
         if let Some(sql) = &pipeline.transform {
@@ -238,11 +158,7 @@ impl Writer {
             self.table(table);
         }
         let path = Self::scalar(&pipeline.output.path);
-        let _ = writeln!(
-            self.text,
-            "output: {{path: {path}, compression: {}}}",
-            pipeline.output.compression
-        );
+        let _ = writeln!(self.text, "output: {{path: {path}, compression: {}}}", pipeline.output.compression);
         let _ = writeln!(self.text, "state: {}", Self::scalar(&pipeline.state));
     }
 }

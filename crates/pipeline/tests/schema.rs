@@ -12,10 +12,7 @@ fn refused(text: &str) -> Option<String> {
     let options = serde_saphyr::options! { strict_booleans: true };
     let value: Value = serde_saphyr::from_str_with_options(text, options).expect("it is YAML");
     let validator = jsonschema::validator_for(&json_schema()).expect("it is a JSON Schema");
-    validator
-        .validate(&value)
-        .err()
-        .map(|error| format!("{error} at {}", error.instance_path()))
+    validator.validate(&value).err().map(|error| format!("{error} at {}", error.instance_path()))
 }
 
 #[test]
@@ -23,24 +20,15 @@ fn it_is_a_valid_schema_with_a_description_for_every_key() {
     fn walk(value: &Value, path: &str, described: &mut usize) {
         let Value::Object(object) = value else { return };
         if let Some(Value::Object(properties)) = object.get("properties") {
-            assert_eq!(
-                object.get("additionalProperties"),
-                Some(&json!(false)),
-                "{path}"
-            );
+            assert_eq!(object.get("additionalProperties"), Some(&json!(false)), "{path}");
             for (key, property) in properties {
-                assert!(
-                    property.get("description").is_some(),
-                    "{path}/{key} has no description"
-                );
+                assert!(property.get("description").is_some(), "{path}/{key} has no description");
                 *described += 1;
             }
         }
         for (key, inside) in object {
             match inside {
-                Value::Array(items) => items
-                    .iter()
-                    .for_each(|item| walk(item, &format!("{path}/{key}"), described)),
+                Value::Array(items) => items.iter().for_each(|item| walk(item, &format!("{path}/{key}"), described)),
                 other => walk(other, &format!("{path}/{key}"), described),
             }
         }
@@ -60,9 +48,7 @@ fn the_schema_as_editors_get_it() {
 
 #[test]
 fn both_accept_what_is_good() {
-    let flow = with_tables(
-        "  t: {key: [k], id: {column: i, start: 5, step: -2}, on_null_key: \"null\"}\n",
-    );
+    let flow = with_tables("  t: {key: [k], id: {column: i, start: 5, step: -2}, on_null_key: \"null\"}\n");
     let placeholders = SALES
         .replace("start: 1000", "start: \"${ANSWER}\"")
         .replace("version: 1", "version: ${ONE:-1}")
@@ -70,21 +56,9 @@ fn both_accept_what_is_good() {
         .replace("on_conflict: last", "on_conflict: ${WHICH:-last}")
         .replace("format: parquet", "format: ${F:-parquet}")
         .replace("zstd(3)", "${C:-none}");
-    let levels = [
-        "none",
-        "uncompressed",
-        "lz4",
-        "gzip",
-        "gzip(9)",
-        "brotli(11)",
-        "zstd",
-        "zstd(22)",
-    ]
-    .map(|compression| SALES.replace("zstd(3)", compression));
-    for text in [SALES, SMALL, &flow, &placeholders]
-        .into_iter()
-        .chain(levels.iter().map(String::as_str))
-    {
+    let levels = ["none", "uncompressed", "lz4", "gzip", "gzip(9)", "brotli(11)", "zstd", "zstd(22)"]
+        .map(|compression| SALES.replace("zstd(3)", compression));
+    for text in [SALES, SMALL, &flow, &placeholders].into_iter().chain(levels.iter().map(String::as_str)) {
         assert!(read(text).is_ok(), "{}", common::errors(text));
         assert_eq!(refused(text), None, "{text}");
     }
@@ -139,14 +113,8 @@ fn both_refuse_what_is_bad() {
     for (from, to) in changes {
         assert!(SALES.contains(from), "the sample has no {from:?}");
         let text = SALES.replacen(from, to, 1);
-        assert!(
-            read(&text).is_err(),
-            "the parser accepts {to:?} for {from:?}"
-        );
-        assert!(
-            refused(&text).is_some(),
-            "the schema accepts {to:?} for {from:?}"
-        );
+        assert!(read(&text).is_err(), "the parser accepts {to:?} for {from:?}");
+        assert!(refused(&text).is_some(), "the schema accepts {to:?} for {from:?}");
     }
     for tables in ["  {}\n", "  t: {}\n", "  t: 5\n", "  a/b: {id: i}\n"] {
         let text = with_tables(tables);

@@ -44,15 +44,7 @@ pub fn with_tables(tables: &str) -> String {
 /// Random tests with this many cases, unless `PROPTEST_CASES` says otherwise. A failing case is kept beside the test.
 pub fn config(cases: u32) -> Config {
     let default = Config::default();
-    let cases = if std::env::var_os("PROPTEST_CASES").is_some() {
-        default.cases
-    } else {
-        cases
-    };
+    let cases = if std::env::var_os("PROPTEST_CASES").is_some() { default.cases } else { cases };
     let persistence = FileFailurePersistence::WithSource("regressions");
-    Config {
-        cases,
-        failure_persistence: Some(Box::new(persistence)),
-        ..default
-    }
+    Config { cases, failure_persistence: Some(Box::new(persistence)), ..default }
 }
