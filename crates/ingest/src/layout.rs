@@ -148,13 +148,11 @@ fn find<'a>(pipeline: &Pipeline, table: &Table, records: &'a Schema, column: &st
     records.field_with_name(column).map_err(|_| {
         let place = if pipeline.transform.is_some() { "the transform's result" } else { "the source" };
         let error = IngestError::pipeline(format!("table '{}': there is no {role} '{column}' in {place}", table.name));
-        match seriatim_pipeline::nearest(column, records.fields().iter().map(|f| f.name().as_str())) {
-            Some(near) => error.help(format!("did you mean '{near}'?")),
-            None => {
-                let names: Vec<&str> = records.fields().iter().map(|f| f.name().as_str()).collect();
-                error.help(format!("there are: {}", names.join(", ")))
-            }
-        }
+        let names: Vec<&str> = records.fields().iter().map(|f| f.name().as_str()).collect();
+        error.help(match seriatim_pipeline::nearest(column, names.iter().copied()) {
+            Some(near) => format!("did you mean '{near}'?"),
+            None => format!("there are: {}", names.join(", ")),
+        })
     })
 }
 

@@ -194,10 +194,10 @@ async fn publish<E: Engine>(
     reserved: &Reserved,
 ) -> Result<Published> {
     let run = &input.run;
-    let spans = (0..plan.spans).map(|span| WriteSpan { run: run.clone(), reserved: reserved.clone(), span }).collect();
+    let writes = (0..plan.spans).map(|span| WriteSpan { run: run.clone(), reserved: reserved.clone(), span }).collect();
     let mut staged = Vec::new();
     let mut pieces = std::collections::BTreeSet::new();
-    for outcome in engine.all(spans).await? {
+    for outcome in engine.all(writes).await? {
         staged.extend(outcome.staged);
         pieces.extend(outcome.pieces);
     }

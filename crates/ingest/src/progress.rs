@@ -1,8 +1,8 @@
 //! How far a run is, as counters that any thread may read while it works. The counters are for eyes only: nothing may
 //! be decided by them, and they start again at zero when a process takes up a run.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 /// The steps of a run, in order.
@@ -39,6 +39,20 @@ impl Step {
     }
 }
 
+impl Steps {
+    fn change(&mut self, next: Option<Step>) {
+        if let Some((step, since)) = self.current.take() {
+            let seconds = since.elapsed().as_secs_f64();
+            // A step that is entered again (a run of another pipeline came between) is one line for people.
+            match self.ended.iter_mut().find(|(ended, _)| *ended == step) {
+                Some((_, sum)) => *sum += seconds,
+                None => self.ended.push((step, seconds)),
+            }
+        }
+        self.current = next.map(|step| (step, Instant::now()));
+    }
+}
+
 /// The counters of one process's work on one run.
 #[derive(Debug, Default)]
 pub struct Progress {
@@ -64,34 +78,34 @@ struct Steps {
 }
 
 impl Progress {
-    /// Begins a step and ends the one before it.
+    /// Begins a step and ends the one before it; nothing happens if the step has begun already.
     pub fn enter(&self, step: Step, units: u64) {
-        self.end_step(Some(step));
+        let mut steps = self.lock();
+        if steps.current.is_some_and(|(current, _)| current == step) {
+            return;
+        }
+        steps.change(Some(step));
         self.step_done.store(0, Relaxed);
         self.step_total.store(units, Relaxed);
     }
 
     /// Ends the current step.
     pub fn finish(&self) {
-        self.end_step(None);
+        self.lock().change(None);
     }
 
-    fn end_step(&self, next: Option<Step>) {
-        let mut steps = self.steps.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some((step, since)) = steps.current.take() {
-            steps.ended.push((step, since.elapsed().as_secs_f64()));
-        }
-        steps.current = next.map(|step| (step, Instant::now()));
+    fn lock(&self) -> MutexGuard<'_, Steps> {
+        self.steps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The current step.
     pub fn step(&self) -> Option<Step> {
-        self.steps.lock().unwrap_or_else(std::sync::PoisonError::into_inner).current.map(|(step, _)| step)
+        self.lock().current.map(|(step, _)| step)
     }
 
     /// The seconds that each ended step took, in order.
     pub fn seconds(&self) -> Vec<(String, f64)> {
-        let steps = self.steps.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let steps = self.lock();
         steps.ended.iter().map(|(step, seconds)| (step.name().to_owned(), *seconds)).collect()
     }
 }

@@ -96,7 +96,7 @@ pub(crate) fn check_output<'a>(
              or remove both to ingest everything anew",
         ));
     }
-    let published: BTreeSet<String> = manifest.iter().flat_map(|m| m.files()).map(|f| f.path.clone()).collect();
+    let published: BTreeSet<String> = manifest.iter().flat_map(Manifest::files).map(|f| f.path.clone()).collect();
     let folders: Vec<&str> = tables.chain(["_quarantine"]).collect();
     refuse_strangers(output, |name| name == "_seriatim" || folders.contains(&name))?;
     for folder in &folders {

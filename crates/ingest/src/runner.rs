@@ -147,17 +147,14 @@ impl Runner {
             return Ok(report);
         }
         request_cancel(&self.state, run)?;
-        match self.client.get(run).await.map_err(|e| hub_error(&e))? {
-            Some(_) => {
-                let state = self.wait(run).await?;
-                self.settle(&mut report, &state, since)?;
-            }
-            None => {
-                report.status = RunStatus::Cancelled;
-                report.ended = Some(now());
-                clear_cancel(&self.state, run);
-                write_record(&self.state, &report)?;
-            }
+        if self.client.get(run).await.map_err(|e| hub_error(&e))?.is_some() {
+            let state = self.wait(run).await?;
+            self.settle(&mut report, &state, since)?;
+        } else {
+            report.status = RunStatus::Cancelled;
+            report.ended = Some(now());
+            clear_cancel(&self.state, run);
+            write_record(&self.state, &report)?;
         }
         Ok(report)
     }
@@ -225,17 +222,15 @@ impl Runner {
 
     async fn start_run(&self, project: &Project) -> Result<RunReport> {
         loop {
-            let number = next_counter(&self.state)?;
-            let mut run = format!("{}-{number}", project.pipeline().name);
             // Another run of this process may have begun since, and has no record yet.
-            {
+            let run = {
                 let mut mine = self.mine.lock().unwrap_or_else(PoisonError::into_inner);
-                let taken = (number..).map(|n| format!("{}-{n}", project.pipeline().name)).find(|r| !mine.contains(r));
-                if let Some(free) = taken {
-                    run = free;
+                let mut number = next_counter(&self.state)?;
+                while !mine.insert(format!("{}-{number}", project.pipeline().name)) {
+                    number += 1;
                 }
-                mine.insert(run.clone());
-            }
+                format!("{}-{number}", project.pipeline().name)
+            };
             let input = RunInput {
                 run: run.clone(),
                 pipeline: project.pipeline().clone(),
@@ -282,7 +277,7 @@ impl Runner {
             error: None,
             error_kind: None,
             help: None,
-            owner: Some(format!("process {}", std::process::id())),
+            owner: Some(owner()),
         };
         write_record(&self.state, &report)?;
         Ok(report)
@@ -298,7 +293,7 @@ impl Runner {
         match state.output::<RunOutput>() {
             Ok(output) => {
                 let input = state.input::<RunInput>().map_err(IngestError::from)?;
-                fill(report, &input, output)?;
+                fill(report, &input, output);
             }
             Err(failure) => {
                 let error = IngestError::from(failure);
@@ -319,7 +314,7 @@ impl Runner {
     }
 }
 
-fn fill(report: &mut RunReport, input: &RunInput, output: RunOutput) -> Result<()> {
+fn fill(report: &mut RunReport, input: &RunInput, output: RunOutput) {
     report.status = if output.number.is_some() { RunStatus::Done } else { RunStatus::NothingToDo };
     report.number = output.number;
     report.files = output.files;
@@ -343,7 +338,12 @@ fn fill(report: &mut RunReport, input: &RunInput, output: RunOutput) -> Result<(
             files: done.files.into_iter().map(|(file, _)| format!("{}/{file}", table.name)).collect(),
         });
     }
-    Ok(())
+}
+
+/// This process, for people.
+fn owner() -> String {
+    let system = rustix::system::uname();
+    format!("process {} on {}", std::process::id(), system.nodename().to_string_lossy())
 }
 
 fn now() -> String {

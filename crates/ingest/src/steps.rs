@@ -68,13 +68,6 @@ impl Steps {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner).remove(run);
     }
 
-    /// Enters a stage unless the process is in it already.
-    fn stage(&self, stage: Stage, units: u64) {
-        if self.progress.step() != Some(stage) {
-            self.progress.enter(stage, units);
-        }
-    }
-
     fn done(&self) {
         self.progress.step_done.fetch_add(1, Relaxed);
     }
@@ -144,7 +137,7 @@ pub(crate) struct PlanFacts {
 impl Doable for MakePlan {
     fn run(self, steps: &Steps) -> Result<PlanFacts> {
         let RunInput { run, pipeline, folder, cut } = self.input;
-        steps.stage(Stage::Plan, 1);
+        steps.progress.enter(Stage::Plan, 1);
         // What an attempt before this one left behind belongs to another plan.
         steps.forget(&run);
         remove_folder(&work_folder(&steps.state, &run))?;
@@ -192,7 +185,7 @@ pub(crate) struct ScanFacts {
 impl Doable for ScanChunk {
     fn run(self, steps: &Steps) -> Result<ScanFacts> {
         let run = steps.run(&self.run)?;
-        steps.stage(Stage::Scan, run.plan.chunks.len() as u64);
+        steps.progress.enter(Stage::Scan, run.plan.chunks.len() as u64);
         let scan = run.scan(self.chunk)?;
         steps.progress.scanned.fetch_add(run.plan.chunks[self.chunk as usize].rows.into(), Relaxed);
         steps.done();
@@ -221,7 +214,7 @@ pub(crate) enum Admission {
 impl Doable for Admit {
     fn run(self, steps: &Steps) -> Result<Admission> {
         let run = steps.run(&self.run)?;
-        steps.stage(Stage::Lock, 1);
+        steps.progress.enter(Stage::Lock, 1);
         admit(&run, &self.catalog, &self.sequences)
     }
 }
@@ -241,7 +234,7 @@ impl Doable for ResolveShard {
     fn run(self, steps: &Steps) -> Result<ShardFacts> {
         let run = steps.run(&self.run)?;
         let tables = run.layout.tables.iter().filter(|t| t.is_keyed()).count() as u64;
-        steps.stage(Stage::Resolve, tables * u64::from(run.plan.shards));
+        steps.progress.enter(Stage::Resolve, tables * u64::from(run.plan.shards));
         let resolution = run.resolution(self.table, self.shard, &self.segments)?;
         steps.done();
         Ok(ShardFacts { new: resolution.new, known: resolution.known })
@@ -255,7 +248,7 @@ step!(
 impl Doable for WriteSpan {
     fn run(self, steps: &Steps) -> Result<SpanOutcome> {
         let run = steps.run(&self.run)?;
-        steps.stage(Stage::Write, run.plan.spans.len() as u64);
+        steps.progress.enter(Stage::Write, run.plan.spans.len() as u64);
         let outcome = write_span(&run, &self.reserved, self.span)?;
         steps.done();
         Ok(outcome)
@@ -269,7 +262,7 @@ step!(
 impl Doable for Assemble {
     fn run(self, steps: &Steps) -> Result<Staged> {
         let run = steps.run(&self.run)?;
-        steps.stage(Stage::Write, 1);
+        steps.progress.enter(Stage::Write, 1);
         assemble(&run, &self.reserved, self.table, self.group)
     }
 }
@@ -281,7 +274,7 @@ step!(
 impl Doable for KeepKeys {
     fn run(self, steps: &Steps) -> Result<Vec<String>> {
         let run = steps.run(&self.run)?;
-        steps.stage(Stage::Publish, 1);
+        steps.progress.enter(Stage::Publish, 1);
         keep_keys(&run, &self.reserved, self.table)
     }
 }
@@ -300,7 +293,7 @@ Publish, "publish", (), {
 impl Doable for Publish {
     fn run(self, steps: &Steps) -> Result<()> {
         let run = steps.uncancelled(&self.run)?;
-        steps.stage(Stage::Publish, 1);
+        steps.progress.enter(Stage::Publish, 1);
         publish(&run, &self)
     }
 }

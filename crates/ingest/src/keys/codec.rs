@@ -121,7 +121,7 @@ impl KeyCodec {
 
     /// The canonical keys of rows, from their key columns.
     pub(crate) fn encode(&self, columns: &[ArrayRef]) -> RowKeys {
-        debug_assert!(columns.iter().map(|c| c.data_type()).eq(self.types.iter()));
+        debug_assert!(columns.iter().map(Array::data_type).eq(self.types.iter()));
         if let [column] = columns {
             if self.fixed {
                 return RowKeys::Fixed(fixed_values(column), column.logical_nulls());
@@ -392,7 +392,7 @@ fn fixed_array(data_type: &DataType, values: &[u64]) -> ArrayRef {
         Arc::new(PrimitiveArray::<T>::from_iter_values(values).with_data_type(data_type.clone()))
     }
     if *data_type == DataType::Boolean {
-        return Arc::new(BooleanArray::from_iter(values.iter().map(|&v| Some(v != 0))));
+        return Arc::new(values.iter().map(|&v| Some(v != 0)).collect::<BooleanArray>());
     }
     macro_rules! go {
         ($type:ty, $to:expr, $from:expr) => {

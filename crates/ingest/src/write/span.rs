@@ -112,7 +112,7 @@ pub(super) fn first_place(run: &RunContext, reserved: &Reserved, table: u32, spa
 }
 
 fn write_chunk(run: &RunContext, reserved: &Reserved, span: u32, chunk: u32, targets: &mut [Target]) -> Result<()> {
-    let scan = run.scan(chunk)?;
+    let keys = run.scan(chunk)?;
     let mut chosen: Vec<(u32, Chosen)> = Vec::new();
     for table in 0..quarantine_index(run) {
         let rows = choose(run, reserved, table, chunk)?;
@@ -128,7 +128,7 @@ fn write_chunk(run: &RunContext, reserved: &Reserved, span: u32, chunk: u32, tar
             .filter(|name| seen.insert(name.as_str()))
             .cloned()
             .collect();
-        let records = run.read(chunk, &columns)?.without(&scan.quarantine)?;
+        let records = run.read(chunk, &columns)?.without(&keys.quarantine)?;
         let tables: Vec<u32> = chosen.iter().map(|(table, _)| *table).collect();
         let references = references(run, reserved, chunk, &tables)?;
         for (table, rows) in &chosen {
@@ -136,7 +136,7 @@ fn write_chunk(run: &RunContext, reserved: &Reserved, span: u32, chunk: u32, tar
             targets[*table as usize].open(run, reserved, span)?.write(&batch)?;
         }
     }
-    if !scan.quarantine.is_empty() {
+    if !keys.quarantine.is_empty() {
         let batch = quarantine_rows(run, reserved.number, chunk)?;
         targets[quarantine_index(run) as usize].open(run, reserved, span)?.write(&batch)?;
     }
