@@ -38,7 +38,7 @@ fn runner_options(sizes: &Sizes) -> RunnerOptions {
 
 #[test]
 fn g1_g2_g3_g4_g7_random_pipelines_equal_the_sequential_oracle() {
-    random_cases("g1_g2_g3_g4_g7_random_pipelines_equal_the_sequential_oracle", 200, |sizes| {
+    random_cases("g1_g2_g3_g4_g7_random_pipelines_equal_the_sequential_oracle", 150, |sizes| {
         let case = Case::draw(&sizes);
         run_case(&case).map_err(|e| format!("{e}\nin {:#?}\nwith columns {:?}", case.pipeline, case.columns))
     });
