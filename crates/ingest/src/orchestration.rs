@@ -14,7 +14,7 @@ use crate::sequence::{
     CatalogState, CommitCatalog, CommitSequence, Reservation, SequenceState, catalog_id, sequence_id,
 };
 use crate::steps::{
-    Admission, Admit, Assemble, CleanUp, KeepCommitted, KeepKeys, MakePlan, PlanFacts, Publish, ResolveShard,
+    Admission, Admit, Assemble, CleanUp, KeepCommitted, KeepKeys, MakePlan, PlanFacts, Publish, ResolveShards,
     ScanChunk, ScanFacts, ShardFacts, Withdraw, WriteSpan,
 };
 use crate::write::Staged;
@@ -133,6 +133,9 @@ fn to_all<I: Clone>(entities: &[EntityId], input: &I) -> Vec<(EntityId, I)> {
     entities.iter().map(|entity| (entity.clone(), input.clone())).collect()
 }
 
+/// Steps that a table's shards are shared out to, at most: enough for many workers, few enough to journal.
+const RESOLVE_STEPS: u32 = 8;
+
 /// What the shards of each table hold; no shards for a table without key.
 type TableShards = Vec<Vec<ShardFacts>>;
 
@@ -142,16 +145,23 @@ async fn resolve<E: Engine>(
     plan: &PlanFacts,
     states: &[SequenceState],
 ) -> Result<TableShards> {
+    let groups = plan.shards.min(RESOLVE_STEPS);
     let mut steps = Vec::new();
     for (table, state) in (0..).zip(states) {
         if input.pipeline.tables[table as usize].is_keyed() {
-            let step = |shard| ResolveShard { run: input.run.clone(), table, shard, segments: state.segments.clone() };
-            steps.extend((0..plan.shards).map(step));
+            let step = |group| ResolveShards {
+                run: input.run.clone(),
+                table,
+                from: plan.shards * group / groups,
+                to: plan.shards * (group + 1) / groups,
+                segments: state.segments.clone(),
+            };
+            steps.extend((0..groups).map(step));
         }
     }
     let mut outputs = engine.all(steps).await?.into_iter();
-    let shards_of = |keyed: bool| if keyed { plan.shards as usize } else { 0 };
-    Ok(input.pipeline.tables.iter().map(|t| outputs.by_ref().take(shards_of(t.is_keyed())).collect()).collect())
+    let steps_of = |keyed: bool| if keyed { groups as usize } else { 0 };
+    Ok(input.pipeline.tables.iter().map(|t| outputs.by_ref().take(steps_of(t.is_keyed())).collect()).collect())
 }
 
 /// How many new things each table has.

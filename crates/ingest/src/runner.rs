@@ -182,12 +182,19 @@ impl Runner {
         instances.retain(|i| i.name == INGEST && i.instance_id.strip_prefix(&prefix).is_some_and(is_number));
         self.settle_forgotten(pipeline).await?;
         self.purge_old(&instances).await?;
-        let mut mine = self.mine.lock().unwrap_or_else(PoisonError::into_inner);
-        let unfinished = instances.into_iter().find(|i| !i.status.is_ended() && !mine.contains(&i.instance_id));
-        Ok(unfinished.map(|instance| {
-            mine.insert(instance.instance_id.clone());
-            instance.instance_id
-        }))
+        for instance in instances.into_iter().filter(|i| !i.status.is_ended()) {
+            let run = instance.instance_id;
+            if !self.mine.lock().unwrap_or_else(PoisonError::into_inner).insert(run.clone()) {
+                continue;
+            }
+            // Between the query and now, another task of this process may have brought it to its end.
+            let now = self.client.get(&run).await.map_err(|e| hub_error(&e))?;
+            if now.is_some_and(|i| !i.status.is_ended()) {
+                return Ok(Some(run));
+            }
+            self.mine.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);
+        }
+        Ok(None)
     }
 
     /// Ends the records of runs whose process died between the run's end and its record's.

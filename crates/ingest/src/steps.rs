@@ -94,7 +94,7 @@ pub(crate) fn register(registry: &mut Registry, steps: &Arc<Steps>) {
     add::<MakePlan>(registry, steps);
     add::<ScanChunk>(registry, steps);
     add::<Admit>(registry, steps);
-    add::<ResolveShard>(registry, steps);
+    add::<ResolveShards>(registry, steps);
     add::<WriteSpan>(registry, steps);
     add::<Assemble>(registry, steps);
     add::<KeepKeys>(registry, steps);
@@ -220,24 +220,29 @@ impl Doable for Admit {
 }
 
 step!(
-    /// Resolves one hash shard of a table.
-    ResolveShard, "resolve", ShardFacts, { run: String, table: u32, shard: u32, segments: Vec<String> });
+    /// Resolves some of a table's hash shards: `from` and those up to, not including, `to`.
+    ResolveShards, "resolve", ShardFacts, { run: String, table: u32, from: u32, to: u32, segments: Vec<String> });
 
-/// What is counted in a shard.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// What is counted in shards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct ShardFacts {
     pub(crate) new: u64,
     pub(crate) known: u64,
 }
 
-impl Doable for ResolveShard {
+impl Doable for ResolveShards {
     fn run(self, steps: &Steps) -> Result<ShardFacts> {
         let run = steps.run(&self.run)?;
         let tables = run.layout.tables.iter().filter(|t| t.is_keyed()).count() as u64;
         steps.progress.enter(Stage::Resolve, tables * u64::from(run.plan.shards));
-        let resolution = run.resolution(self.table, self.shard, &self.segments)?;
-        steps.done();
-        Ok(ShardFacts { new: resolution.new, known: resolution.known })
+        let mut facts = ShardFacts::default();
+        for shard in self.from..self.to {
+            let resolution = run.resolution(self.table, shard, &self.segments)?;
+            facts.new += resolution.new;
+            facts.known += resolution.known;
+            steps.done();
+        }
+        Ok(facts)
     }
 }
 
