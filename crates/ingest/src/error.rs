@@ -103,7 +103,9 @@ impl IngestError {
     pub fn io(doing: &str, path: &Path, error: &std::io::Error) -> Self {
         let e = Self::new(ErrorKind::System, format!("cannot {doing} {}: {error}", path.display()));
         match error.kind() {
-            std::io::ErrorKind::StorageFull => e.help("free some space, then run again: the run goes on where it was"),
+            std::io::ErrorKind::StorageFull => {
+                e.help("free some space, then run again: nothing of this run was published, and no ID is lost")
+            }
             std::io::ErrorKind::PermissionDenied => e.help("give this user the permission, then run again"),
             _ => e,
         }

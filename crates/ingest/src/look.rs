@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::committed::{read_committed, read_files};
+use crate::committed::{Committed, read_committed, read_files};
 use crate::context::RunContext;
 use crate::error::{IngestError, Result};
 use crate::layout::{Layout, layout_change};
@@ -14,7 +14,7 @@ use crate::progress::Progress;
 use crate::project::Project;
 use crate::publish::check_output;
 use crate::record::runs;
-use crate::report::{CheckReport, CheckTable, IdRange, PlanFile, PlanReport, RunStatus, TableReport};
+use crate::report::{CheckReport, CheckTable, IdRange, PlanFile, PlanReport, RunReport, RunStatus, TableReport};
 use crate::runner::RunnerOptions;
 
 /// Validates a pipeline against the real schema of its files, whether they were ingested or not.
@@ -25,7 +25,7 @@ pub fn check(project: &Project) -> Result<CheckReport> {
     let pipeline = project.pipeline();
     let committed = read_committed(&project.state(), &pipeline.name)?;
     refuse_change(&committed.layout, &bound.layout)?;
-    check_output(&project.output(), &pipeline.name, pipeline.tables.iter().map(|t| t.name.as_str()), committed.number)?;
+    check_settled_output(project, &committed)?;
     let mut used: BTreeSet<String> = bound.records.source_columns(&bound.layout.used_columns()).into_iter().collect();
     used.extend(bound.records.filter_columns());
     let source = bound.records.source_schema();
@@ -45,6 +45,24 @@ pub fn check(project: &Project) -> Result<CheckReport> {
             })
             .collect(),
     })
+}
+
+/// The pipeline's run that has begun and not ended, if there is one.
+fn interrupted_run(project: &Project) -> Result<Option<String>> {
+    let unfinished = |status| matches!(status, RunStatus::Running | RunStatus::Interrupted);
+    let mine = |r: &RunReport| r.pipeline == project.pipeline().name && unfinished(r.status);
+    Ok(runs(&project.state())?.into_iter().find(mine).map(|r| r.run))
+}
+
+/// The output must be as the last run left it, unless a run is under way: one that was killed while it published has
+/// left the output between two states, and is taken up first.
+fn check_settled_output(project: &Project, committed: &Committed) -> Result<()> {
+    if interrupted_run(project)?.is_some() {
+        return Ok(());
+    }
+    let pipeline = project.pipeline();
+    let tables = pipeline.tables.iter().map(|t| t.name.as_str());
+    check_output(&project.output(), &pipeline.name, tables, committed.number)
 }
 
 fn refuse_change(published: &[crate::layout::TableSignature], layout: &Layout) -> Result<()> {
@@ -67,12 +85,10 @@ pub fn plan(project: &Project, options: &RunnerOptions) -> Result<PlanReport> {
     let committed = read_committed(&state, &pipeline.name)?;
     let memory = read_files(&state, &pipeline.name, committed.number)?;
     let (plan, bound) = make_plan(project, "plan", &memory, options.cut(), options.workers, Purpose::Look)?;
-    check_output(&project.output(), &pipeline.name, pipeline.tables.iter().map(|t| t.name.as_str()), committed.number)?;
-    let unfinished = |status| matches!(status, RunStatus::Running | RunStatus::Interrupted);
-    let interrupted = runs(&state)?.into_iter().find(|r| r.pipeline == pipeline.name && unfinished(r.status));
+    check_settled_output(project, &committed)?;
     let mut report = PlanReport {
         pipeline: pipeline.name.clone(),
-        interrupted: interrupted.map(|r| r.run),
+        interrupted: interrupted_run(project)?,
         files: plan.files.iter().map(|f| PlanFile { file: f.name.clone(), rows: f.rows, bytes: f.bytes }).collect(),
         files_known: plan.files_known,
         records: plan.files.iter().map(|f| f.rows).sum(),
