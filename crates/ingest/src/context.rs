@@ -2,14 +2,17 @@
 //! anew from the run's work folder at any time, so it must never hold the only copy of anything.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use parquet::arrow::arrow_reader::ArrowReaderMetadata;
+use arrow::datatypes::SchemaRef;
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 
 use crate::artifacts::{ArtifactKey, Artifacts};
 use crate::error::{ErrorKind, IngestError, Result};
-use crate::files::{make_folder, read_json, write_json};
+use crate::files::{make_folder, read_json, write_json, write_whole};
 use crate::layout::{Layout, TableLayout};
 use crate::number::{Numbering, ReservedTable, number};
 use crate::plan::{Bound, Chunk, Plan, bind};
@@ -17,7 +20,7 @@ use crate::progress::Progress;
 use crate::project::Project;
 use crate::resolve::{ShardResolution, resolve};
 use crate::scan::{ChunkRecords, ChunkScan, scan};
-use crate::source::{Records, contain, file_facts, open_planned, options};
+use crate::source::{Records, contain, open_planned, options};
 
 /// One run, in this process.
 #[derive(Debug)]
@@ -56,11 +59,25 @@ pub(crate) fn cancel_path(state: &Path, run: &str) -> PathBuf {
     state.join("runs").join(format!("{run}.cancel"))
 }
 
-/// Keeps a plan in the run's work folder.
-pub(crate) fn keep_plan(state: &Path, plan: &Plan) -> Result<()> {
-    let path = plan_path(state, &plan.run);
+fn schema_path(state: &Path, run: &str) -> PathBuf {
+    work_folder(state, run).join("schema.parquet")
+}
+
+/// Keeps a plan in the run's work folder, with the source's schema as a Parquet file without rows: a run that is taken
+/// up must come to its end also if its source files are gone by then.
+pub(crate) fn keep_plan(state: &Path, plan: &Plan, source: &SchemaRef) -> Result<()> {
     make_folder(&work_folder(state, &plan.run))?;
-    write_json(&path, plan)
+    let broken = |e: parquet::errors::ParquetError| IngestError::internal(format!("the source's schema: {e}"));
+    let writer = ArrowWriter::try_new(Vec::new(), source.clone(), None).map_err(broken)?;
+    write_whole(&schema_path(state, &plan.run), &writer.into_inner().map_err(broken)?)?;
+    write_json(&plan_path(state, &plan.run), plan)
+}
+
+fn kept_schema(state: &Path, run: &str) -> Result<SchemaRef> {
+    let path = schema_path(state, run);
+    let file = File::open(&path).map_err(|e| IngestError::io("open", &path, &e))?;
+    let loaded = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new());
+    Ok(loaded.map_err(|e| IngestError::state(format!("{} is damaged: {e}", path.display())))?.schema().clone())
 }
 
 impl RunContext {
@@ -88,9 +105,7 @@ impl RunContext {
             IngestError::state(format!("the plan of run '{run}' is gone: {}", path.display()))
                 .help(format!("`seriatim cancel {run}`, then run again: nothing of it was published"))
         })?;
-        let first = plan.files.first().ok_or_else(|| IngestError::internal("a plan without files has no steps"))?;
-        let facts = file_facts(&first.name, &plan.folder.join(&first.name), false)?;
-        let bound = bind(&plan.pipeline, &facts, &[])?;
+        let bound = bind(&plan.pipeline, &*kept_schema(state, run)?)?;
         Ok(Self::new(plan, bound, state, memory, progress))
     }
 

@@ -28,13 +28,16 @@ pub(crate) const MERGE_SEGMENTS: usize = 8;
 const SHARDS_KEY: &str = "seriatim.shards";
 const ATTRIBUTES: &str = "_attributes";
 
+/// The attributes' hash of a key that was kept while conflicts were no errors.
+pub(crate) const UNKNOWN: u64 = 0;
+
 /// The keys of one shard, in order of ID.
 #[derive(Debug)]
 pub(crate) struct ShardEntries {
     pub(crate) keys: Keys,
     /// Each key's place in its sequence, from 0.
     pub(crate) ordinals: Vec<u64>,
-    /// Each key's attributes' hash; empty unless conflicts are errors.
+    /// Each key's attributes' hash, or [`UNKNOWN`].
     pub(crate) attributes: Vec<u64>,
 }
 
@@ -110,7 +113,7 @@ fn load_segment(path: &Path, table: &TableLayout, shard: u32, shards: u32, entri
             }
             entries.keys.push(key);
             entries.ordinals.push(ordinal_of(id, ids.value(row)).ok_or("an ID is not of the sequence")?);
-            entries.attributes.extend(attributes.as_ref().map(|a| a.value(row)));
+            entries.attributes.push(attributes.as_ref().map_or(UNKNOWN, |a| a.value(row)));
         }
     }
     if read != rows {

@@ -117,11 +117,12 @@ async fn critical_section<E: Engine>(
         Ok(published) => {
             commit(engine, input, plan, sequences, number, &published.segments).await?;
             let (run, segments) = (input.run.clone(), published.segments);
-            engine.step(KeepCommitted { run, reserved: reserved.clone(), segments }).await?;
+            // The run is published and committed; a copy that could not be kept is brought up to date by the next run.
+            let _ = engine.step(KeepCommitted { run, reserved: reserved.clone(), segments }).await;
             Ok(Some(report(plan, scans, &shards, &reserved, &published.staged)))
         }
         Err(error) => {
-            // The first error is the one to tell; the next run withdraws what could not be withdrawn now.
+            // The first error is the one to tell; the next run's admission withdraws what could not be withdrawn now.
             let _ = engine.step(Withdraw { run: input.run.clone() }).await;
             let _: Vec<()> = engine.call("release", to_all(sequences, &input.run)).await?;
             Err(error)

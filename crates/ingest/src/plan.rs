@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use arrow::datatypes::FieldRef;
-use parquet::file::metadata::ParquetMetaData;
+use arrow::datatypes::{FieldRef, Schema};
+use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData};
 use serde::{Deserialize, Serialize};
 use seriatim_pipeline::model::Pipeline;
 
@@ -97,7 +97,11 @@ pub(crate) fn make_plan(
     in_parallel(workers, &known, |(name, path)| still_the_same(&memory[name], path))?;
     let facts = in_parallel(workers, &new, |(name, path)| file_facts(name, path, purpose == Purpose::Run))?;
     let bound = match facts.first() {
-        Some(first) => Some(bind(project.pipeline(), first, &facts)?),
+        Some(first) => {
+            let bound = bind(project.pipeline(), &first.schema)?;
+            check_types(&bound, first, &facts)?;
+            Some(bound)
+        }
         None => None,
     };
     let chunks: Vec<Chunk> =
@@ -126,11 +130,16 @@ pub(crate) struct Bound {
     pub(crate) layout: Layout,
 }
 
-/// Binds the pipeline to the first file's schema, and checks that all other files have the same where it matters.
-pub(crate) fn bind(pipeline: &Pipeline, first: &FileFacts, all: &[FileFacts]) -> Result<Bound> {
-    let records = Records::new(&first.schema, pipeline.transform.as_deref())?;
+/// Binds the pipeline to the schema of a source file.
+pub(crate) fn bind(pipeline: &Pipeline, source: &Schema) -> Result<Bound> {
+    let records = Records::new(source, pipeline.transform.as_deref())?;
     let layout = Layout::new(pipeline, &records.schema())?;
-    let needed = records.source_columns(&layout.used_columns());
+    Ok(Bound { records, layout })
+}
+
+/// All files must have the first one's columns, with their types, where the pipeline uses them.
+fn check_types(bound: &Bound, first: &FileFacts, all: &[FileFacts]) -> Result<()> {
+    let needed = bound.records.source_columns(&bound.layout.used_columns());
     for other in all {
         for column in &needed {
             let wanted = first.schema.field_with_name(column).map_err(|e| IngestError::internal(e.to_string()))?;
@@ -153,7 +162,7 @@ pub(crate) fn bind(pipeline: &Pipeline, first: &FileFacts, all: &[FileFacts]) ->
             }
         }
     }
-    Ok(Bound { records, layout })
+    Ok(())
 }
 
 fn common_columns(all: &[FileFacts]) -> Vec<String> {
@@ -231,7 +240,7 @@ fn cut_file(file: u32, metadata: &ParquetMetaData, chunk_rows: u32) -> Vec<Chunk
         if rows == 0 {
             continue;
         }
-        let row_bytes = (group.total_byte_size().max(0) as u64 / rows).max(1);
+        let row_bytes = (decoded_bytes(group) / rows).max(1);
         let most = u64::from(chunk_rows.max(1)).min((CHUNK_BYTES / row_bytes).max(1));
         if let Some(chunk) = &mut open
             && u64::from(chunk.rows) + rows <= most
@@ -264,6 +273,12 @@ fn cut_file(file: u32, metadata: &ParquetMetaData, chunk_rows: u32) -> Vec<Chunk
     }
     chunks.extend(open);
     chunks
+}
+
+/// About what a row group takes when it is decoded: dictionaries can make it far smaller in the file.
+fn decoded_bytes(group: &RowGroupMetaData) -> u64 {
+    let text: i64 = group.columns().iter().filter_map(ColumnChunkMetaData::unencoded_byte_array_data_bytes).sum();
+    group.total_byte_size().max(0) as u64 + text.max(0) as u64
 }
 
 fn cut_spans(chunks: &[Chunk], span_rows: u64) -> Vec<(u32, u32)> {

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -14,7 +14,7 @@ use crate::committed::{
 use crate::context::RunContext;
 use crate::error::{IngestError, Result};
 use crate::files::{make_folder, sync_folder, write_json};
-use crate::keymap::{MERGE_SEGMENTS, ShardEntries, load_shard, write_segment};
+use crate::keymap::{MERGE_SEGMENTS, ShardEntries, UNKNOWN, load_shard, write_segment};
 use crate::layout::layout_change;
 use crate::manifest::{Manifest, ManifestFile, ManifestRun, manifest_path, read_manifest};
 use crate::number::{Reserved, ReservedTable, id_of, out_of_range};
@@ -34,6 +34,14 @@ pub(crate) fn admit(run: &RunContext, catalog: &CatalogState, sequences: &[Seque
             pipeline.name, copy.output, pipeline.output.path
         ))
         .help("give the second output its own `state`, or its own pipeline `name`"));
+    }
+    check_published(&run.output(), &pipeline.name, catalog.number)?;
+    let left = stale_staging(run);
+    if !left.is_empty() {
+        // Who holds the sequences is the only one at work here, so this is of a run that could not tidy up. Without
+        // such a sign nothing is removed: a file of that name could be somebody's only copy.
+        withdraw(run)?;
+        left.iter().try_for_each(|folder| crate::files::remove_folder(folder))?;
     }
     check_output(&run.output(), &pipeline.name, pipeline.tables.iter().map(|t| t.name.as_str()), catalog.number)?;
     if catalog.number > 0
@@ -80,6 +88,18 @@ pub(crate) fn check_output<'a>(
     tables: impl Iterator<Item = &'a str>,
     number: u64,
 ) -> Result<()> {
+    let manifest = check_published(output, pipeline, number)?;
+    let published: BTreeSet<String> = manifest.iter().flat_map(Manifest::files).map(|f| f.path.clone()).collect();
+    let folders: Vec<&str> = tables.chain(["_quarantine"]).collect();
+    refuse_strangers(output, |name| name == "_seriatim" || folders.contains(&name))?;
+    for folder in &folders {
+        refuse_strangers(&output.join(folder), |name| published.contains(&format!("{folder}/{name}")))?;
+    }
+    Ok(())
+}
+
+/// The output folder must be this pipeline's and hold what `number` runs have published.
+fn check_published(output: &Path, pipeline: &str, number: u64) -> Result<Option<Manifest>> {
     let manifest = read_manifest(output)?;
     let (owner, published) = manifest.as_ref().map_or((pipeline, 0), |m| (m.pipeline.as_str(), m.number()));
     if owner != pipeline {
@@ -96,13 +116,7 @@ pub(crate) fn check_output<'a>(
              or remove both to ingest everything anew",
         ));
     }
-    let published: BTreeSet<String> = manifest.iter().flat_map(Manifest::files).map(|f| f.path.clone()).collect();
-    let folders: Vec<&str> = tables.chain(["_quarantine"]).collect();
-    refuse_strangers(output, |name| name == "_seriatim" || folders.contains(&name))?;
-    for folder in &folders {
-        refuse_strangers(&output.join(folder), |name| published.contains(&format!("{folder}/{name}")))?;
-    }
-    Ok(())
+    Ok(manifest)
 }
 
 /// What a reader would take for a part of the output must be one. Hidden files are nobody's data.
@@ -160,7 +174,7 @@ fn add_new_keys(
             if origin == Origin::New {
                 entries.keys.push(keys.keys.get(local as usize));
                 entries.ordinals.push(numbering.place(chunk, local));
-                entries.attributes.extend(keys.attributes.get(local as usize));
+                entries.attributes.push(keys.attributes.get(local as usize).copied().unwrap_or(UNKNOWN));
             }
         }
     }
@@ -337,6 +351,15 @@ pub(crate) fn withdraw(run: &RunContext) -> Result<()> {
         let _ = fs::remove_dir(output);
     }
     Ok(())
+}
+
+/// The staging folders that earlier runs of this pipeline have left.
+fn stale_staging(run: &RunContext) -> Vec<PathBuf> {
+    let prefix = format!("{}-", run.plan.pipeline.name);
+    let is_ours = |name: &str| name.strip_prefix(&prefix).is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit()));
+    let all = staging_folder(run).parent().and_then(|all| fs::read_dir(all).ok());
+    let entries = all.into_iter().flatten().flatten();
+    entries.filter(|e| is_ours(&e.file_name().to_string_lossy())).map(|e| e.path()).collect()
 }
 
 fn clear_staging(run: &RunContext) -> Result<()> {

@@ -4,7 +4,7 @@
 use crate::artifacts::{Artifact, Decoder, Encoder};
 use crate::context::RunContext;
 use crate::error::{IngestError, Result};
-use crate::keymap::{ShardEntries, load_shard};
+use crate::keymap::{ShardEntries, UNKNOWN, load_shard};
 use crate::keys::{Interner, KeyRef};
 use crate::layout::TableLayout;
 use seriatim_pipeline::model::OnConflict;
@@ -101,6 +101,10 @@ pub(crate) fn resolve(run: &RunContext, table: u32, shard: u32, segments: &[Stri
                 continue;
             }
             let before = &mut seen[number as usize];
+            if before.attributes == UNKNOWN {
+                // The key was kept while conflicts were no errors: from here on this record's attributes count.
+                before.attributes = attributes;
+            }
             if compares && before.attributes != attributes {
                 return Err(conflict(run, layout, key, before.origin, chunk, keys.first[local as usize])?);
             }

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use seriatim_durable::hub::{HubError, TaskHub};
 use seriatim_durable::{
@@ -23,6 +23,10 @@ use crate::record::{clear_cancel, counter, next_counter, request_cancel, runs, w
 use crate::report::{IdRange, RunReport, RunStatus, TableReport};
 use crate::sequence::{CATALOG, Catalog, SEQUENCE, Sequence};
 use crate::steps::{Steps, register};
+
+/// How long a stopping runner waits for the steps that are running: to their end, in effect. A step that went on after
+/// the state folder is free could meet itself in the next process.
+const STOP_GRACE: Duration = Duration::from_hours(24);
 
 /// Histories of ended runs that the hub keeps for each pipeline, for whoever wants to look into one.
 const KEPT_HISTORIES: usize = 10;
@@ -108,7 +112,11 @@ impl Runner {
         });
         registry.entity(SEQUENCE, || Sequence);
         registry.entity(CATALOG, || Catalog);
-        let worker = Worker::builder(hub.clone(), registry).max_concurrent_activities(workers).build().start();
+        let worker = Worker::builder(hub.clone(), registry)
+            .max_concurrent_activities(workers)
+            .stop_grace(STOP_GRACE)
+            .build()
+            .start();
         Ok(Self {
             client: Client::new(hub),
             worker,
@@ -205,8 +213,15 @@ impl Runner {
                 continue;
             }
             let state = self.client.get(&record.run).await.map_err(|e| hub_error(&e))?;
-            if let Some(state) = state.filter(|s| s.status.is_ended()) {
-                self.settle(&mut record, &state, Instant::now())?;
+            match state {
+                Some(state) if state.status.is_ended() => self.settle(&mut record, &state, Instant::now())?,
+                Some(_) => {}
+                None => {
+                    record.status = RunStatus::Failed;
+                    record.error = Some("the run was never started".to_owned());
+                    record.ended = Some(now());
+                    write_record(&self.state, &record)?;
+                }
             }
         }
         Ok(())

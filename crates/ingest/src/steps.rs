@@ -160,7 +160,7 @@ impl Doable for MakePlan {
         steps.progress.files.store(facts.files, Relaxed);
         steps.progress.records.store(facts.records, Relaxed);
         if let Some(bound) = bound {
-            keep_plan(&steps.state, &plan)?;
+            keep_plan(&steps.state, &plan, bound.records.source_schema())?;
             steps.keep(RunContext::new(plan, bound, &steps.state, steps.memory, steps.progress.clone()));
         }
         steps.done();

@@ -8,7 +8,7 @@ use std::path::Path;
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use seriatim_pipeline::model::Id;
+use seriatim_pipeline::model::{Id, Pipeline};
 
 use crate::error::{IngestError, Result};
 use crate::keys::{Interner, KeyCodec};
@@ -28,7 +28,7 @@ pub fn verify(project: &Project, workers: usize) -> Result<VerifyReport> {
         IngestError::output(format!("nothing is published in {}", output.display()))
             .help("run the pipeline first, or correct `output.path`")
     })?;
-    let mut checks = vec![check_folder(&output, pipeline.tables.iter().map(|t| t.name.as_str()), &manifest)];
+    let mut checks = vec![check_folder(&output, pipeline, &manifest)];
     let files: Vec<&ManifestFile> = manifest.files().collect();
     let hashes = in_parallel(workers, &files, |file| Ok(check_file(&output, file)))?;
     checks.push(summary("files", None, hashes, || {
@@ -56,9 +56,12 @@ fn summary(
     }
 }
 
-fn check_folder<'a>(output: &Path, tables: impl Iterator<Item = &'a str>, manifest: &Manifest) -> VerifyCheck {
-    let problem = check_output(output, &manifest.pipeline, tables, manifest.number()).err().map(|e| e.message);
-    summary("G8", None, [problem], || {
+fn check_folder(output: &Path, pipeline: &Pipeline, manifest: &Manifest) -> VerifyCheck {
+    let names = pipeline.tables.iter().map(|t| t.name.as_str());
+    let problem = check_output(output, &pipeline.name, names.clone(), manifest.number()).err().map(|e| e.message);
+    let missing = names.clone().find(|name| !manifest.tables.iter().any(|t| t.table == *name));
+    let missing = missing.map(|name| format!("the manifest has no table '{name}'"));
+    summary("G8", None, [problem, missing], || {
         format!("the table folders hold what {} published runs wrote, and nothing else", manifest.number())
     })
 }

@@ -24,7 +24,7 @@ pub(crate) fn list(folder: &Path, patterns: &[String]) -> Result<Listing> {
         } else if is_glob(pattern) && !path.exists() {
             add_matches(&mut listing, folder, pattern, pattern)?;
         } else if path.exists() {
-            listing.files.insert(name_of(folder, pattern, &path)?, path);
+            listing.files.insert(name_of(folder, &path)?, path);
             continue;
         } else {
             return Err(IngestError::input(format!("there is no file {}", path.display()))
@@ -34,7 +34,21 @@ pub(crate) fn list(folder: &Path, patterns: &[String]) -> Result<Listing> {
             listing.unmatched.push(pattern.clone());
         }
     }
+    refuse_twice(&listing)?;
     Ok(listing)
+}
+
+/// Two names for one file (a link, a `..`) would ingest its records twice.
+fn refuse_twice(listing: &Listing) -> Result<()> {
+    let mut seen: BTreeMap<PathBuf, &str> = BTreeMap::new();
+    for (name, path) in &listing.files {
+        let real = path.canonicalize().map_err(|e| IngestError::io("find", path, &e))?;
+        if let Some(first) = seen.insert(real, name) {
+            return Err(IngestError::input(format!("{first} and {name} are the same file"))
+                .help("name it once in `source.files`: its records would be ingested twice"));
+        }
+    }
+    Ok(())
 }
 
 fn is_glob(pattern: &str) -> bool {
@@ -54,7 +68,7 @@ fn add_matches(listing: &mut Listing, folder: &Path, pattern: &str, glob_text: &
     })?;
     for path in paths {
         let path = path.map_err(|e| IngestError::io("list", e.path(), e.error()))?;
-        let name = name_of(folder, pattern, &path)?;
+        let name = name_of(folder, &path)?;
         if path.is_file() && !is_hidden(&name, glob_text) {
             listing.files.insert(name, path);
         }
@@ -68,12 +82,13 @@ fn is_hidden(name: &str, pattern: &str) -> bool {
     name.split('/').any(|part| part.starts_with(['_', '.']) && part != ".." && part != "." && !spelled.contains(&part))
 }
 
-fn name_of(folder: &Path, pattern: &str, path: &Path) -> Result<String> {
-    let relative = if Path::new(pattern).is_absolute() { path } else { path.strip_prefix(folder).unwrap_or(path) };
+fn name_of(folder: &Path, path: &Path) -> Result<String> {
+    // One file has one name, however the pattern spells it: within the pipeline's folder it is relative to that.
+    let relative: PathBuf = path.strip_prefix(folder).unwrap_or(path).components().collect();
     let name = relative.to_str().ok_or_else(|| {
         IngestError::input(format!("the name of {} is not UTF-8", path.display())).help("rename the file")
     })?;
-    Ok(name.strip_prefix("./").unwrap_or(name).to_owned())
+    Ok(name.to_owned())
 }
 
 #[cfg(test)]
@@ -98,6 +113,19 @@ mod tests {
         assert_eq!(names(root, &["d/*.parquet"]), expected);
         assert_eq!(names(root, &["d/b.parquet", "./d/a.parquet", "d/[B]*"]), expected);
         assert_eq!(names(root, &["d/_skip/*.parquet"]), ["d/_skip/c.parquet"]);
+    }
+
+    #[test]
+    fn g5_a_file_has_one_name_however_it_is_spelled() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        std::fs::create_dir_all(root.join("d")).unwrap();
+        std::fs::write(root.join("d/a.parquet"), "").unwrap();
+        let absolute = root.join("d/a.parquet").to_string_lossy().into_owned();
+        assert_eq!(names(root, &["d/*.parquet", &absolute, "d/./a.parquet", "./d//a.parquet"]), ["d/a.parquet"]);
+        std::os::unix::fs::symlink(root.join("d/a.parquet"), root.join("d/b.parquet")).unwrap();
+        let error = list(root, &["d".to_owned()]).unwrap_err();
+        assert!(error.message.contains("d/a.parquet and d/b.parquet are the same file"), "{error}");
     }
 
     #[test]

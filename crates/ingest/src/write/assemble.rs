@@ -4,8 +4,8 @@
 use std::fs::File;
 use std::path::Path;
 
-use arrow::array::{AsArray, RecordBatch, UInt64Array};
-use arrow::compute::{concat_batches, take_record_batch};
+use arrow::array::{AsArray, BooleanArray, RecordBatch, UInt64Array};
+use arrow::compute::{concat_batches, filter_record_batch, take_record_batch};
 use arrow::datatypes::Int64Type;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
@@ -25,7 +25,9 @@ pub(crate) fn assemble(run: &RunContext, reserved: &Reserved, table: u32, group:
         // The last record of a thing may come in any later span than its first.
         let mut batches = Vec::new();
         for span in group_spans.from..run.plan.spans.len() as u32 {
-            batches.extend(piece(run, reserved, table, span)?);
+            for batch in piece(run, reserved, table, span)? {
+                batches.push(of_group(run, table, first, group_spans.rows, &batch)?);
+            }
         }
         sink.write(&in_order(run, table, first, group_spans.rows, &batches)?)?;
     } else {
@@ -67,6 +69,16 @@ fn read_piece(path: &Path) -> Result<Vec<RecordBatch>, String> {
         let reader = builder.with_batch_size(1 << 16).build().map_err(|e| e.to_string())?;
         reader.collect::<Result<_, _>>().map_err(|e: arrow::error::ArrowError| e.to_string())
     })
+}
+
+/// The rows of a piece that belong to the group with the places from `first` on.
+fn of_group(run: &RunContext, table: u32, first: u64, rows: u64, batch: &RecordBatch) -> Result<RecordBatch> {
+    let id = run.table(table).id.as_ref().ok_or_else(|| IngestError::internal("a keyed table has an ID"))?;
+    let places = first..first + rows;
+    let ids = batch.column(0).as_primitive::<Int64Type>().values();
+    let keep: BooleanArray =
+        ids.iter().map(|&value| Some(ordinal_of(id, value).is_some_and(|place| places.contains(&place)))).collect();
+    filter_record_batch(batch, &keep).map_err(|e| IngestError::internal(e.to_string()))
 }
 
 /// The rows with the places from `first` on, each at its place.

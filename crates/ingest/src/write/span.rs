@@ -41,7 +41,7 @@ impl Target {
             self.sink = Some(match self.direct(span) {
                 Some(group) => open_file(run, reserved, self.table, group)?,
                 None => {
-                    Sink::create(piece_path(run, self.table, span), schema(run, self.table), piece_properties(), false)?
+                    Sink::create(piece_path(run, self.table, span), schema(run, self.table), piece_properties(), true)?
                 }
             });
         }
