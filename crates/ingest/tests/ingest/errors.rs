@@ -286,6 +286,32 @@ fn conflicting_attributes_are_named_with_key_and_both_records() {
     });
 }
 
+/// Symptom: after `on_conflict` became `error`, every known key that came again was called a conflict, and after some
+/// runs of each kind keys were compared with each other's attributes. Cause: the key map kept no attributes while
+/// conflicts were no errors, and had no place for "unknown". Now such a key takes the attributes that come next.
+#[test]
+fn g4_conflicts_may_become_errors_between_runs_and_cease_to_be() {
+    let place = Place::new();
+    let lax = things();
+    let mut strict = things();
+    strict.tables[0].on_conflict = OnConflict::Error;
+    // Enough runs for the key map to be merged in between.
+    for round in 0..10_usize {
+        let keys: Vec<String> = (0..=round).map(|n| format!("key-{n}")).collect();
+        put(&place, &format!("f-{round:02}.parquet"), &keys.iter().map(String::as_str).collect::<Vec<_>>());
+        let now = if round % 3 == 0 { &lax } else { &strict };
+        run(&place, now, &options(2)).expect("records that agree are no conflict");
+    }
+    assert_eq!(read_table(&place.output().join("things")).rows.len(), 10);
+    audit(&place, &strict, 2).expect("the audit passes");
+    // What the first of two strict records says counts for the second.
+    put(&place, "g.parquet", &["key-1", "key-1"]);
+    fails(&place, &strict, &["things", "key-1", "g.parquet"], || {
+        put(&place, "g.parquet", &["key-0", "key-1"]);
+        strict.clone()
+    });
+}
+
 #[test]
 fn a_null_key_that_must_not_be_is_named_with_its_record() {
     let mut strict = things();
