@@ -104,6 +104,10 @@ pub(crate) struct MachineArgs {
     /// Hash shards per table
     #[arg(long, value_name = "N", hide = true, value_parser = parse_shards)]
     pub(crate) shards: Option<u32>,
+    /// How columns are read and written: as pages where that is worth it, always as Arrow arrays, or as pages wherever
+    /// that can be
+    #[arg(long, value_enum, hide = true, default_value_t = Paths::Auto)]
+    pub(crate) paths: Paths,
     /// Where the journal goes; `off` is for measuring what the journal costs: such a run cannot be resumed
     #[arg(long, value_enum, hide = true, default_value_t = Journal::Disk)]
     pub(crate) journal: Journal,
@@ -116,6 +120,17 @@ pub(crate) enum Journal {
     Disk,
     /// Nowhere.
     Off,
+}
+
+/// How columns are read and written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Paths {
+    /// As the program thinks best.
+    Auto,
+    /// As Arrow arrays.
+    General,
+    /// As pages.
+    Pages,
 }
 
 fn parse_shards(text: &str) -> Result<u32, String> {

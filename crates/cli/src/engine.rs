@@ -9,7 +9,7 @@ use seriatim_durable::hub::TaskHub;
 use seriatim_hub::{EmbeddedHub, HubOptions, OpenError, Owner};
 use seriatim_ingest::{Project, RunReport, RunStatus, Runner, RunnerOptions};
 
-use crate::args::{Journal, MachineArgs};
+use crate::args::{Journal, MachineArgs, Paths};
 use crate::error::CliError;
 use crate::interrupt::Interrupt;
 use crate::ui::progress::Display;
@@ -44,6 +44,11 @@ pub(crate) fn runner_options(machine: &MachineArgs) -> RunnerOptions {
         memory: machine.memory.unwrap_or(default.memory),
         chunk_rows: machine.chunk_rows.unwrap_or(default.chunk_rows),
         shards: machine.shards.unwrap_or(default.shards),
+        paths: match machine.paths {
+            Paths::Auto => seriatim_ingest::Paths::Auto,
+            Paths::General => seriatim_ingest::Paths::General,
+            Paths::Pages => seriatim_ingest::Paths::Pages,
+        },
     }
 }
 

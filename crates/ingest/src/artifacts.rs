@@ -8,7 +8,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::error::Result;
+use crate::error::{IngestError, Result};
 
 /// Names an artifact within a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -19,6 +19,10 @@ pub(crate) enum ArtifactKey {
     Shard(u32, u32),
     /// The numbering of a table.
     Numbering(u32),
+    /// The places of the keys of a shard of a table.
+    Places(u32, u32),
+    /// The rows of a table that a span leaves for a shared file.
+    Piece(u32, u32),
 }
 
 impl ArtifactKey {
@@ -27,6 +31,8 @@ impl ArtifactKey {
             Self::Scan(chunk) => format!("scan-{chunk}"),
             Self::Shard(table, shard) => format!("shard-{table}-{shard}"),
             Self::Numbering(table) => format!("numbering-{table}"),
+            Self::Places(table, shard) => format!("places-{table}-{shard}"),
+            Self::Piece(table, span) => format!("piece-{table}-{span}"),
         }
     }
 }
@@ -63,6 +69,8 @@ struct Slot {
     bytes: u64,
     used_at: u64,
     on_disk: bool,
+    // On its way out of memory.
+    leaving: bool,
     // One thread computes, the others that want the same wait for it.
     computing: Arc<Mutex<()>>,
 }
@@ -77,50 +85,94 @@ impl Artifacts {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The slot of an artifact, and its value if that is in memory.
+    fn slot<T: Artifact>(&self, key: ArtifactKey) -> (Arc<Mutex<()>>, Option<Arc<T>>) {
+        let mut inner = self.lock();
+        inner.clock += 1;
+        let now = inner.clock;
+        let slot = inner.slots.entry(key).or_insert_with(|| Slot {
+            value: None,
+            encode: |any, out| {
+                if let Some(value) = any.downcast_ref::<T>() {
+                    value.encode(out);
+                }
+            },
+            bytes: 0,
+            used_at: now,
+            on_disk: false,
+            leaving: false,
+            computing: Arc::default(),
+        });
+        slot.used_at = now;
+        (slot.computing.clone(), slot.value.clone().and_then(|v| v.downcast::<T>().ok()))
+    }
+
     /// The artifact, from memory, from disk, or computed now.
     pub(crate) fn get<T: Artifact>(&self, key: ArtifactKey, compute: impl FnOnce() -> Result<T>) -> Result<Arc<T>> {
-        let computing = {
-            let mut inner = self.lock();
-            inner.clock += 1;
-            let now = inner.clock;
-            let slot = inner.slots.entry(key).or_insert_with(|| Slot {
-                value: None,
-                encode: |any, out| {
-                    if let Some(value) = any.downcast_ref::<T>() {
-                        value.encode(out);
-                    }
-                },
-                bytes: 0,
-                used_at: now,
-                on_disk: false,
-                computing: Arc::default(),
-            });
-            slot.used_at = now;
-            if let Some(value) = slot.value.clone().and_then(|v| v.downcast::<T>().ok()) {
-                return Ok(value);
-            }
-            slot.computing.clone()
-        };
+        self.find(key, || compute().map(Some))?.ok_or_else(|| IngestError::internal("nothing was computed"))
+    }
+
+    /// The artifact, if it is in memory or on disk.
+    pub(crate) fn peek<T: Artifact>(&self, key: ArtifactKey) -> Option<Arc<T>> {
+        self.find(key, || Ok(None)).ok().flatten()
+    }
+
+    fn find<T: Artifact>(
+        &self,
+        key: ArtifactKey,
+        compute: impl FnOnce() -> Result<Option<T>>,
+    ) -> Result<Option<Arc<T>>> {
+        let (computing, present) = self.slot::<T>(key);
+        if present.is_some() {
+            return Ok(present);
+        }
         let _one = computing.lock().unwrap_or_else(PoisonError::into_inner);
         let (present, on_disk) = {
             let inner = self.lock();
             inner.slots.get(&key).map_or((None, false), |s| (s.value.clone(), s.on_disk))
         };
         if let Some(value) = present.and_then(|v| v.downcast::<T>().ok()) {
-            return Ok(value);
+            return Ok(Some(value));
         }
         let read = if on_disk { self.read_spilled(key) } else { None };
         let from_disk = read.is_some();
-        let value = Arc::new(match read {
-            Some(value) => value,
+        let value = match read {
+            Some(value) => Some(value),
             None => compute()?,
-        });
+        };
+        let Some(value) = value.map(Arc::new) else { return Ok(None) };
         self.keep(key, &value, from_disk)?;
-        Ok(value)
+        Ok(Some(value))
+    }
+
+    /// Keeps an artifact that was computed elsewhere.
+    pub(crate) fn put<T: Artifact>(&self, key: ArtifactKey, value: T) -> Result<()> {
+        let (computing, _) = self.slot::<T>(key);
+        let _one = computing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.remove_value(key);
+        self.keep(key, &Arc::new(value), false)
+    }
+
+    /// Forgets an artifact that nobody needs any more.
+    pub(crate) fn remove(&self, key: ArtifactKey) {
+        self.remove_value(key);
+        self.lock().slots.remove(&key);
+    }
+
+    fn remove_value(&self, key: ArtifactKey) {
+        let mut inner = self.lock();
+        let Inner { slots, used, .. } = &mut *inner;
+        if let Some(slot) = slots.get_mut(&key) {
+            if slot.value.take().is_some() {
+                *used -= slot.bytes;
+            }
+            slot.on_disk = false;
+            slot.leaving = false;
+        }
     }
 
     fn keep<T: Artifact>(&self, key: ArtifactKey, value: &Arc<T>, on_disk: bool) -> Result<()> {
-        let mut evicted = Vec::new();
+        let mut leaving = Vec::new();
         {
             let mut inner = self.lock();
             let Inner { slots, used, .. } = &mut *inner;
@@ -130,32 +182,51 @@ impl Artifacts {
                 slot.on_disk |= on_disk;
                 *used += slot.bytes;
             }
-            while *used > self.budget {
-                let oldest =
-                    slots.iter_mut().filter(|(k, s)| **k != key && s.value.is_some()).min_by_key(|(_, s)| s.used_at);
-                let Some((old_key, slot)) = oldest else { break };
-                let Some(value) = slot.value.take() else { break };
-                *used -= slot.bytes;
-                if !slot.on_disk {
+            let mut left = *used;
+            // A value of its own size over budget stays until the next one comes.
+            while left > self.budget {
+                let stays = |(k, s): &(&ArtifactKey, &mut Slot)| **k != key && s.value.is_some() && !s.leaving;
+                let Some((key, slot)) = slots.iter_mut().filter(stays).min_by_key(|(_, s)| s.used_at) else { break };
+                slot.leaving = true;
+                left = left.saturating_sub(slot.bytes);
+                leaving.push((*key, slot.value.clone().filter(|_| !slot.on_disk), slot.encode));
+            }
+        }
+        // Whoever asks for one of these meanwhile still finds it in memory.
+        let written: Vec<Result<()>> =
+            leaving.iter().map(|(key, value, encode)| self.write(*key, value, *encode)).collect();
+        let mut inner = self.lock();
+        let Inner { slots, used, .. } = &mut *inner;
+        for ((key, _, _), written) in leaving.iter().zip(&written) {
+            if let Some(slot) = slots.get_mut(key).filter(|slot| slot.leaving) {
+                slot.leaving = false;
+                if written.is_ok() {
                     slot.on_disk = true;
-                    evicted.push((*old_key, value, slot.encode));
+                    slot.value = None;
+                    *used -= slot.bytes;
                 }
             }
-            // A value of its own size over budget stays until the next one comes.
         }
-        for (key, value, encode) in evicted {
-            let mut out = Encoder::default();
-            encode(&*value, &mut out);
-            self.spill(key, &out.finish())?;
-        }
-        Ok(())
+        written.into_iter().collect()
+    }
+
+    fn write(
+        &self,
+        key: ArtifactKey,
+        value: &Option<Arc<dyn Any + Send + Sync>>,
+        encode: fn(&(dyn Any + Send + Sync), &mut Encoder),
+    ) -> Result<()> {
+        let Some(value) = value else { return Ok(()) };
+        let mut out = Encoder::default();
+        encode(&**value, &mut out);
+        self.spill(key, &out.finish())
     }
 
     fn spill(&self, key: ArtifactKey, bytes: &[u8]) -> Result<()> {
         let path = self.folder.join(key.file_name());
         fs::create_dir_all(&self.folder)
             .and_then(|()| fs::write(&path, bytes))
-            .map_err(|e| crate::error::IngestError::io("write", &path, &e))
+            .map_err(|e| IngestError::io("write", &path, &e))
     }
 
     /// `None` if the file is not there or not whole: a reader that comes between eviction and writing computes.
@@ -190,7 +261,7 @@ impl Encoder {
         self.0.extend(values.iter().flat_map(|v| v.to_le_bytes()));
     }
 
-    fn finish(mut self) -> Vec<u8> {
+    pub(crate) fn finish(mut self) -> Vec<u8> {
         let checksum = xxhash_rust::xxh3::xxh3_64(&self.0);
         self.u64(checksum);
         self.0
@@ -202,7 +273,7 @@ impl Encoder {
 pub(crate) struct Decoder<'a>(&'a [u8]);
 
 impl<'a> Decoder<'a> {
-    fn new(bytes: &'a [u8]) -> Option<Self> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Option<Self> {
         let (body, checksum) = bytes.split_last_chunk::<8>()?;
         (xxhash_rust::xxh3::xxh3_64(body) == u64::from_le_bytes(*checksum)).then_some(Self(body))
     }

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::datatypes::SchemaRef;
@@ -13,14 +14,17 @@ use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use crate::artifacts::{ArtifactKey, Artifacts};
 use crate::error::{ErrorKind, IngestError, Result};
 use crate::files::{make_folder, read_json, write_json, write_whole};
+use crate::keys::{KeyCodec, KeyTable, Tracks};
 use crate::layout::{Layout, TableLayout};
-use crate::number::{Numbering, ReservedTable, number};
-use crate::plan::{Bound, Chunk, Plan, bind};
+use crate::number::{Numbering, ReservedTable, ShardPlaces, number};
+use crate::plan::{Bound, Chunk, Paths, Plan, bind};
 use crate::progress::Progress;
 use crate::project::Project;
-use crate::resolve::{ShardResolution, resolve};
+use crate::resolve::{Firsts, ShardResolution, resolve};
 use crate::scan::{ChunkRecords, ChunkScan, scan};
-use crate::source::{Records, contain, open_planned, options};
+use crate::source::{Records, SourceColumn, contain, damaged, open_planned, options};
+use crate::write::Piece;
+use seriatim_pipeline::model::OnConflict;
 
 /// One run, in this process.
 #[derive(Debug)]
@@ -34,6 +38,14 @@ pub(crate) struct RunContext {
     footers: Mutex<HashMap<u32, ArrowReaderMetadata>>,
     // Small, and asked for often: never spilled.
     facts: Mutex<HashMap<u32, Facts>>,
+    /// The position in the run of each chunk's first record; one more at the end.
+    positions: Vec<u32>,
+    /// The keys of each table; of a table without key there are none.
+    keys: Vec<KeyTable>,
+    firsts: Vec<Firsts>,
+    keys_budget: u64,
+    scans: Done,
+    resolutions: Vec<Done>,
     // A span is written by one thread at a time, also when an assembly finds a piece missing.
     spans: Vec<Mutex<()>>,
 }
@@ -83,18 +95,33 @@ fn kept_schema(state: &Path, run: &str) -> Result<SchemaRef> {
 impl RunContext {
     /// A run whose plan was just made.
     pub(crate) fn new(plan: Plan, bound: Bound, state: &Path, memory: u64, progress: Arc<Progress>) -> Self {
-        let spans = plan.spans.iter().map(|_| Mutex::default()).collect();
-        let artifacts = Artifacts::new(work_folder(state, &plan.run).join("spill"), memory);
+        let spill = work_folder(state, &plan.run).join("spill");
+        let mut positions = vec![0];
+        positions.extend(plan.chunks.iter().scan(0, |sum, chunk| {
+            *sum += chunk.rows;
+            Some(*sum)
+        }));
+        let records = u64::from(positions[plan.chunks.len()]);
+        let tables = bound.layout.tables.iter().enumerate();
+        let keys = tables.map(|(index, table)| key_table(&plan, table, spill.join(format!("keys-{index}")))).collect();
+        let firsts = bound.layout.tables.iter().map(|t| Firsts::new(if t.is_keyed() { records } else { 0 })).collect();
         Self {
+            // What is being decoded and encoded needs room too.
+            artifacts: Artifacts::new(spill, memory / 8 * 3),
+            keys_budget: memory / 8 * 3,
+            footers: Mutex::default(),
+            facts: Mutex::default(),
+            spans: plan.spans.iter().map(|_| Mutex::default()).collect(),
+            scans: Done::new(plan.chunks.len()),
+            resolutions: bound.layout.tables.iter().map(|_| Done::new(plan.shards as usize)).collect(),
+            positions,
+            keys,
+            firsts,
             plan,
             records: bound.records,
             layout: bound.layout,
             progress,
             state: state.to_owned(),
-            artifacts,
-            footers: Mutex::default(),
-            facts: Mutex::default(),
-            spans,
         }
     }
 
@@ -117,11 +144,6 @@ impl RunContext {
     /// The state folder.
     pub(crate) fn state(&self) -> &Path {
         &self.state
-    }
-
-    /// The run's own folder.
-    pub(crate) fn work(&self) -> PathBuf {
-        work_folder(&self.state, &self.plan.run)
     }
 
     /// The folder of a table's key map.
@@ -176,9 +198,97 @@ impl RunContext {
         crate::source::read_chunk(file, &footer, chunk, &self.plan.source_columns, &planned.name)
     }
 
-    /// The scan of a chunk.
+    /// The source column that a column of the records is, in a chunk; `None` if it is none, or nested.
+    pub(crate) fn source_column(&self, chunk: u32, column: &str) -> Result<Option<SourceColumn>> {
+        let Some(source) = self.records.pass_through(column) else { return Ok(None) };
+        let Ok(field) = self.records.source_schema().field_with_name(source) else { return Ok(None) };
+        let chunk = &self.plan.chunks[chunk as usize];
+        let planned = &self.plan.files[chunk.file as usize];
+        let file = open_planned(planned, &self.plan.folder.join(&planned.name))?;
+        let metadata = self.footer(chunk.file, &file)?.metadata().clone();
+        Ok(SourceColumn::new(file, metadata, chunk, source, field.data_type()))
+    }
+
+    /// The rows of each row group of a chunk.
+    pub(crate) fn group_rows(&self, chunk: u32) -> Result<Vec<u32>> {
+        let chunk = &self.plan.chunks[chunk as usize];
+        let planned = &self.plan.files[chunk.file as usize];
+        let file = open_planned(planned, &self.plan.folder.join(&planned.name))?;
+        let footer = self.footer(chunk.file, &file)?;
+        let groups = chunk.first_group as usize..(chunk.first_group + chunk.groups) as usize;
+        Ok(groups.map(|group| footer.metadata().row_group(group).num_rows() as u32).collect())
+    }
+
+    /// Whether a chunk may be worked on as pages: it is made of whole row groups.
+    pub(crate) fn pages_allowed(&self, chunk: u32) -> bool {
+        let place = &self.plan.chunks[chunk as usize];
+        self.plan.paths != Paths::General && place.skip == 0 && !place.partial
+    }
+
+    /// A chunk that cannot be read.
+    pub(crate) fn damaged(&self, chunk: u32, text: &str) -> IngestError {
+        let chunk = &self.plan.chunks[chunk as usize];
+        damaged(&self.plan.files[chunk.file as usize].name, chunk, text)
+    }
+
+    /// The keys of a table in this run.
+    pub(crate) fn keys(&self, table: u32) -> &KeyTable {
+        &self.keys[table as usize]
+    }
+
+    /// Where the keys of a table appear first.
+    pub(crate) fn firsts(&self, table: u32) -> &Firsts {
+        &self.firsts[table as usize]
+    }
+
+    /// Writes keys out of memory if they take more than their share of it.
+    pub(crate) fn relieve_keys(&self) -> Result<()> {
+        if self.keys.iter().map(KeyTable::bytes).sum::<u64>() > self.keys_budget {
+            self.keys.iter().try_for_each(KeyTable::spill)?;
+        }
+        Ok(())
+    }
+
+    /// The position in the run of a chunk's first record; of the chunk after the last one, the end.
+    pub(crate) fn first_position(&self, chunk: u32) -> u32 {
+        self.positions[chunk as usize]
+    }
+
+    /// The chunk that a position is in, and the record there.
+    pub(crate) fn chunk_at(&self, position: u32) -> (u32, u32) {
+        let chunk = self.positions.partition_point(|&first| first <= position) - 1;
+        (chunk as u32, position - self.positions[chunk])
+    }
+
+    /// Where the record at a position is, for people.
+    pub(crate) fn place_of(&self, position: u32) -> Result<String> {
+        let (chunk, record) = self.chunk_at(position);
+        let chunk = &self.plan.chunks[chunk as usize];
+        Ok(self.place(chunk, self.record_rows(chunk, &[record])?[0]))
+    }
+
+    /// The scan of a chunk. Its keys are in the key tables then.
     pub(crate) fn scan(&self, chunk: u32) -> Result<Arc<ChunkScan>> {
-        self.artifacts.get(ArtifactKey::Scan(chunk), || scan(self, chunk))
+        let scan = self.artifacts.get(ArtifactKey::Scan(chunk), || {
+            if self.scans.is_all() {
+                // Handles given now would be of keys that nobody resolves any more.
+                return Err(IngestError::state("what a scan had found is gone from the run's work folder")
+                    .help("something removed or changed it, or the disk is failing: run again"));
+            }
+            scan(self, chunk)
+        })?;
+        self.scans.set(chunk);
+        Ok(scan)
+    }
+
+    /// Scans what this process has not: all of it when it takes up another one's run.
+    pub(crate) fn ensure_scanned(&self) -> Result<()> {
+        self.scans.ensure(|chunk| self.scan(chunk).map(|_| ()))
+    }
+
+    /// Resolves the shards of a table that this process has not.
+    pub(crate) fn ensure_resolved(&self, table: u32, segments: &[String]) -> Result<()> {
+        self.resolutions[table as usize].ensure(|shard| self.resolution(table, shard, segments).map(|_| ()))
     }
 
     /// What is small of a chunk's scan.
@@ -194,12 +304,35 @@ impl RunContext {
 
     /// One shard of a table, resolved against these segments of its key map.
     pub(crate) fn resolution(&self, table: u32, shard: u32, segments: &[String]) -> Result<Arc<ShardResolution>> {
-        self.artifacts.get(ArtifactKey::Shard(table, shard), || resolve(self, table, shard, segments))
+        let resolution =
+            self.artifacts.get(ArtifactKey::Shard(table, shard), || resolve(self, table, shard, segments))?;
+        self.resolutions[table as usize].set(shard);
+        Ok(resolution)
     }
 
     /// The numbering of a table within its reserved block.
     pub(crate) fn numbering(&self, table: u32, reserved: &ReservedTable) -> Result<Arc<Numbering>> {
         self.artifacts.get(ArtifactKey::Numbering(table), || number(self, table, reserved))
+    }
+
+    /// The places of a shard's keys within the table's sequence.
+    pub(crate) fn places(&self, table: u32, shard: u32, reserved: &ReservedTable) -> Result<Arc<ShardPlaces>> {
+        self.artifacts.get(ArtifactKey::Places(table, shard), || ShardPlaces::new(self, table, shard, reserved))
+    }
+
+    /// Keeps the rows that a span leaves for a file that several spans share.
+    pub(crate) fn keep_piece(&self, table: u32, span: u32, piece: Piece) -> Result<()> {
+        self.artifacts.put(ArtifactKey::Piece(table, span), piece)
+    }
+
+    /// Takes them back, if they are here.
+    pub(crate) fn piece(&self, table: u32, span: u32) -> Option<Arc<Piece>> {
+        self.artifacts.peek(ArtifactKey::Piece(table, span))
+    }
+
+    /// Forgets them.
+    pub(crate) fn drop_piece(&self, table: u32, span: u32) {
+        self.artifacts.remove(ArtifactKey::Piece(table, span));
     }
 
     /// Waits until no other thread writes this span.
@@ -216,6 +349,55 @@ impl RunContext {
     /// A table by its index.
     pub(crate) fn table(&self, table: u32) -> &TableLayout {
         &self.layout.tables[table as usize]
+    }
+}
+
+fn key_table(plan: &Plan, table: &TableLayout, folder: PathBuf) -> KeyTable {
+    let tracks = match table.on_conflict {
+        OnConflict::First => Tracks::First,
+        OnConflict::Last => Tracks::Last,
+        OnConflict::Error => Tracks::Attributes,
+    };
+    let fixed = table.codec.as_ref().is_some_and(KeyCodec::is_fixed);
+    KeyTable::new(fixed, tracks, plan.shards, folder)
+}
+
+/// Which of a number of things this process has done. Many threads may do them at once.
+#[derive(Debug)]
+struct Done {
+    flags: Vec<AtomicBool>,
+    left: AtomicUsize,
+    next: AtomicUsize,
+}
+
+impl Done {
+    fn new(count: usize) -> Self {
+        let flags = (0..count).map(|_| AtomicBool::new(false)).collect();
+        Self { flags, left: AtomicUsize::new(count), next: AtomicUsize::new(0) }
+    }
+
+    fn set(&self, index: u32) {
+        if !self.flags[index as usize].swap(true, SeqCst) {
+            self.left.fetch_sub(1, SeqCst);
+        }
+    }
+
+    fn is_all(&self) -> bool {
+        self.left.load(SeqCst) == 0
+    }
+
+    /// Does what is not done, together with whoever else asks for it.
+    fn ensure(&self, mut work: impl FnMut(u32) -> Result<()>) -> Result<()> {
+        if self.is_all() {
+            return Ok(());
+        }
+        while let Some(index) = Some(self.next.fetch_add(1, SeqCst)).filter(|&index| index < self.flags.len()) {
+            if !self.flags[index].load(SeqCst) {
+                work(index as u32)?;
+            }
+        }
+        // What others are at is waited for, and done if they failed.
+        (0..self.flags.len()).filter(|&index| !self.flags[index].load(SeqCst)).try_for_each(|index| work(index as u32))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Key maps on disk: natural key -> ID, kept for ever, as Parquet files (*segments*) that any tool can read. A segment
-//! holds the keys that one run or a merge brought, sorted by hash shard, then by ID. Segments are never changed, only
+//! holds the keys that one run or a merge brought, sorted by *leaf* (the top bits of the key's hash, a few thousand keys
+//! each), then by ID, so that a run reads only the leaves that its own keys can be in. Segments are never changed, only
 //! replaced by a merged one; which of them count is the sequence's word, never the folder's.
 
 use std::fs::File;
@@ -9,14 +10,17 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, UInt64Array};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, UInt64Type};
 use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_reader::{ParquetRecordBatchReaderBuilder, RowSelection, RowSelector};
-use parquet::basic::{Compression, ZstdLevel};
-use parquet::file::metadata::KeyValue;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection, RowSelector,
+};
+use parquet::basic::{Compression, Encoding};
+use parquet::file::metadata::{KeyValue, PageIndexPolicy};
 use parquet::file::properties::WriterProperties;
+use parquet::schema::types::ColumnPath;
 
 use crate::error::{IngestError, Result};
 use crate::files::sync_folder;
-use crate::keys::{Keys, shard_of};
+use crate::keys::{KeyRef, Keys, shard_of};
 use crate::layout::TableLayout;
 use crate::number::{id_of, ordinal_of};
 use crate::source::contain;
@@ -24,73 +28,147 @@ use crate::source::contain;
 /// From this many segments on, a run merges them into one: readers open few files, and a key is rewritten rarely.
 pub(crate) const MERGE_SEGMENTS: usize = 8;
 
-/// The file's key in the Parquet metadata under which the number of keys of each shard stands, comma-separated.
-const SHARDS_KEY: &str = "seriatim.shards";
+/// The file's key in the Parquet metadata under which the number of keys of each leaf stands, comma-separated.
+const LEAVES_KEY: &str = "seriatim.shards";
 const ATTRIBUTES: &str = "_attributes";
+/// Keys of a leaf, about: what is read at least to look one up.
+const LEAF_KEYS: u64 = 4096;
+const MOST_LEAVES: u64 = 65_536;
+/// Keys that are sorted at once when a segment is written, about.
+const BATCH_KEYS: u64 = 1 << 20;
 
 /// The attributes' hash of a key that was kept while conflicts were no errors.
 pub(crate) const UNKNOWN: u64 = 0;
 
-/// The keys of one shard, in order of ID.
+/// Keys with their places, to be written.
 #[derive(Debug)]
-pub(crate) struct ShardEntries {
+pub(crate) struct Entries {
     pub(crate) keys: Keys,
     /// Each key's place in its sequence, from 0.
-    pub(crate) ordinals: Vec<u64>,
+    pub(crate) places: Vec<u64>,
     /// Each key's attributes' hash, or [`UNKNOWN`].
     pub(crate) attributes: Vec<u64>,
 }
 
-impl ShardEntries {
+impl Entries {
     pub(crate) fn new(fixed: bool) -> Self {
-        Self { keys: Keys::new(fixed), ordinals: Vec::new(), attributes: Vec::new() }
+        Self { keys: Keys::new(fixed), places: Vec::new(), attributes: Vec::new() }
+    }
+
+    pub(crate) fn push(&mut self, key: KeyRef<'_>, place: u64, attributes: u64) {
+        self.keys.push(key);
+        self.places.push(place);
+        self.attributes.push(attributes);
+    }
+
+    /// The same in order of leaf, then of place; also how many keys each leaf of those from `first` on has.
+    fn sorted(&self, fixed: bool, leaves: u32, first: u32, sizes: &mut [usize]) -> Self {
+        let leaf = |index: usize| shard_of(self.keys.get(index).hash(), leaves);
+        let mut order: Vec<(u32, u64, u32)> =
+            self.places.iter().enumerate().map(|(index, &place)| (leaf(index), place, index as u32)).collect();
+        order.sort_unstable();
+        let mut sorted = Self::new(fixed);
+        for (leaf, place, index) in order {
+            sizes[(leaf - first) as usize] += 1;
+            sorted.push(self.keys.get(index as usize), place, self.attributes[index as usize]);
+        }
+        sorted
     }
 }
 
-/// Loads one shard, of `shards`, from `segments` in `folder`.
-pub(crate) fn load_shard(
+/// A key of the key map.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct KeptKey<'a> {
+    pub(crate) key: KeyRef<'a>,
+    pub(crate) hash: u64,
+    /// Its place in the sequence, from 0.
+    pub(crate) place: u64,
+    pub(crate) attributes: u64,
+}
+
+/// Which parts of a key map are looked into: the top 16 bits of hashes.
+#[derive(Debug)]
+pub(crate) struct Prefixes(Vec<u64>);
+
+impl Prefixes {
+    /// All of it.
+    pub(crate) fn all() -> Self {
+        Self(vec![u64::MAX; 1024])
+    }
+
+    fn has(&self, leaf: u32, leaves: u32) -> bool {
+        let width = (MOST_LEAVES as u32 / leaves).max(1);
+        let leaf = if leaves > MOST_LEAVES as u32 { leaf / (leaves / MOST_LEAVES as u32) } else { leaf };
+        let (from, to) = (leaf * width, (leaf + 1) * width);
+        (from..to).any(|prefix| self.0[prefix as usize / 64] >> (prefix % 64) & 1 == 1)
+    }
+}
+
+impl FromIterator<u64> for Prefixes {
+    fn from_iter<I: IntoIterator<Item = u64>>(hashes: I) -> Self {
+        let mut words = vec![0; 1024];
+        for hash in hashes {
+            let prefix = (hash >> 48) as usize;
+            words[prefix / 64] |= 1 << (prefix % 64);
+        }
+        Self(words)
+    }
+}
+
+/// Calls `visit` with the keys of one shard, of `shards`, in `segments`, as far as they can be wanted.
+pub(crate) fn visit_shard(
     folder: &Path,
     segments: &[String],
     table: &TableLayout,
     shard: u32,
     shards: u32,
-) -> Result<ShardEntries> {
-    let codec = table.codec.as_ref().ok_or_else(|| IngestError::internal("a table without key has no key map"))?;
-    let mut entries = ShardEntries::new(codec.is_fixed());
+    wanted: &Prefixes,
+    mut visit: impl FnMut(KeptKey<'_>) -> Result<()>,
+) -> Result<()> {
     for segment in segments {
         let path = folder.join(segment);
-        contain(|| load_segment(&path, table, shard, shards, &mut entries).map_err(|e| e.to_string())).map_err(
-            |e| {
-                IngestError::state(format!("the key map {} cannot be read: {e}", path.display()))
-                    .help("the state folder is damaged: bring it back from a backup taken together with the output")
-            },
-        )?;
+        let mut refused = None;
+        let mut visit = |key: KeptKey<'_>| match visit(key) {
+            Ok(()) => true,
+            Err(e) => {
+                refused.get_or_insert(e);
+                false
+            }
+        };
+        let read =
+            contain(|| visit_segment(&path, table, shard, shards, wanted, &mut visit).map_err(|e| e.to_string()));
+        if let Some(refused) = refused {
+            return Err(refused);
+        }
+        read.map_err(|e| {
+            IngestError::state(format!("the key map {} cannot be read: {e}", path.display()))
+                .help("the state folder is damaged: bring it back from a backup taken together with the output")
+        })?;
     }
-    Ok(entries)
+    Ok(())
 }
 
 type Outcome<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-fn load_segment(path: &Path, table: &TableLayout, shard: u32, shards: u32, entries: &mut ShardEntries) -> Outcome<()> {
-    let mut builder = ParquetRecordBatchReaderBuilder::try_new(File::open(path)?)?;
-    let sizes = shard_sizes(builder.metadata().file_metadata().key_value_metadata())?;
-    let stored = sizes.len() as u32;
-    // Shards are the top bits of the hash, so fewer, larger shards hold whole smaller ones, and the other way round.
-    let (from, to) = if stored >= shards {
-        let ratio = (stored / shards) as usize;
-        (shard as usize * ratio, (shard as usize + 1) * ratio)
-    } else {
-        let parent = (shard / (shards / stored)) as usize;
-        (parent, parent + 1)
-    };
-    let skip: usize = sizes[..from].iter().sum();
-    let rows: usize = sizes[from..to].iter().sum();
+fn visit_segment(
+    path: &Path,
+    table: &TableLayout,
+    shard: u32,
+    shards: u32,
+    wanted: &Prefixes,
+    visit: &mut impl FnMut(KeptKey<'_>) -> bool,
+) -> Outcome<()> {
+    let file = File::open(path)?;
+    let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
+    let metadata = ArrowReaderMetadata::load(&file, options)?;
+    let sizes = leaf_sizes(metadata.metadata().file_metadata().key_value_metadata())?;
+    let (selection, rows) = select(&sizes, shard, shards, wanted);
     if rows == 0 {
         return Ok(());
     }
-    builder = builder
-        .with_row_selection(RowSelection::from(vec![RowSelector::skip(skip), RowSelector::select(rows)]))
-        .with_batch_size(1 << 16);
+    let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata)
+        .with_row_selection(selection)
+        .with_batch_size(1 << 14);
     let codec = table.codec.as_ref().ok_or("no key")?;
     let id = table.id.as_ref().ok_or("no ID")?;
     let mut read = 0;
@@ -103,17 +181,20 @@ fn load_segment(path: &Path, table: &TableLayout, shard: u32, shards: u32, entri
             .map(|k| batch.column_by_name(k).cloned().ok_or("a key column is missing"))
             .collect::<std::result::Result<_, _>>()?;
         let keys = codec.encode(&columns);
-        let ids =
-            batch.column_by_name(&id.column).ok_or("the ID column is missing")?.as_primitive::<Int64Type>().clone();
-        let attributes = batch.column_by_name(ATTRIBUTES).map(|c| c.as_primitive::<UInt64Type>().clone());
+        let ids = batch.column_by_name(&id.column).ok_or("the ID column is missing")?;
+        let ids = ids.as_primitive_opt::<Int64Type>().ok_or("the ID column is not of 64-bit integers")?;
+        let attributes = batch.column_by_name(ATTRIBUTES).and_then(|c| c.as_primitive_opt::<UInt64Type>());
         for row in 0..batch.num_rows() {
             let key = keys.get(row).ok_or("a key is null")?;
-            if stored < shards && shard_of(key.hash(), shards) != shard {
+            let hash = key.hash();
+            if shard_of(hash, shards) != shard {
                 continue;
             }
-            entries.keys.push(key);
-            entries.ordinals.push(ordinal_of(id, ids.value(row)).ok_or("an ID is not of the sequence")?);
-            entries.attributes.push(attributes.as_ref().map_or(UNKNOWN, |a| a.value(row)));
+            let place = ordinal_of(id, ids.value(row)).ok_or("an ID is not of the sequence")?;
+            let attributes = attributes.map_or(UNKNOWN, |a| a.value(row));
+            if !visit(KeptKey { key, hash, place, attributes }) {
+                return Ok(());
+            }
         }
     }
     if read != rows {
@@ -122,64 +203,120 @@ fn load_segment(path: &Path, table: &TableLayout, shard: u32, shards: u32, entri
     Ok(())
 }
 
-fn shard_sizes(metadata: Option<&Vec<KeyValue>>) -> Outcome<Vec<usize>> {
-    let pair = metadata.and_then(|m| m.iter().find(|kv| kv.key == SHARDS_KEY)).and_then(|kv| kv.value.as_ref());
-    let sizes: Vec<usize> =
-        pair.ok_or("it is not a key map")?.split(',').map(str::parse).collect::<std::result::Result<_, _>>()?;
-    if sizes.len().is_power_of_two() { Ok(sizes) } else { Err("its number of shards is not a power of two".into()) }
+/// The rows of the leaves that a shard has and that are wanted, and how many they are.
+fn select(sizes: &[usize], shard: u32, shards: u32, wanted: &Prefixes) -> (RowSelection, usize) {
+    let leaves = sizes.len() as u32;
+    // Both are the top bits of the hash, so a shard holds whole leaves, or a leaf whole shards.
+    let (from, to) = if leaves >= shards {
+        let ratio = leaves / shards;
+        (shard * ratio, (shard + 1) * ratio)
+    } else {
+        let parent = shard / (shards / leaves);
+        (parent, parent + 1)
+    };
+    let mut selectors = vec![RowSelector::skip(sizes[..from as usize].iter().sum())];
+    let mut rows = 0;
+    for leaf in from..to {
+        let size = sizes[leaf as usize];
+        if wanted.has(leaf, leaves) {
+            rows += size;
+            selectors.push(RowSelector::select(size));
+        } else {
+            selectors.push(RowSelector::skip(size));
+        }
+    }
+    (RowSelection::from(selectors), rows)
 }
 
-/// Writes a segment, shard by shard, and syncs it. Returns how many keys it has.
+fn leaf_sizes(metadata: Option<&Vec<KeyValue>>) -> Outcome<Vec<usize>> {
+    let pair = metadata.and_then(|m| m.iter().find(|kv| kv.key == LEAVES_KEY)).and_then(|kv| kv.value.as_ref());
+    let sizes: Vec<usize> =
+        pair.ok_or("it is not a key map")?.split(',').map(str::parse).collect::<std::result::Result<_, _>>()?;
+    if sizes.len().is_power_of_two() { Ok(sizes) } else { Err("its number of leaves is not a power of two".into()) }
+}
+
+/// How a segment of about `keys` keys is written: its leaves, and the batches of leaves that are sorted at once. Both
+/// are powers of two.
+pub(crate) fn cut(keys: u64) -> (u32, u32) {
+    let leaves = (keys / LEAF_KEYS).max(1).next_power_of_two().min(MOST_LEAVES);
+    let batches = keys.div_ceil(BATCH_KEYS).max(1).next_power_of_two().min(leaves);
+    (leaves as u32, batches as u32)
+}
+
+/// How many keys segments have.
+pub(crate) fn count_keys(folder: &Path, segments: &[String]) -> Result<u64> {
+    let mut sum = 0;
+    for segment in segments {
+        let path = folder.join(segment);
+        let file = File::open(&path).map_err(|e| IngestError::io("open", &path, &e))?;
+        let loaded = contain(|| ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()).map_err(|e| e.to_string()));
+        let loaded = loaded.map_err(|e| {
+            IngestError::state(format!("the key map {} cannot be read: {e}", path.display()))
+                .help("the state folder is damaged: bring it back from a backup taken together with the output")
+        })?;
+        sum += loaded.metadata().file_metadata().num_rows().max(0) as u64;
+    }
+    Ok(sum)
+}
+
+/// Writes a segment, batch by batch, and syncs it. Returns how many keys it has.
 pub(crate) fn write_segment(
     path: &Path,
     table: &TableLayout,
-    shards: u32,
-    mut shard_entries: impl FnMut(u32) -> Result<ShardEntries>,
+    (leaves, batches): (u32, u32),
+    mut entries: impl FnMut(u32) -> Result<Entries>,
 ) -> Result<u64> {
     let failed =
         |e: &dyn std::fmt::Display| IngestError::io("write the key map", path, &std::io::Error::other(e.to_string()));
     let codec = table.codec.as_ref().ok_or_else(|| IngestError::internal("a table without key has no key map"))?;
     let id = table.id.as_ref().ok_or_else(|| IngestError::internal("a keyed table has an ID"))?;
-    let compares = table.on_conflict == seriatim_pipeline::model::OnConflict::Error;
-    let mut fields: Vec<Field> =
-        table.schema.fields().iter().skip(1).take(table.key.len()).map(|f| f.as_ref().clone()).collect();
-    fields.push(Field::new(&id.column, DataType::Int64, false));
-    if compares {
-        fields.push(Field::new(ATTRIBUTES, DataType::UInt64, false));
-    }
-    let schema = Arc::new(Schema::new(fields));
-    let level = ZstdLevel::try_new(1).map_err(|e| failed(&e))?;
-    let properties = WriterProperties::builder().set_compression(Compression::ZSTD(level)).build();
+    let schema = segment_schema(table, &id.column);
     let temporary = path.with_extension("tmp");
     let file = File::create(&temporary).map_err(|e| IngestError::io("create", &temporary, &e))?;
-    let mut writer = ArrowWriter::try_new(file, schema.clone(), Some(properties)).map_err(|e| failed(&e))?;
-    let mut sizes = Vec::with_capacity(shards as usize);
-    for shard in 0..shards {
-        let entries = shard_entries(shard)?;
-        sizes.push(entries.ordinals.len().to_string());
-        if entries.ordinals.is_empty() {
+    let mut writer =
+        ArrowWriter::try_new(file, schema.clone(), Some(properties(&id.column))).map_err(|e| failed(&e))?;
+    let mut sizes = vec![0; leaves as usize];
+    let per_batch = leaves / batches;
+    for batch in 0..batches {
+        let first = batch * per_batch;
+        let entries = entries(batch)?.sorted(codec.is_fixed(), leaves, first, &mut sizes[first as usize..]);
+        if entries.places.is_empty() {
             continue;
         }
         let mut columns = codec.decode(&entries.keys)?;
-        let ids: Vec<i64> = entries
-            .ordinals
-            .iter()
-            .map(|&o| id_of(id, o))
-            .collect::<Option<_>>()
-            .ok_or_else(|| IngestError::internal("an ID is out of range"))?;
-        columns.push(Arc::new(Int64Array::from(ids)));
-        if compares {
+        let ids: Option<Vec<i64>> = entries.places.iter().map(|&place| id_of(id, place)).collect();
+        columns.push(Arc::new(Int64Array::from(ids.ok_or_else(|| IngestError::internal("an ID is out of range"))?)));
+        if schema.fields().len() > columns.len() {
             columns.push(Arc::new(UInt64Array::from(entries.attributes)));
         }
         let batch = RecordBatch::try_new(schema.clone(), columns).map_err(|e| IngestError::internal(e.to_string()))?;
         writer.write(&batch).map_err(|e| failed(&e))?;
-        writer.flush().map_err(|e| failed(&e))?;
     }
-    let rows: u64 = sizes.iter().filter_map(|s| s.parse::<u64>().ok()).sum();
-    writer.append_key_value_metadata(KeyValue::new(SHARDS_KEY.to_owned(), sizes.join(",")));
+    let text: Vec<String> = sizes.iter().map(usize::to_string).collect();
+    writer.append_key_value_metadata(KeyValue::new(LEAVES_KEY.to_owned(), text.join(",")));
     let file = writer.into_inner().map_err(|e| failed(&e))?;
     file.sync_all().map_err(|e| IngestError::io("sync", &temporary, &e))?;
     std::fs::rename(&temporary, path).map_err(|e| IngestError::io("rename", &temporary, &e))?;
     sync_folder(path)?;
-    Ok(rows)
+    Ok(sizes.iter().sum::<usize>() as u64)
+}
+
+fn segment_schema(table: &TableLayout, id: &str) -> Arc<Schema> {
+    let mut fields: Vec<Field> =
+        table.schema.fields().iter().skip(1).take(table.key.len()).map(|f| f.as_ref().clone()).collect();
+    fields.push(Field::new(id, DataType::Int64, false));
+    if table.on_conflict == seriatim_pipeline::model::OnConflict::Error {
+        fields.push(Field::new(ATTRIBUTES, DataType::UInt64, false));
+    }
+    Arc::new(Schema::new(fields))
+}
+
+/// Keys occur once, so a dictionary would only cost; IDs ascend within a leaf; pages are small, to be skipped.
+fn properties(id: &str) -> WriterProperties {
+    WriterProperties::builder()
+        .set_compression(Compression::LZ4_RAW)
+        .set_dictionary_enabled(false)
+        .set_data_page_row_count_limit(LEAF_KEYS as usize)
+        .set_column_encoding(ColumnPath::from(id), Encoding::DELTA_BINARY_PACKED)
+        .build()
 }

@@ -18,6 +18,7 @@ mod look;
 mod manifest;
 mod number;
 mod orchestration;
+mod pages;
 mod plan;
 mod progress;
 mod project;
@@ -35,6 +36,7 @@ mod write;
 
 pub use error::{ErrorKind, IngestError, Result};
 pub use look::{check, plan};
+pub use plan::Paths;
 pub use progress::{Progress, Step};
 pub use project::Project;
 pub use record::{request_cancel, run_record, runs};

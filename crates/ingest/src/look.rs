@@ -127,7 +127,7 @@ pub fn plan(project: &Project, options: &RunnerOptions) -> Result<PlanReport> {
             total_rows: first + new,
             ids,
             known_keys: known,
-            null_keys: scans.iter().map(|s| s.tables[index as usize].null_keys()).sum(),
+            null_keys: scans.iter().map(|s| s.tables[index as usize].null_keys).sum(),
             files: Vec::new(),
             bytes: 0,
         });

@@ -1,14 +1,18 @@
-//! Numbering: from a reserved block to the ID of every thing. An ID is its chunk's base plus the rank of its key among
-//! the chunk's new ones, so numbers need no counter and follow first appearance. Must never look at a key.
+//! Numbering: from a reserved block to the ID of every thing. An ID is the block's first plus the rank of its key's
+//! first position among all first positions, so numbers need no counter and follow first appearance. Must never look at
+//! a key.
 
+use std::sync::Arc;
+
+use arrow::array::Int64Array;
 use serde::{Deserialize, Serialize};
 use seriatim_pipeline::model::Id;
 
 use crate::artifacts::{Artifact, Decoder, Encoder};
 use crate::context::RunContext;
 use crate::error::{IngestError, Result};
+use crate::keys::{KeyTable, NO_KEY};
 use crate::resolve::Origin;
-use crate::scan::NO_KEY;
 
 /// What the critical section has given to a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,8 +51,8 @@ pub(crate) fn ordinal_of(id: &Id, value: i64) -> Option<u64> {
 pub(crate) struct Numbering {
     /// For each chunk the place of its first new thing; one more at the end.
     bases: Vec<u64>,
-    /// For each chunk which of its keys are new; empty for a table without key.
-    new: Vec<Ranks>,
+    /// At which positions of the run a key appears first; empty for a table without key.
+    firsts: Ranks,
 }
 
 impl Numbering {
@@ -57,14 +61,19 @@ impl Numbering {
         self.bases[chunk as usize]..self.bases[chunk as usize + 1]
     }
 
-    /// The place of a key that appears first in this chunk.
-    pub(crate) fn place(&self, chunk: u32, local: u32) -> u64 {
-        self.bases[chunk as usize] + self.new[chunk as usize].rank(local)
+    /// The place of the key that appears first at this position.
+    pub(crate) fn place(&self, first: u32) -> u64 {
+        self.bases[0] + self.firsts.rank(first)
     }
 
-    /// The local numbers of the keys that appear first in this chunk, ascending.
-    pub(crate) fn new_keys(&self, chunk: u32) -> impl Iterator<Item = u32> + '_ {
-        self.new[chunk as usize].ones()
+    /// Whether the key that appears first at this position of the run is new.
+    pub(crate) fn is_first(&self, position: u32) -> bool {
+        self.firsts.words[position as usize / 64] >> (position % 64) & 1 == 1
+    }
+
+    /// The positions in a range at which a key appears first, ascending.
+    pub(crate) fn firsts(&self, positions: std::ops::Range<u32>) -> impl Iterator<Item = u32> + '_ {
+        self.firsts.ones(positions)
     }
 }
 
@@ -72,41 +81,44 @@ impl Numbering {
 #[derive(Debug, PartialEq, Eq)]
 struct Ranks {
     words: Vec<u64>,
+    /// Bits before each word; one more at the end.
     before: Vec<u32>,
 }
 
 impl Ranks {
     fn new(words: Vec<u64>) -> Self {
         let mut sum = 0;
-        let before = words
-            .iter()
-            .map(|word| {
-                let before = sum;
-                sum += word.count_ones();
-                before
-            })
-            .collect();
+        let mut before = Vec::with_capacity(words.len() + 1);
+        before.push(0);
+        for word in &words {
+            sum += word.count_ones();
+            before.push(sum);
+        }
         Self { words, before }
     }
 
     fn rank(&self, bit: u32) -> u64 {
         let word = (bit / 64) as usize;
-        let below = self.words[word] & ((1 << (bit % 64)) - 1);
-        u64::from(self.before[word] + below.count_ones())
+        let below = self.words.get(word).map_or(0, |bits| bits & ((1 << (bit % 64)) - 1));
+        let before = self.before.get(word).or(self.before.last()).copied().unwrap_or_default();
+        u64::from(before + below.count_ones())
     }
 
-    fn count(&self) -> u64 {
-        self.words.iter().map(|w| u64::from(w.count_ones())).sum()
-    }
-
-    fn ones(&self) -> impl Iterator<Item = u32> + '_ {
-        self.words.iter().enumerate().flat_map(|(index, &word)| {
-            let mut rest = word;
+    fn ones(&self, bits: std::ops::Range<u32>) -> impl Iterator<Item = u32> + '_ {
+        let words = bits.start / 64..bits.end.div_ceil(64);
+        words.flat_map(move |index| {
+            let mut rest = self.words[index as usize];
+            if index * 64 < bits.start {
+                rest &= u64::MAX << (bits.start % 64);
+            }
+            if bits.end - index * 64 < 64 {
+                rest &= (1 << (bits.end % 64)) - 1;
+            }
             std::iter::from_fn(move || {
                 (rest != 0).then(|| {
                     let bit = rest.trailing_zeros();
                     rest &= rest - 1;
-                    index as u32 * 64 + bit
+                    index * 64 + bit
                 })
             })
         })
@@ -115,74 +127,84 @@ impl Ranks {
 
 /// Numbers a table's things within the block at `reserved`.
 pub(crate) fn number(run: &RunContext, table: u32, reserved: &ReservedTable) -> Result<Numbering> {
+    let keyed = run.table(table).is_keyed();
+    let firsts = if keyed {
+        run.ensure_resolved(table, &reserved.segments)?;
+        Ranks::new(run.firsts(table).words())
+    } else {
+        Ranks::new(Vec::new())
+    };
     let chunks = run.plan.chunks.len() as u32;
     let mut bases = Vec::with_capacity(chunks as usize + 1);
-    let mut new = Vec::new();
     let mut next = reserved.first;
     bases.push(next);
-    let keyed = run.layout.tables[table as usize].is_keyed();
-    let shards = if keyed { run.plan.shards } else { 0 };
-    let resolutions: Vec<_> =
-        (0..shards).map(|shard| run.resolution(table, shard, &reserved.segments)).collect::<Result<_>>()?;
     for chunk in 0..chunks {
-        next += if keyed {
-            let scan = run.scan(chunk)?;
-            let keys = &scan.tables[table as usize];
-            let mut bits = vec![0_u64; keys.hashes.len().div_ceil(64)];
-            for (shard, resolution) in (0..).zip(&resolutions) {
-                for (&local, origin) in keys.shard(shard).iter().zip(resolution.origins(chunk)) {
-                    if origin == Origin::New {
-                        bits[(local / 64) as usize] |= 1 << (local % 64);
-                    }
-                }
-            }
-            let ranks = Ranks::new(bits);
-            let count = ranks.count();
-            new.push(ranks);
-            count
+        next = if keyed {
+            reserved.first + firsts.rank(run.first_position(chunk + 1))
         } else {
-            run.scan_facts(chunk)?.records
+            next + run.scan_facts(chunk)?.records
         };
         bases.push(next);
     }
     if next != reserved.first + reserved.count {
         return Err(IngestError::internal(format!(
             "table '{}': {} new things where {} were counted",
-            run.layout.tables[table as usize].name,
+            run.table(table).name,
             next - reserved.first,
             reserved.count
         )));
     }
-    Ok(Numbering { bases, new })
+    Ok(Numbering { bases, firsts })
 }
 
-/// The place in the sequence of each of a chunk's keys, by local number.
-pub(crate) fn places(run: &RunContext, table: u32, chunk: u32, reserved: &ReservedTable) -> Result<Vec<u64>> {
-    let numbering = run.numbering(table, reserved)?;
-    let scan = run.scan(chunk)?;
-    let keys = &scan.tables[table as usize];
-    let mut places = vec![0; keys.hashes.len()];
-    for shard in 0..run.plan.shards {
-        let locals = keys.shard(shard);
-        if locals.is_empty() {
-            continue;
-        }
+/// The place in its sequence of each key of a shard, by handle.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct ShardPlaces(Vec<u64>);
+
+impl ShardPlaces {
+    /// From a shard's resolution.
+    pub(crate) fn new(run: &RunContext, table: u32, shard: u32, reserved: &ReservedTable) -> Result<Self> {
+        let numbering = run.numbering(table, reserved)?;
         let resolution = run.resolution(table, shard, &reserved.segments)?;
-        for (&local, origin) in locals.iter().zip(resolution.origins(chunk)) {
-            places[local as usize] = match origin {
-                Origin::New => numbering.place(chunk, local),
-                Origin::Earlier { chunk, local } => numbering.place(chunk, local),
-                Origin::Known(place) => place,
-            };
-        }
+        let place = |origin| match origin {
+            Origin::New(first) => numbering.place(first),
+            Origin::Known(place) => place,
+        };
+        Ok(Self(resolution.origins().map(place).collect()))
     }
-    Ok(places)
 }
 
-/// The IDs that records refer to: `None` where a record has no key.
-pub(crate) fn reference_ids(id: &Id, rows: &[u32], places: &[u64]) -> Result<arrow::array::Int64Array> {
-    let ids: Vec<i64> = places.iter().map(|&p| id_of(id, p)).collect::<Option<_>>().ok_or_else(|| out_of_range(id))?;
-    Ok(rows.iter().map(|&local| (local != NO_KEY).then(|| ids[local as usize])).collect())
+/// The IDs of a table's keys, by handle.
+pub(crate) struct Ids<'a> {
+    keys: &'a KeyTable,
+    id: &'a Id,
+    shards: Vec<Arc<ShardPlaces>>,
+}
+
+impl<'a> Ids<'a> {
+    /// All IDs of a table in this run.
+    pub(crate) fn new(run: &'a RunContext, table: u32, reserved: &ReservedTable) -> Result<Self> {
+        let id = run.table(table).id.as_ref();
+        let id = id.ok_or_else(|| IngestError::internal("a table that is referred to has IDs"))?;
+        if reserved.count > 0 && id_of(id, reserved.first + reserved.count - 1).is_none() {
+            return Err(out_of_range(id));
+        }
+        let shards = (0..run.plan.shards).map(|shard| run.places(table, shard, reserved)).collect::<Result<_>>()?;
+        Ok(Self { keys: run.keys(table), id, shards })
+    }
+
+    /// The ID of a key.
+    pub(crate) fn get(&self, handle: u32) -> i64 {
+        let (shard, number) = self.keys.place(handle);
+        // The end of the block is in range, so every ID before it is.
+        let place = self.shards[shard as usize].0[number as usize] as i64;
+        self.id.start.wrapping_add(self.id.step.wrapping_mul(place))
+    }
+
+    /// The IDs that records refer to: null where a record has no key.
+    pub(crate) fn of(&self, handles: &[u32]) -> Int64Array {
+        handles.iter().map(|&handle| (handle != NO_KEY).then(|| self.get(handle))).collect()
+    }
 }
 
 /// A sequence has reached the end of 64 bits.
@@ -193,19 +215,30 @@ pub(crate) fn out_of_range(id: &Id) -> IngestError {
 
 impl Artifact for Numbering {
     fn bytes(&self) -> u64 {
-        (self.bases.len() * 8 + self.new.iter().map(|r| r.words.len() * 12).sum::<usize>()) as u64
+        (self.bases.len() * 8 + self.firsts.words.len() * 12) as u64
     }
 
     fn encode(&self, out: &mut Encoder) {
         out.u64s(&self.bases);
-        out.u64(self.new.len() as u64);
-        self.new.iter().for_each(|ranks| out.u64s(&ranks.words));
+        out.u64s(&self.firsts.words);
     }
 
     fn decode(from: &mut Decoder<'_>) -> Option<Self> {
-        let bases = from.u64s()?;
-        let new = (0..from.u64()?).map(|_| from.u64s().map(Ranks::new)).collect::<Option<_>>()?;
-        Some(Self { bases, new })
+        Some(Self { bases: from.u64s()?, firsts: Ranks::new(from.u64s()?) })
+    }
+}
+
+impl Artifact for ShardPlaces {
+    fn bytes(&self) -> u64 {
+        self.0.capacity() as u64 * 8
+    }
+
+    fn encode(&self, out: &mut Encoder) {
+        out.u64s(&self.0);
+    }
+
+    fn decode(from: &mut Decoder<'_>) -> Option<Self> {
+        from.u64s().map(Self)
     }
 }
 
@@ -230,8 +263,9 @@ mod tests {
     #[test]
     fn ranks_count_the_bits_before() {
         let ranks = Ranks::new(vec![0b1011, 1 << 63, 1]);
-        assert_eq!(ranks.ones().collect::<Vec<_>>(), [0, 1, 3, 127, 128]);
-        assert_eq!([0, 1, 3, 127, 128].map(|bit| ranks.rank(bit)), [0, 1, 2, 3, 4]);
-        assert_eq!(ranks.count(), 5);
+        assert_eq!(ranks.ones(0..192).collect::<Vec<_>>(), [0, 1, 3, 127, 128]);
+        assert_eq!(ranks.ones(1..128).collect::<Vec<_>>(), [1, 3, 127]);
+        assert_eq!(ranks.ones(2..3).count() + ranks.ones(64..127).count() + ranks.ones(5..5).count(), 0);
+        assert_eq!([0, 1, 3, 127, 128, 192].map(|bit| ranks.rank(bit)), [0, 1, 2, 3, 4, 5]);
     }
 }

@@ -14,6 +14,7 @@ use seriatim_pipeline::model::Pipeline;
 use crate::error::{IngestError, Result};
 use crate::layout::Layout;
 use crate::project::Project;
+use crate::resolve::MOST_RECORDS;
 use crate::source::{FileFacts, Listing, Records, SourceFile, changed, content_hash, file_facts, list, stamp};
 
 /// Consecutive rows of one source file: the unit of fan-out.
@@ -54,17 +55,38 @@ pub(crate) struct Plan {
     pub(crate) shards: u32,
     /// Rows that make a file of their own.
     pub(crate) file_rows: u64,
+    /// How columns are read and written.
+    #[serde(default)]
+    pub(crate) paths: Paths,
 }
 
 /// The files that earlier runs have ingested, by name.
 pub(crate) type FileMemory = BTreeMap<String, SourceFile>;
+
+/// How columns are read and written: as pages, or as Arrow arrays. The result is the same; the setting is for tests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Paths {
+    /// As pages where that can be and is worth it.
+    #[default]
+    Auto,
+    /// As Arrow arrays always.
+    General,
+    /// As pages wherever that can be, however small the row groups.
+    Pages,
+}
 
 /// How a plan is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Cut {
     pub(crate) chunk_rows: u32,
     pub(crate) shards: u32,
+    #[serde(default)]
+    pub(crate) paths: Paths,
 }
+
+/// Row groups up to this many times the size of a chunk are not cut, so that their columns can be copied.
+const WHOLE_GROUP: u32 = 8;
 
 /// A chunk's rows are decoded together, so they are cut to about this size; 256 MiB, so that string columns stay far
 /// below the 2 GiB that Arrow's 32-bit offsets reach.
@@ -104,8 +126,12 @@ pub(crate) fn make_plan(
         }
         None => None,
     };
-    let chunks: Vec<Chunk> =
-        facts.iter().enumerate().flat_map(|(i, f)| cut_file(i as u32, &f.metadata, cut.chunk_rows)).collect();
+    let records: u64 = facts.iter().map(|f| f.file.rows).sum();
+    if records > MOST_RECORDS {
+        return Err(IngestError::input(format!("{records} records are more than one run can have ({MOST_RECORDS})"))
+            .help("ingest the files in several runs: `--set source.files=...`"));
+    }
+    let chunks: Vec<Chunk> = facts.iter().enumerate().flat_map(|(i, f)| cut_file(i as u32, &f.metadata, cut)).collect();
     let span_rows = u64::from(cut.chunk_rows.max(1)) * 2;
     let source_columns = common_columns(&facts);
     let plan = Plan {
@@ -119,6 +145,7 @@ pub(crate) fn make_plan(
         chunks,
         shards: cut.shards,
         file_rows: span_rows,
+        paths: cut.paths,
     };
     Ok((plan, bound))
 }
@@ -231,7 +258,9 @@ pub(crate) fn in_parallel<T: Sync, R: Send>(
 }
 
 /// Cuts a file into chunks of at most `chunk_rows` rows: small row groups together, large ones apart.
-fn cut_file(file: u32, metadata: &ParquetMetaData, chunk_rows: u32) -> Vec<Chunk> {
+fn cut_file(file: u32, metadata: &ParquetMetaData, cut: Cut) -> Vec<Chunk> {
+    let chunk_rows = cut.chunk_rows.max(1);
+    let whole = if cut.paths == Paths::General { chunk_rows } else { chunk_rows.saturating_mul(WHOLE_GROUP) };
     let mut chunks: Vec<Chunk> = Vec::new();
     let mut first_row = 0;
     let mut open: Option<Chunk> = None;
@@ -241,7 +270,8 @@ fn cut_file(file: u32, metadata: &ParquetMetaData, chunk_rows: u32) -> Vec<Chunk
             continue;
         }
         let row_bytes = (decoded_bytes(group) / rows).max(1);
-        let most = u64::from(chunk_rows.max(1)).min((CHUNK_BYTES / row_bytes).max(1));
+        let fits = (CHUNK_BYTES / row_bytes).max(1);
+        let most = u64::from(chunk_rows).min(fits);
         if let Some(chunk) = &mut open
             && u64::from(chunk.rows) + rows <= most
             && chunk.first_group + chunk.groups == index as u32
@@ -250,7 +280,7 @@ fn cut_file(file: u32, metadata: &ParquetMetaData, chunk_rows: u32) -> Vec<Chunk
             chunk.groups += 1;
         } else {
             chunks.extend(open.take());
-            let pieces = rows.div_ceil(most);
+            let pieces = if rows <= u64::from(whole).min(fits) { 1 } else { rows.div_ceil(most) };
             for piece in 0..pieces {
                 let (from, to) = (rows * piece / pieces, rows * (piece + 1) / pieces);
                 chunks.extend(open.take());

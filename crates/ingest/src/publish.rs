@@ -14,12 +14,12 @@ use crate::committed::{
 use crate::context::RunContext;
 use crate::error::{IngestError, Result};
 use crate::files::{make_folder, sync_folder, write_json};
-use crate::keymap::{MERGE_SEGMENTS, ShardEntries, UNKNOWN, load_shard, write_segment};
+use crate::keymap::{Entries, MERGE_SEGMENTS, Prefixes, UNKNOWN, count_keys, cut, visit_shard, write_segment};
+use crate::keys::shard_of;
 use crate::layout::layout_change;
 use crate::manifest::{Manifest, ManifestFile, ManifestRun, manifest_path, read_manifest};
 use crate::number::{Reserved, ReservedTable, id_of, out_of_range};
 use crate::plan::FileMemory;
-use crate::resolve::Origin;
 use crate::sequence::{CatalogState, SequenceState};
 use crate::steps::{Admission, Publish};
 use crate::write::{Staged, file_name, folder_name, quarantine_index, staged_path, staging_folder};
@@ -146,37 +146,49 @@ pub(crate) fn keep_keys(run: &RunContext, reserved: &Reserved, table: u32) -> Re
     let name = format!("{:06}{}.parquet", reserved.number, if merge { "-merged" } else { "" });
     let layout = run.table(table);
     let fixed = layout.codec.as_ref().is_some_and(crate::keys::KeyCodec::is_fixed);
-    write_segment(&folder.join(&name), layout, run.plan.shards, |shard| {
-        let mut entries = if merge {
-            load_shard(&folder, &block.segments, layout, shard, run.plan.shards)?
-        } else {
-            ShardEntries::new(fixed)
-        };
-        add_new_keys(run, table, shard, block, &mut entries)?;
+    let before = if merge { count_keys(&folder, &block.segments)? } else { 0 };
+    let cut = cut(before + block.count);
+    write_segment(&folder.join(&name), layout, cut, |batch| {
+        let mut entries = Entries::new(fixed);
+        if merge {
+            visit_shard(&folder, &block.segments, layout, batch, cut.1, &Prefixes::all(), |key| {
+                entries.push(key.key, key.place, key.attributes);
+                Ok(())
+            })?;
+        }
+        add_new_keys(run, table, batch, cut.1, block, &mut entries)?;
         Ok(entries)
     })?;
     Ok(if merge { vec![name] } else { [block.segments.as_slice(), &[name]].concat() })
 }
 
+/// Adds the new keys whose hashes are in a batch of the segment.
 fn add_new_keys(
     run: &RunContext,
     table: u32,
-    shard: u32,
+    batch: u32,
+    batches: u32,
     block: &ReservedTable,
-    entries: &mut ShardEntries,
+    entries: &mut Entries,
 ) -> Result<()> {
     let numbering = run.numbering(table, block)?;
-    let resolution = run.resolution(table, shard, &block.segments)?;
-    for chunk in 0..run.plan.chunks.len() as u32 {
-        let scan = run.scan(chunk)?;
-        let keys = &scan.tables[table as usize];
-        for (&local, origin) in keys.shard(shard).iter().zip(resolution.origins(chunk)) {
-            if origin == Origin::New {
-                entries.keys.push(keys.keys.get(local as usize));
-                entries.ordinals.push(numbering.place(chunk, local));
-                entries.attributes.push(keys.attributes.get(local as usize).copied().unwrap_or(UNKNOWN));
+    let shards = run.plan.shards;
+    let of_batch = if shards >= batches {
+        batch * (shards / batches)..(batch + 1) * (shards / batches)
+    } else {
+        let shard = batch / (batches / shards);
+        shard..shard + 1
+    };
+    for shard in of_batch {
+        run.keys(table).settled(shard, |keys, _| {
+            for key in keys.iter() {
+                if numbering.is_first(key.first) && (shards >= batches || shard_of(key.key.hash(), batches) == batch) {
+                    let attributes = keys.attributes(key.number).map_or(UNKNOWN, |(attributes, _)| attributes);
+                    entries.push(key.key, numbering.place(key.first), attributes);
+                }
             }
-        }
+            Ok(())
+        })?;
     }
     Ok(())
 }

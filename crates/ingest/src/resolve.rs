@@ -1,58 +1,40 @@
-//! Resolve: which of the chunks' keys are new. One call takes one hash shard of one table and goes through the chunks
-//! in order, against the key map; shards know nothing of each other. Must never give an ID: it only says who came first.
+//! Resolve: which of a run's keys are new. One call takes one hash shard of one table, looks its keys up in the key map,
+//! and marks the first position of each that is not there; shards know nothing of each other. Must never give an ID: it
+//! only says who came first.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::artifacts::{Artifact, Decoder, Encoder};
 use crate::context::RunContext;
 use crate::error::{IngestError, Result};
-use crate::keymap::{ShardEntries, UNKNOWN, load_shard};
-use crate::keys::{Interner, KeyRef};
+use crate::keymap::{Prefixes, UNKNOWN, visit_shard};
+use crate::keys::{Entry, KeyRef, KeyShard};
 use crate::layout::TableLayout;
+use crate::scan::Compared;
 use seriatim_pipeline::model::OnConflict;
 
-/// What a chunk's key turned out to be.
+/// Records of one run, at most: positions are 32-bit numbers, of which the last means "none".
+pub(crate) const MOST_RECORDS: u64 = u32::MAX as u64 - 1;
+
+/// Marks a place of the key map among first positions.
+const KNOWN: u64 = 1 << 63;
+
+/// What a key turned out to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Origin {
-    /// It appears here first.
-    New,
-    /// It appeared first in this run in another chunk, with this local number there.
-    Earlier { chunk: u32, local: u32 },
+    /// It appears first at this position of the run.
+    New(u32),
     /// An earlier run gave it this place in the sequence.
     Known(u64),
-}
-
-// In 64 bits: the kind in the top two, then the chunk in 30 and the local number in 32, or the place in 62.
-const EARLIER: u64 = 1 << 62;
-const KNOWN: u64 = 2 << 62;
-const PAYLOAD: u64 = EARLIER - 1;
-/// Chunks of one run, at most.
-pub(crate) const MOST_CHUNKS: usize = 1 << 30;
-
-impl Origin {
-    fn pack(self) -> u64 {
-        match self {
-            Self::New => 0,
-            Self::Earlier { chunk, local } => EARLIER | u64::from(chunk) << 32 | u64::from(local),
-            Self::Known(ordinal) => KNOWN | ordinal,
-        }
-    }
-
-    fn unpack(packed: u64) -> Self {
-        match packed & !PAYLOAD {
-            0 => Self::New,
-            EARLIER => Self::Earlier { chunk: ((packed & PAYLOAD) >> 32) as u32, local: packed as u32 },
-            _ => Self::Known(packed & PAYLOAD),
-        }
-    }
 }
 
 /// One shard of one table, resolved.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct ShardResolution {
-    /// For each chunk, one packed origin for each of the chunk's keys in this shard, in their local order.
-    chunks: Vec<Vec<u64>>,
-    /// For each chunk the local numbers whose key is new in this run and appears last here; empty unless the last
-    /// attributes win.
-    pub(crate) last: Vec<Vec<u32>>,
+    /// For each handle of the shard its packed origin.
+    origins: Vec<u64>,
+    /// The last position of each new key, and its first; empty unless the last attributes win.
+    pub(crate) last: Vec<(u32, u32)>,
     /// New keys.
     pub(crate) new: u64,
     /// Known keys that appear in this run.
@@ -60,167 +42,165 @@ pub(crate) struct ShardResolution {
 }
 
 impl ShardResolution {
-    /// The origins of a chunk's keys in this shard, in their local order.
-    pub(crate) fn origins(&self, chunk: u32) -> impl Iterator<Item = Origin> + '_ {
-        self.chunks[chunk as usize].iter().map(|&packed| Origin::unpack(packed))
+    /// What each handle's key turned out to be.
+    pub(crate) fn origins(&self) -> impl Iterator<Item = Origin> + '_ {
+        self.origins.iter().map(|&packed| {
+            if packed & KNOWN == 0 { Origin::New(packed as u32) } else { Origin::Known(packed & !KNOWN) }
+        })
     }
 }
 
-/// What is known of a key while a shard is resolved.
-struct Seen {
-    origin: Origin,
+/// The positions of a run at which a key of one table appears first. Shards mark theirs at once.
+#[derive(Debug)]
+pub(crate) struct Firsts(Vec<AtomicU64>);
+
+impl Firsts {
+    /// None yet, among `positions`.
+    pub(crate) fn new(positions: u64) -> Self {
+        Self((0..positions.div_ceil(64)).map(|_| AtomicU64::new(0)).collect())
+    }
+
+    fn mark(&self, position: u32) {
+        self.0[position as usize / 64].fetch_or(1 << (position % 64), Relaxed);
+    }
+
+    /// The marks, 64 to a word. Only after all shards were resolved.
+    pub(crate) fn words(&self) -> Vec<u64> {
+        self.0.iter().map(|word| word.load(Relaxed)).collect()
+    }
+}
+
+/// What the key map says of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Found {
+    place: u64,
     attributes: u64,
-    last: (u32, u32),
-    met: bool,
+}
+
+impl Found {
+    const NOTHING: Self = Self { place: u64::MAX, attributes: UNKNOWN };
 }
 
 /// Resolves one shard of a table against the key map in `segments`.
 pub(crate) fn resolve(run: &RunContext, table: u32, shard: u32, segments: &[String]) -> Result<ShardResolution> {
-    let layout = &run.layout.tables[table as usize];
-    let codec = layout.codec.as_ref().ok_or_else(|| IngestError::internal("a table without key is not resolved"))?;
-    let base = load_shard(&run.keymap_folder(table), segments, layout, shard, run.plan.shards)?;
-    let mut interner = Interner::new(codec.is_fixed());
-    let mut seen = Vec::with_capacity(base.ordinals.len());
-    add_known(&base, &mut interner, &mut seen)?;
-    let compares = layout.on_conflict == OnConflict::Error;
-    let mut chunks = Vec::with_capacity(run.plan.chunks.len());
-    let (mut new, mut known) = (0, 0);
-    for chunk in 0..run.plan.chunks.len() as u32 {
-        let scan = run.scan(chunk)?;
-        let keys = &scan.tables[table as usize];
-        let mut origins = Vec::with_capacity(keys.shard(shard).len());
-        for &local in keys.shard(shard) {
-            let key = keys.keys.get(local as usize);
-            let (number, first) = interner.intern_hashed(key, keys.hashes[local as usize]);
-            let attributes = if compares { keys.attributes[local as usize] } else { 0 };
-            if first {
-                let origin = Origin::Earlier { chunk, local };
-                seen.push(Seen { origin, attributes, last: (chunk, local), met: true });
-                origins.push(Origin::New.pack());
-                new += 1;
-                continue;
+    let layout = run.table(table);
+    run.ensure_scanned()?;
+    let resolved = run.keys(table).settled(shard, |keys, numbers| {
+        let found = look_up(run, table, shard, segments, keys)?;
+        if layout.on_conflict == OnConflict::Error && keys.iter().any(|key| disagrees(keys, &found, key)) {
+            return Ok(None);
+        }
+        let mut origins: Vec<u64> = found.iter().map(|found| KNOWN | found.place).collect();
+        let (mut last, mut new) = (Vec::new(), 0);
+        for key in keys.iter().filter(|key| found[key.number as usize] == Found::NOTHING) {
+            origins[key.number as usize] = key.first.into();
+            run.firsts(table).mark(key.first);
+            new += 1;
+            if layout.on_conflict == OnConflict::Last {
+                last.push((keys.last(key.number), key.first));
             }
-            let before = &mut seen[number as usize];
-            if before.attributes == UNKNOWN {
-                // The key was kept while conflicts were no errors: from here on this record's attributes count.
-                before.attributes = attributes;
+        }
+        last.sort_unstable();
+        if let Some(numbers) = numbers {
+            origins = numbers.iter().map(|&number| origins[number as usize]).collect();
+        }
+        Ok(Some(ShardResolution { origins, last, new, known: u64::from(keys.len()) - new }))
+    })?;
+    match resolved {
+        Some(resolution) => Ok(resolution),
+        None => Err(conflict(run, table, segments)?),
+    }
+}
+
+/// What the key map says of each key of a shard, by number. Reads only the parts of the key map that such keys can be in.
+fn look_up(run: &RunContext, table: u32, shard: u32, segments: &[String], keys: &KeyShard) -> Result<Vec<Found>> {
+    let mut found = vec![Found::NOTHING; keys.len() as usize];
+    if segments.is_empty() || keys.len() == 0 {
+        return Ok(found);
+    }
+    let wanted: Prefixes = keys.iter().map(|key| key.key.hash()).collect();
+    let layout = run.table(table);
+    visit_shard(&run.keymap_folder(table), segments, layout, shard, run.plan.shards, &wanted, |entry| {
+        if let Some(key) = keys.find(entry.key, entry.hash) {
+            let slot = &mut found[key.number as usize];
+            if *slot != Found::NOTHING {
+                return Err(IngestError::state("the key map has a key twice")
+                    .help("the state folder is damaged: bring it back from a backup taken together with the output"));
             }
-            if compares && before.attributes != attributes {
-                return Err(conflict(run, layout, key, before.origin, chunk, keys.first[local as usize])?);
+            *slot = Found { place: entry.place, attributes: entry.attributes };
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// Whether records of a key differ in their attributes, among themselves or from what the key map has.
+fn disagrees(keys: &KeyShard, found: &[Found], key: Entry<'_>) -> bool {
+    let before = found[key.number as usize].attributes;
+    keys.attributes(key.number).is_some_and(|(first, differ)| differ || (before != UNKNOWN && before != first))
+}
+
+/// The error for records of one key that do not agree: of all such keys, the one that appears first, whichever worker
+/// came upon which.
+fn conflict(run: &RunContext, table: u32, segments: &[String]) -> Result<IngestError> {
+    let layout = run.table(table);
+    let mut earliest: Option<(u32, Vec<u8>, Option<u64>, u64, u64)> = None;
+    for shard in 0..run.plan.shards {
+        run.keys(table).settled(shard, |keys, _| {
+            let found = look_up(run, table, shard, segments, keys)?;
+            for key in keys.iter().filter(|&key| disagrees(keys, &found, key)) {
+                if earliest.as_ref().is_none_or(|(first, ..)| key.first < *first) {
+                    let (fixed, bytes) = match key.key {
+                        KeyRef::Fixed(value) => (Some(value), Vec::new()),
+                        KeyRef::Bytes(bytes) => (None, bytes.to_vec()),
+                    };
+                    let (attributes, _) = keys.attributes(key.number).unwrap_or_default();
+                    earliest = Some((key.first, bytes, fixed, attributes, found[key.number as usize].attributes));
+                }
             }
-            known += u64::from(!before.met);
-            before.met = true;
-            before.last = (chunk, local);
-            origins.push(before.origin.pack());
-        }
-        chunks.push(origins);
+            Ok(())
+        })?;
     }
-    let last = if layout.on_conflict == OnConflict::Last { last_places(&seen, chunks.len()) } else { Vec::new() };
-    Ok(ShardResolution { chunks, last, new, known })
-}
-
-fn add_known(base: &ShardEntries, interner: &mut Interner, seen: &mut Vec<Seen>) -> Result<()> {
-    for (index, &ordinal) in base.ordinals.iter().enumerate() {
-        let (_, new) = interner.intern(base.keys.get(index));
-        if !new {
-            return Err(IngestError::state("the key map has a key twice")
-                .help("the state folder is damaged: bring it back from a backup taken together with the output"));
-        }
-        let attributes = base.attributes.get(index).copied().unwrap_or_default();
-        seen.push(Seen { origin: Origin::Known(ordinal), attributes, last: (0, 0), met: false });
-    }
-    Ok(())
-}
-
-fn last_places(seen: &[Seen], chunks: usize) -> Vec<Vec<u32>> {
-    let mut places = vec![Vec::new(); chunks];
-    for key in seen {
-        if matches!(key.origin, Origin::Earlier { .. }) {
-            places[key.last.0 as usize].push(key.last.1);
+    let (first, bytes, fixed, attributes, before) =
+        earliest.ok_or_else(|| IngestError::internal("records that differed no longer do"))?;
+    let key = fixed.map_or(KeyRef::Bytes(&bytes), KeyRef::Fixed);
+    let (from, _) = run.chunk_at(first);
+    let reference = if before == UNKNOWN { attributes } else { before };
+    for chunk in from..run.plan.chunks.len() as u32 {
+        if let Some(record) = Compared::new(run, table, chunk)?.find_other(key, reference) {
+            let earlier = if before == UNKNOWN { run.place_of(first)? } else { "an earlier run's record".to_owned() };
+            return Ok(disagreement(run, layout, key, &earlier, &run.place_of(run.first_position(chunk) + record)?));
         }
     }
-    for list in &mut places {
-        list.sort_unstable();
-    }
-    places
+    Err(IngestError::internal("records that differed no longer do"))
 }
 
-/// Two records of one key do not agree, in different chunks or different runs.
-fn conflict(
-    run: &RunContext,
-    table: &TableLayout,
-    key: KeyRef<'_>,
-    before: Origin,
-    chunk: u32,
-    record: u32,
-) -> Result<IngestError> {
-    let place = |chunk: u32, record: u32| -> Result<String> {
-        let chunk = &run.plan.chunks[chunk as usize];
-        Ok(run.place(chunk, run.record_rows(chunk, &[record])?[0]))
-    };
-    let first = match before {
-        Origin::Earlier { chunk, local } => {
-            let scan = run.scan(chunk)?;
-            let index = run.layout.tables.iter().position(|t| t.name == table.name).unwrap_or_default();
-            place(chunk, scan.tables[index].first[local as usize])?
-        }
-        Origin::Known(_) | Origin::New => "an earlier run's record".to_owned(),
-    };
-    Ok(run.conflict(table, key, &first, &place(chunk, record)?))
-}
-
-impl RunContext {
-    /// The error for two records of one key that do not agree.
-    pub(crate) fn conflict(&self, table: &TableLayout, key: KeyRef<'_>, first: &str, second: &str) -> IngestError {
-        let key = table.codec.as_ref().map(|codec| codec.display(key)).unwrap_or_default();
-        let compared = table.compared_columns(&self.layout).join(", ");
-        IngestError::input(format!(
-            "table '{}': two records of the key {key} differ in {compared}: {first}, and {second}",
-            table.name
-        ))
-        .help("mend one of the records, or set `on_conflict: first` or `last` for the table")
-    }
+/// The error for two records of one key that do not agree.
+fn disagreement(run: &RunContext, table: &TableLayout, key: KeyRef<'_>, first: &str, second: &str) -> IngestError {
+    let key = table.codec.as_ref().map(|codec| codec.display(key)).unwrap_or_default();
+    let compared = table.compared_columns(&run.layout).join(", ");
+    IngestError::input(format!(
+        "table '{}': two records of the key {key} differ in {compared}: {first}, and {second}",
+        table.name
+    ))
+    .help("mend one of the records, or set `on_conflict: first` or `last` for the table")
 }
 
 impl Artifact for ShardResolution {
     fn bytes(&self) -> u64 {
-        let origins: usize = self.chunks.iter().map(|c| c.capacity() * 8).sum();
-        let last: usize = self.last.iter().map(|l| l.capacity() * 4).sum();
-        (origins + last) as u64
+        (self.origins.capacity() * 8 + self.last.capacity() * 8) as u64
     }
 
     fn encode(&self, out: &mut Encoder) {
-        out.u64(self.new);
-        out.u64(self.known);
-        out.u64(self.chunks.len() as u64);
-        self.chunks.iter().for_each(|origins| out.u64s(origins));
-        out.u64(self.last.len() as u64);
-        self.last.iter().for_each(|list| out.u32s(list));
+        out.u64s(&[self.new, self.known]);
+        out.u64s(&self.origins);
+        out.u32s(&self.last.iter().flat_map(|&(last, first)| [last, first]).collect::<Vec<_>>());
     }
 
     fn decode(from: &mut Decoder<'_>) -> Option<Self> {
-        let (new, known) = (from.u64()?, from.u64()?);
-        let chunks = (0..from.u64()?).map(|_| from.u64s()).collect::<Option<_>>()?;
-        let last = (0..from.u64()?).map(|_| from.u32s()).collect::<Option<_>>()?;
-        Some(Self { chunks, last, new, known })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn origins_survive_packing_at_their_limits() {
-        let most = (1 << 30) - 1;
-        for origin in [
-            Origin::New,
-            Origin::Earlier { chunk: 0, local: 0 },
-            Origin::Earlier { chunk: most, local: u32::MAX },
-            Origin::Known(0),
-            Origin::Known(PAYLOAD),
-        ] {
-            assert_eq!(Origin::unpack(origin.pack()), origin);
-        }
+        let [new, known] = <[u64; 2]>::try_from(from.u64s()?).ok()?;
+        let origins = from.u64s()?;
+        let last = from.u32s()?.as_chunks::<2>().0.iter().map(|&[last, first]| (last, first)).collect();
+        Some(Self { origins, last, new, known })
     }
 }

@@ -16,7 +16,7 @@ use crate::error::{ErrorKind, IngestError, Result};
 use crate::files::make_folder;
 use crate::number::id_of;
 use crate::orchestration::{INGEST, RunInput, RunOutput, ingest};
-use crate::plan::Cut;
+use crate::plan::{Cut, Paths};
 use crate::progress::Progress;
 use crate::project::Project;
 use crate::record::{clear_cancel, counter, next_counter, request_cancel, runs, write_record};
@@ -46,8 +46,10 @@ pub struct RunnerOptions {
     /// Records in a chunk, at most; default 131,072. It is part of a run's plan, so a run that is taken up keeps its
     /// own. For tests: another value gives other files, never other IDs.
     pub chunk_rows: u32,
-    /// Hash shards per table, a power of two from 1 to 4,096; default 16. For tests: changes nothing in the output.
+    /// Hash shards per table, a power of two from 1 to 4,096; default 64. For tests: changes nothing in the output.
     pub shards: u32,
+    /// How columns are read and written. For tests: another value gives files with other pages, never other values.
+    pub paths: Paths,
 }
 
 impl Default for RunnerOptions {
@@ -56,14 +58,19 @@ impl Default for RunnerOptions {
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             memory: machine_memory() / 2,
             chunk_rows: 131_072,
-            shards: 16,
+            shards: 64,
+            paths: Paths::Auto,
         }
     }
 }
 
 impl RunnerOptions {
     pub(crate) fn cut(&self) -> Cut {
-        Cut { chunk_rows: self.chunk_rows.max(1), shards: self.shards.clamp(1, 4096).next_power_of_two() }
+        Cut {
+            chunk_rows: self.chunk_rows.max(1),
+            shards: self.shards.clamp(1, 4096).next_power_of_two(),
+            paths: self.paths,
+        }
     }
 }
 

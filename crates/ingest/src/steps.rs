@@ -12,7 +12,7 @@ use seriatim_durable::{ActivityContext, Failure, Registry};
 
 use crate::context::{RunContext, keep_plan, work_folder};
 use crate::engine::Step;
-use crate::error::{IngestError, Result};
+use crate::error::Result;
 use crate::files::remove_folder;
 use crate::layout::TableSignature;
 use crate::number::Reserved;
@@ -21,7 +21,6 @@ use crate::plan::{Purpose, make_plan};
 use crate::progress::{Progress, Step as Stage};
 use crate::project::Project;
 use crate::publish::{admit, file_memory, keep_committed, keep_keys, publish, withdraw};
-use crate::resolve::MOST_CHUNKS;
 use crate::sequence::{CatalogState, SequenceState};
 use crate::write::{SpanOutcome, Staged, assemble, write_span};
 
@@ -144,10 +143,6 @@ impl Doable for MakePlan {
         let project = Project::new(pipeline, folder);
         let memory = file_memory(&steps.state, &project.pipeline().name)?;
         let (plan, bound) = make_plan(&project, &run, &memory, cut, steps.workers, Purpose::Run)?;
-        if plan.chunks.len() >= MOST_CHUNKS {
-            return Err(IngestError::pipeline(format!("{} chunks are more than a run can have", plan.chunks.len()))
-                .help("ingest the files in several runs: `--set source.files=...`"));
-        }
         let facts = PlanFacts {
             files: plan.files.len() as u64,
             files_known: plan.files_known,
@@ -193,7 +188,7 @@ impl Doable for ScanChunk {
             records: scan.records,
             filtered: scan.filtered,
             quarantined: scan.quarantine.len() as u32,
-            null_keys: scan.tables.iter().map(crate::scan::LocalTable::null_keys).collect(),
+            null_keys: scan.tables.iter().map(|table| table.null_keys).collect(),
         })
     }
 }

@@ -90,6 +90,7 @@ impl Decoder<'_> {
             path: fields.read("path", |node, _| self.text(node, "output.path")),
             format: fields.read("format", |node, _| self.text(node, "output.format")),
             compression: fields.read("compression", |node, _| self.text(node, "output.compression")),
+            recompress: fields.read("recompress", |node, _| self.truth_value(node, "output.recompress")),
         })
     }
 
@@ -304,6 +305,22 @@ impl Decoder<'_> {
             )
         };
         self.problems.push(Draft::new(node.span, message).help(help));
+        None
+    }
+
+    /// `true` or `false`.
+    fn truth_value(&mut self, node: &Node, at: &str) -> Option<bool> {
+        let scalar = self.scalar(node, at, "true or false")?;
+        let (value, substituted) = self.expand(scalar, node.span)?;
+        if scalar.plain || substituted {
+            match value.trim() {
+                "true" | "True" | "TRUE" => return Some(true),
+                "false" | "False" | "FALSE" => return Some(false),
+                _ => {}
+            }
+        }
+        let message = format!("{} must be true or false", quoted(at));
+        self.problems.push(Draft::new(node.span, message).help("write `true` or `false`, without quotes"));
         None
     }
 

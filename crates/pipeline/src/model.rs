@@ -103,6 +103,10 @@ pub struct Output {
     pub format: Format,
     /// How pages are compressed.
     pub compression: Compression,
+    /// Whether columns that could be copied from the source as they are, with the source's compression, are compressed
+    /// anew all the same.
+    #[serde(default)]
+    pub recompress: bool,
 }
 
 /// The format of the output.

@@ -175,6 +175,10 @@ pub(crate) struct RawOutput {
     /// `zstd(1)` to `zstd(22)`.
     #[schemars(schema_with = "schema::compression", extend("default" = "zstd(1)"))]
     pub(crate) compression: Field<Text>,
+    /// Whether columns that could be copied from the source as they are, with the source's compression, are compressed
+    /// anew all the same.
+    #[schemars(schema_with = "schema::truth_value", extend("default" = false))]
+    pub(crate) recompress: Field<bool>,
 }
 
 impl RawPipeline {
@@ -199,5 +203,5 @@ impl RawId {
 
 impl RawOutput {
     /// The keys of this level, as they are written.
-    pub(crate) const KEYS: &[&str] = &["path", "format", "compression"];
+    pub(crate) const KEYS: &[&str] = &["path", "format", "compression", "recompress"];
 }

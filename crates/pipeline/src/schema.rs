@@ -117,6 +117,10 @@ pub(crate) fn compression(_: &mut SchemaGenerator) -> Schema {
     or_placeholder(&json!({"type": "string", "pattern": compression::PATTERN}))
 }
 
+pub(crate) fn truth_value(_: &mut SchemaGenerator) -> Schema {
+    or_placeholder(&json!({"type": "boolean"}))
+}
+
 /// Makes the schema of an object into that of an object or a column's name.
 pub(crate) fn or_column_name(schema: &mut Schema) {
     let mut object = std::mem::take(schema);

@@ -95,7 +95,13 @@ fn output_of(raw: &RawOutput, problems: &mut Problems) -> Option<Output> {
                 None
             }
         });
-    Some(Output { path: raw.path.given()?.value.clone(), format: format?, compression: compression? })
+    let recompress = or_default(&raw.recompress, false, |&recompress| Some(recompress));
+    Some(Output {
+        path: raw.path.given()?.value.clone(),
+        format: format?,
+        compression: compression?,
+        recompress: recompress?,
+    })
 }
 
 /// One of a few values.

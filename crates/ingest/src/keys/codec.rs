@@ -47,6 +47,14 @@ pub(crate) enum RowKeys {
 }
 
 impl RowKeys {
+    /// How many rows have a null in their key.
+    pub(crate) fn nulls(&self) -> usize {
+        match self {
+            Self::Fixed(_, nulls) | Self::Bytes { nulls, .. } => nulls.as_ref().map_or(0, NullBuffer::null_count),
+            Self::Text(array) => array.null_count(),
+        }
+    }
+
     /// The key of a row; `None` if it is null.
     pub(crate) fn get(&self, row: usize) -> Option<KeyRef<'_>> {
         match self {
@@ -117,6 +125,11 @@ impl KeyCodec {
     /// Whether keys fit into 64 bits.
     pub(crate) fn is_fixed(&self) -> bool {
         self.fixed
+    }
+
+    /// The type of a key that is one column.
+    pub(crate) fn single_type(&self) -> Option<&DataType> {
+        if let [single] = self.types.as_slice() { Some(single) } else { None }
     }
 
     /// The canonical keys of rows, from their key columns.

@@ -52,14 +52,6 @@ impl Keys {
         }
     }
 
-    /// The bytes that they take in memory.
-    pub(crate) fn bytes(&self) -> usize {
-        match self {
-            Self::Fixed(keys) => keys.capacity() * 8,
-            Self::Bytes { ends, data } => ends.capacity() * 8 + data.capacity(),
-        }
-    }
-
     /// The key with number `index`, which must be below `len`.
     pub(crate) fn get(&self, index: usize) -> KeyRef<'_> {
         match self {
@@ -105,11 +97,6 @@ impl Interner {
         self.hashes.len()
     }
 
-    /// The keys and their hashes, by number.
-    pub(crate) fn into_parts(self) -> (Keys, Vec<u64>) {
-        (self.keys, self.hashes)
-    }
-
     /// The number of `key`, and whether it is new.
     pub(crate) fn intern(&mut self, key: KeyRef<'_>) -> (u32, bool) {
         if let Some(last) = self.hashes.len().checked_sub(1).map(|_| self.last)
@@ -151,7 +138,7 @@ mod tests {
             .collect();
         assert_eq!(numbers, [0, 1, 0, 2, 1, 3, 2]);
         assert_eq!(interner.len(), 4);
-        assert_eq!(interner.into_parts().0.get(2), KeyRef::Bytes(b""));
+        assert_eq!(interner.keys.get(2), KeyRef::Bytes(b""));
     }
 
     #[test]

@@ -1,13 +1,15 @@
 //! The source: which files there are, what their footers say, and the records of a chunk. Must never write, and never
 //! take a file for the one that was planned without having looked.
 
+mod column;
 mod footer;
 mod list;
 mod read;
 
+pub(crate) use column::SourceColumn;
 pub(crate) use footer::{FileFacts, changed, content_hash, file_facts, open_planned, options, stamp};
 pub(crate) use list::{Listing, list};
-pub(crate) use read::{Records, contain, read_chunk};
+pub(crate) use read::{Records, contain, damaged, read_chunk};
 
 use serde::{Deserialize, Serialize};
 

@@ -50,6 +50,14 @@ impl Records {
         &self.source
     }
 
+    /// The source column that a column of the records is, unchanged; rows may be missing.
+    pub(crate) fn pass_through<'a>(&'a self, column: &'a str) -> Option<&'a str> {
+        match &self.transform {
+            Some(transform) => transform.pass_through(column),
+            None => Some(column),
+        }
+    }
+
     /// Whether reading a chunk can give fewer rows than it has.
     pub(crate) fn filters_rows(&self) -> bool {
         self.transform.as_ref().is_some_and(Transform::filters_rows)
@@ -127,14 +135,14 @@ pub(crate) fn read_chunk(
     columns: &[String],
     name: &str,
 ) -> Result<RecordBatch> {
-    contain(|| decode(file, metadata, chunk, columns)).map_err(|e| {
-        IngestError::input(format!(
-            "{name}, rows {} to {}: {e}",
-            chunk.first_row,
-            chunk.first_row + u64::from(chunk.rows).saturating_sub(1)
-        ))
+    contain(|| decode(file, metadata, chunk, columns)).map_err(|e| damaged(name, chunk, &e))
+}
+
+/// A chunk cannot be read.
+pub(crate) fn damaged(name: &str, chunk: &Chunk, text: &str) -> IngestError {
+    let last = chunk.first_row + u64::from(chunk.rows).saturating_sub(1);
+    IngestError::input(format!("{name}, rows {} to {last}: {text}", chunk.first_row))
         .help("the file is damaged: write it again under the same name, or remove it, then run again")
-    })
 }
 
 fn decode(

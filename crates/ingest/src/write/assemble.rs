@@ -1,20 +1,18 @@
 //! Assembling one file from the pieces that several spans left. A piece that is not there, or not whole, is written
 //! again: pieces are artifacts.
 
-use std::fs::File;
-use std::path::Path;
+use std::sync::Arc;
 
 use arrow::array::{AsArray, BooleanArray, RecordBatch, UInt64Array};
 use arrow::compute::{concat_batches, filter_record_batch, take_record_batch};
 use arrow::datatypes::Int64Type;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
+use super::piece::Piece;
 use super::span::{first_place, open_file, schema};
-use super::{Staged, groups, has_rows, is_reordered, piece_path, write_span};
+use super::{Staged, groups, has_rows, is_reordered, write_span};
 use crate::context::RunContext;
 use crate::error::{IngestError, Result};
 use crate::number::{Reserved, ordinal_of};
-use crate::source::contain;
 
 /// Assembles the file of a group.
 pub(crate) fn assemble(run: &RunContext, reserved: &Reserved, table: u32, group: u32) -> Result<Staged> {
@@ -25,16 +23,17 @@ pub(crate) fn assemble(run: &RunContext, reserved: &Reserved, table: u32, group:
         // The last record of a thing may come in any later span than its first.
         let mut batches = Vec::new();
         for span in group_spans.from..run.plan.spans.len() as u32 {
-            for batch in piece(run, reserved, table, span)? {
-                batches.push(of_group(run, table, first, group_spans.rows, &batch)?);
+            for batch in piece(run, reserved, table, span)?.iter().flat_map(|piece| &piece.0) {
+                batches.push(of_group(run, table, first, group_spans.rows, batch)?);
             }
         }
         sink.write(&in_order(run, table, first, group_spans.rows, &batches)?)?;
     } else {
         for span in group_spans.from..group_spans.to {
-            for batch in piece(run, reserved, table, span)? {
-                sink.write(&batch)?;
+            for batch in piece(run, reserved, table, span)?.iter().flat_map(|piece| &piece.0) {
+                sink.write(batch)?;
             }
+            run.drop_piece(table, span);
         }
     }
     let finished = sink.finish()?;
@@ -49,26 +48,15 @@ pub(crate) fn assemble(run: &RunContext, reserved: &Reserved, table: u32, group:
 }
 
 /// The rows that a span left for a table.
-fn piece(run: &RunContext, reserved: &Reserved, table: u32, span: u32) -> Result<Vec<RecordBatch>> {
+fn piece(run: &RunContext, reserved: &Reserved, table: u32, span: u32) -> Result<Option<Arc<Piece>>> {
     if !has_rows(run, reserved, table, span)? {
-        return Ok(Vec::new());
+        return Ok(None);
     }
-    let path = piece_path(run, table, span);
-    if let Ok(batches) = read_piece(&path) {
-        return Ok(batches);
+    if let Some(piece) = run.piece(table, span) {
+        return Ok(Some(piece));
     }
     write_span(run, reserved, span)?;
-    read_piece(&path)
-        .map_err(|e| IngestError::internal(format!("{} was written and cannot be read: {e}", path.display())))
-}
-
-fn read_piece(path: &Path) -> Result<Vec<RecordBatch>, String> {
-    let file = File::open(path).map_err(|e| e.to_string())?;
-    contain(|| {
-        let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| e.to_string())?;
-        let reader = builder.with_batch_size(1 << 16).build().map_err(|e| e.to_string())?;
-        reader.collect::<Result<_, _>>().map_err(|e: arrow::error::ArrowError| e.to_string())
-    })
+    run.piece(table, span).map(Some).ok_or_else(|| IngestError::internal("a span left no rows where it has some"))
 }
 
 /// The rows of a piece that belong to the group with the places from `first` on.

@@ -4,11 +4,14 @@
 //! worker writes what, or when.
 
 mod assemble;
+mod copy;
+mod piece;
 mod rows;
 mod sink;
 mod span;
 
 pub(crate) use assemble::assemble;
+pub(crate) use piece::Piece;
 pub(crate) use span::{SpanOutcome, write_span};
 
 use std::path::PathBuf;
@@ -78,9 +81,12 @@ fn has_rows(run: &RunContext, reserved: &Reserved, table: u32, span: u32) -> Res
     if !is_reordered(run, table) {
         return Ok(span_rows(run, reserved, table)?[span as usize] > 0);
     }
+    let chunks = run.span_chunks(span);
+    let positions = run.first_position(chunks.start)..run.first_position(chunks.end);
     for shard in 0..run.plan.shards {
         let resolution = run.resolution(table, shard, &reserved.tables[table as usize].segments)?;
-        if run.span_chunks(span).any(|chunk| !resolution.last[chunk as usize].is_empty()) {
+        let at = resolution.last.partition_point(|&(last, _)| last < positions.start);
+        if resolution.last.get(at).is_some_and(|&(last, _)| last < positions.end) {
             return Ok(true);
         }
     }
@@ -128,8 +134,4 @@ pub(crate) fn staged_path(run: &RunContext, reserved: &Reserved, table: u32, gro
 /// Where the run's finished files wait: beside the tables, so that publishing is renaming.
 pub(crate) fn staging_folder(run: &RunContext) -> PathBuf {
     run.output().join("_seriatim").join("staging").join(&run.plan.run)
-}
-
-fn piece_path(run: &RunContext, table: u32, span: u32) -> PathBuf {
-    run.work().join("pieces").join(format!("{table}-{span}.parquet"))
 }

@@ -1,28 +1,57 @@
-//! The rows of one table from one chunk: ID, key, references, columns. Must never touch a file.
+//! The rows of one table from one chunk: ID, key, references, columns. Of a chunk whose rows are all records, only the
+//! values that rows need are read. Must never touch a file of the output.
 
+use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, StringArray, UInt32Array, UInt64Array,
 };
-use arrow::compute::take;
+use arrow::compute::{concat, take};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use seriatim_pipeline::model::OnConflict;
+use seriatim_pipeline::model::{Id, OnConflict};
 
 use crate::context::RunContext;
 use crate::error::{IngestError, Result};
-use crate::number::{Reserved, id_of, out_of_range, places, reference_ids};
+use crate::keys::NO_KEY;
+use crate::number::{Ids, Reserved, id_of, out_of_range};
+use crate::pages::{Fault, gather, gather_indices};
+use crate::scan::{ChunkScan, Part};
+use crate::source::{SourceColumn, contain};
 
 /// Which of a chunk's records make rows of a table, and with which places in its sequence.
 pub(super) struct Chosen {
+    pub(super) table: u32,
     /// The records; `None` for all.
-    records: Option<UInt32Array>,
-    places: Vec<u64>,
+    records: Option<Vec<u32>>,
+    places: Places,
+}
+
+enum Places {
+    Range(Range<u64>),
+    List(Vec<u64>),
 }
 
 impl Chosen {
-    pub(super) fn is_empty(&self) -> bool {
-        self.places.is_empty()
+    pub(super) fn len(&self) -> usize {
+        match &self.places {
+            Places::Range(range) => (range.end - range.start) as usize,
+            Places::List(list) => list.len(),
+        }
+    }
+
+    /// Whether every record makes a row.
+    pub(super) fn is_all(&self) -> bool {
+        self.records.is_none()
+    }
+
+    /// The place of the first row; the others follow it. Only where all records make rows.
+    pub(super) fn first(&self) -> u64 {
+        match &self.places {
+            Places::Range(range) => range.start,
+            Places::List(list) => list.first().copied().unwrap_or_default(),
+        }
     }
 }
 
@@ -31,93 +60,210 @@ pub(super) fn choose(run: &RunContext, reserved: &Reserved, table: u32, chunk: u
     let layout = run.table(table);
     let block = &reserved.tables[table as usize];
     let numbering = run.numbering(table, block)?;
+    let places = Places::Range(numbering.chunk(chunk));
     if !layout.is_keyed() {
-        return Ok(Chosen { records: None, places: numbering.chunk(chunk).collect() });
+        return Ok(Chosen { table, records: None, places });
     }
-    let scan = run.scan(chunk)?;
-    let keys = &scan.tables[table as usize];
+    let positions = run.first_position(chunk)..run.first_position(chunk + 1);
+    let base = positions.start;
     if layout.on_conflict != OnConflict::Last {
-        let records = numbering.new_keys(chunk).map(|local| keys.first[local as usize]).collect();
-        return Ok(Chosen { records: Some(records), places: numbering.chunk(chunk).collect() });
+        let records = numbering.firsts(positions).map(|position| position - base).collect();
+        return Ok(Chosen { table, records: Some(records), places });
     }
-    let mut locals = Vec::new();
+    let mut rows: Vec<(u64, u32)> = Vec::new();
     for shard in 0..run.plan.shards {
         let resolution = run.resolution(table, shard, &block.segments)?;
-        locals.extend_from_slice(&resolution.last[chunk as usize]);
+        let last = &resolution.last;
+        let from = last.partition_point(|&(last, _)| last < positions.start);
+        let here = last[from..].iter().take_while(|&&(last, _)| last < positions.end);
+        rows.extend(here.map(|&(last, first)| (numbering.place(first), last - base)));
     }
-    let all_places = if locals.is_empty() { Vec::new() } else { places(run, table, chunk, block)? };
-    let mut rows: Vec<(u64, u32)> =
-        locals.iter().map(|&local| (all_places[local as usize], keys.last[local as usize])).collect();
     rows.sort_unstable();
     let records = rows.iter().map(|(_, record)| *record).collect();
-    Ok(Chosen { records: Some(records), places: rows.into_iter().map(|(place, _)| place).collect() })
+    let places = Places::List(rows.into_iter().map(|(place, _)| place).collect());
+    Ok(Chosen { table, records: Some(records), places })
 }
 
 /// The record columns that a table's rows hold.
-pub(super) fn row_columns(run: &RunContext, table: u32) -> impl Iterator<Item = &String> {
+fn row_columns(run: &RunContext, table: u32) -> impl Iterator<Item = &String> {
     let layout = run.table(table);
     layout.key.iter().chain(&layout.columns)
 }
 
-/// Builds the rows. `references` has the IDs of each of the chunk's records for each table that is referred to.
+/// Builds the rows of the chosen tables of a chunk, and gives them to `write`.
 pub(super) fn build(
     run: &RunContext,
-    table: u32,
-    chosen: &Chosen,
-    batch: &RecordBatch,
-    references: &[Option<Int64Array>],
-) -> Result<RecordBatch> {
-    let layout = run.table(table);
-    let pick = |column: &dyn Array| -> Result<ArrayRef> {
-        match &chosen.records {
-            None => Ok(arrow::array::make_array(column.to_data())),
-            Some(records) => take(column, records, None).map_err(|e| IngestError::internal(e.to_string())),
+    chunk: u32,
+    scan: &ChunkScan,
+    chosen: &[Chosen],
+    ids: &BTreeMap<usize, Ids<'_>>,
+    mut write: impl FnMut(u32, &RecordBatch) -> Result<()>,
+) -> Result<()> {
+    let mut gathered = Vec::with_capacity(chosen.len());
+    let mut missing: Vec<String> = Vec::new();
+    for rows in chosen {
+        let columns = gather_columns(run, chunk, scan, rows)?;
+        for (name, column) in row_columns(run, rows.table).zip(&columns) {
+            if column.is_none() && !missing.contains(name) {
+                missing.push(name.clone());
+            }
         }
-    };
+        gathered.push(columns);
+    }
+    let records =
+        if missing.is_empty() { None } else { Some(run.read(chunk, &missing)?.without(&scan.quarantine)?.batch) };
+    for (rows, columns) in chosen.iter().zip(gathered) {
+        let picker = rows.records.as_ref().map(|records| UInt32Array::from(records.clone()));
+        let mut values = Vec::with_capacity(columns.len());
+        for (name, column) in row_columns(run, rows.table).zip(columns) {
+            values.push(match column {
+                Some(column) => column,
+                None => {
+                    let column = records.as_ref().and_then(|batch| batch.column_by_name(name));
+                    let column =
+                        column.ok_or_else(|| IngestError::internal(format!("column '{name}' was not read")))?;
+                    match &picker {
+                        None => column.clone(),
+                        Some(records) => {
+                            take(column, records, None).map_err(|e| IngestError::internal(e.to_string()))?
+                        }
+                    }
+                }
+            });
+        }
+        let mut references = Vec::new();
+        for &target in &run.table(rows.table).references {
+            let ids = ids.get(&target).ok_or_else(|| IngestError::internal("the IDs of a reference are missing"))?;
+            references.push(ids.of(&handles(run, chunk, scan, target, rows.records.as_deref())?));
+        }
+        write(rows.table, &assemble(run, rows, values, references)?)?;
+    }
+    Ok(())
+}
+
+fn assemble(
+    run: &RunContext,
+    rows: &Chosen,
+    values: Vec<ArrayRef>,
+    references: Vec<Int64Array>,
+) -> Result<RecordBatch> {
+    let layout = run.table(rows.table);
     let mut columns: Vec<ArrayRef> = Vec::with_capacity(layout.schema.fields().len());
     if let Some(id) = &layout.id {
-        let ids: Option<Vec<i64>> = chosen.places.iter().map(|&place| id_of(id, place)).collect();
-        columns.push(Arc::new(Int64Array::from(ids.ok_or_else(|| out_of_range(id))?)));
+        columns.push(Arc::new(match &rows.places {
+            Places::Range(places) => ids_from(id, places.clone())?,
+            Places::List(places) => ids_from(id, places.iter().copied())?,
+        }));
     }
-    let column = |name: &String| {
-        batch.column_by_name(name).ok_or_else(|| IngestError::internal(format!("column '{name}' was not read")))
-    };
-    for name in &layout.key {
-        columns.push(pick(column(name)?)?);
-    }
-    for &target in &layout.references {
-        let ids = references[target].as_ref();
-        columns.push(pick(ids.ok_or_else(|| IngestError::internal("a reference was not computed"))?)?);
-    }
-    for name in &layout.columns {
-        columns.push(pick(column(name)?)?);
-    }
-    let options = RecordBatchOptions::new().with_row_count(Some(chosen.places.len()));
+    let mut values = values.into_iter();
+    columns.extend(values.by_ref().take(layout.key.len()));
+    columns.extend(references.into_iter().map(|ids| Arc::new(ids) as ArrayRef));
+    columns.extend(values);
+    let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
     RecordBatch::try_new_with_options(layout.schema.clone(), columns, &options)
         .map_err(|e| IngestError::internal(format!("table '{}': {e}", layout.name)))
 }
 
-/// For each table that one of `tables` refers to, the IDs of the chunk's records.
-pub(super) fn references(
-    run: &RunContext,
-    reserved: &Reserved,
-    chunk: u32,
-    tables: &[u32],
-) -> Result<Vec<Option<Int64Array>>> {
-    let mut ids: Vec<Option<Int64Array>> = run.layout.tables.iter().map(|_| None).collect();
-    for &table in tables {
-        for &target in &run.table(table).references {
-            if ids[target].is_some() {
-                continue;
+/// The IDs at these places.
+pub(super) fn ids_from(id: &Id, places: impl Iterator<Item = u64>) -> Result<Int64Array> {
+    let ids: Option<Vec<i64>> = places.map(|place| id_of(id, place)).collect();
+    Ok(Int64Array::from(ids.ok_or_else(|| out_of_range(id))?))
+}
+
+/// For each column of a table's rows the values, from pages; `None` where pages do not give them.
+fn gather_columns(run: &RunContext, chunk: u32, scan: &ChunkScan, rows: &Chosen) -> Result<Vec<Option<ArrayRef>>> {
+    let whole = run.pages_allowed(chunk) && scan.records == run.plan.chunks[chunk as usize].rows;
+    let records = rows.records.as_deref().filter(|records| whole && records.is_sorted());
+    let Some(records) = records else { return Ok(row_columns(run, rows.table).map(|_| None).collect()) };
+    let gather = |name: &String| -> Result<Option<ArrayRef>> {
+        match run.source_column(chunk, name)?.filter(SourceColumn::is_readable) {
+            Some(column) => gather_column(run, chunk, &column, records),
+            None => Ok(None),
+        }
+    };
+    row_columns(run, rows.table).map(gather).collect()
+}
+
+fn gather_column(run: &RunContext, chunk: u32, column: &SourceColumn, records: &[u32]) -> Result<Option<ArrayRef>> {
+    let mut parts: Vec<ArrayRef> = Vec::new();
+    let (mut rest, mut base) = (records, 0);
+    for group in 0..column.groups() {
+        let end = base + column.group_rows(group);
+        let (here, later) = rest.split_at(rest.partition_point(|&record| record < end));
+        rest = later;
+        if !here.is_empty() {
+            let rows: Vec<u32> = here.iter().map(|record| record - base).collect();
+            match contain(|| Ok(column.read(group).and_then(|bytes| gather(&bytes, &rows, column.data_type())))) {
+                Ok(Ok(array)) => parts.push(array),
+                Ok(Err(Fault::Unsupported)) => return Ok(None),
+                Ok(Err(Fault::Damaged(text))) | Err(text) => return Err(run.damaged(chunk, &text)),
             }
-            let id = run.layout.tables[target].id.as_ref();
-            let id = id.ok_or_else(|| IngestError::internal("a table that is referred to has IDs"))?;
-            let places = places(run, target as u32, chunk, &reserved.tables[target])?;
-            let scan = run.scan(chunk)?;
-            ids[target] = Some(reference_ids(id, &scan.tables[target].rows, &places)?);
+        }
+        base = end;
+    }
+    match parts.as_slice() {
+        [only] => Ok(Some(only.clone())),
+        [] => Ok(Some(arrow::array::new_empty_array(column.data_type()))),
+        several => {
+            let several: Vec<&dyn Array> = several.iter().map(AsRef::as_ref).collect();
+            concat(&several).map(Some).map_err(|e| IngestError::internal(e.to_string()))
         }
     }
-    Ok(ids)
+}
+
+/// The handles of the keys that a chunk's records have in a table; of these records, or of all.
+fn handles(run: &RunContext, chunk: u32, scan: &ChunkScan, table: usize, records: Option<&[u32]>) -> Result<Vec<u32>> {
+    let all: Vec<u32>;
+    let records = match records {
+        Some(records) => records,
+        None => {
+            all = (0..scan.records).collect();
+            &all
+        }
+    };
+    let mut found = vec![NO_KEY; records.len()];
+    // Where the last record of a thing counts, records are in no order.
+    let mut order: Vec<u32> = (0..records.len() as u32).collect();
+    if !records.is_sorted() {
+        order.sort_by_key(|&at| records[at as usize]);
+    }
+    let (mut rest, mut base) = (order.as_slice(), 0);
+    for (group, part) in scan.tables[table].parts.iter().enumerate() {
+        let end = base
+            + match part {
+                Part::Rows(handles) => handles.len() as u32,
+                Part::Dictionary { rows, .. } => *rows,
+            };
+        let (here, later) = rest.split_at(rest.partition_point(|&at| records[at as usize] < end));
+        rest = later;
+        let rows = here.iter().map(|&at| records[at as usize] - base);
+        let picked: Vec<u32> = match part {
+            Part::Rows(handles) => rows.map(|row| handles[row as usize]).collect(),
+            Part::Dictionary { handles, .. } => {
+                let rows: Vec<u32> = rows.collect();
+                let entries = key_indices(run, chunk, table, group, &rows)?;
+                entries.iter().map(|&entry| handles.get(entry as usize).copied().unwrap_or(NO_KEY)).collect()
+            }
+        };
+        for (&at, handle) in here.iter().zip(picked) {
+            found[at as usize] = handle;
+        }
+        base = end;
+    }
+    Ok(found)
+}
+
+fn key_indices(run: &RunContext, chunk: u32, table: usize, group: usize, rows: &[u32]) -> Result<Vec<u32>> {
+    let [key] = run.layout.tables[table].key.as_slice() else {
+        return Err(IngestError::internal("a key of several columns was read from pages"));
+    };
+    let column = run.source_column(chunk, key)?;
+    let column = column.ok_or_else(|| IngestError::internal("a key's pages are of no source column"))?;
+    match contain(|| Ok(column.read(group).and_then(|bytes| gather_indices(&bytes, rows)))) {
+        Ok(Ok(indices)) => Ok(indices),
+        Ok(Err(Fault::Unsupported)) => Err(IngestError::internal("pages that were scanned cannot be read")),
+        Ok(Err(Fault::Damaged(text))) | Err(text) => Err(run.damaged(chunk, &text)),
+    }
 }
 
 /// The columns of a quarantined record: why and where from, then what the source says, in the order of names.

@@ -4,24 +4,28 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::array::{Array, ArrayRef, RecordBatch};
+use arrow::datatypes::{DataType, Field, SchemaRef};
 use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_writer::{ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
 use parquet::basic::{BrotliLevel, Compression as Codec, Encoding, GzipLevel, ZstdLevel};
+use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
-use parquet::schema::types::ColumnPath;
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::types::{ColumnDescPtr, ColumnPath, SchemaDescriptor};
 use seriatim_pipeline::model::Compression;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::error::{IngestError, Result};
 use crate::files::{make_folder, sync_folder};
+use crate::pages::Finished;
 
 /// Rows of a row group, at most: the unit in which readers work in parallel.
 const ROW_GROUP: usize = 131_072;
 
 /// What a finished file is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Finished {
+pub(crate) struct Done {
     pub(crate) rows: u64,
     pub(crate) bytes: u64,
     pub(crate) hash: String,
@@ -31,9 +35,21 @@ pub(crate) struct Finished {
 pub(crate) struct Sink {
     path: PathBuf,
     temporary: PathBuf,
-    writer: ArrowWriter<Hashing>,
+    writer: SerializedFileWriter<Hashing>,
+    factory: ArrowRowGroupWriterFactory,
+    schema: SchemaRef,
+    /// The row group that batches go to, and its rows.
+    open: Option<(Vec<ArrowColumnWriter>, usize)>,
+    groups: usize,
     rows: u64,
-    durable: bool,
+}
+
+/// A column of a whole row group.
+pub(super) enum GroupColumn {
+    /// A column chunk that is finished.
+    Chunk(Finished),
+    /// Values to be encoded.
+    Values(ArrayRef),
 }
 
 /// Counts and hashes what goes through to the file.
@@ -58,7 +74,7 @@ impl Write for Hashing {
 
 /// How a file is written: `ids` are the columns of sequential numbers.
 pub(crate) fn properties(compression: Compression, ids: &[&str]) -> Result<WriterProperties> {
-    let wrong = |e: parquet::errors::ParquetError| IngestError::pipeline(format!("output.compression: {e}"));
+    let wrong = |e: ParquetError| IngestError::pipeline(format!("output.compression: {e}"));
     let codec = match compression {
         Compression::None => Codec::UNCOMPRESSED,
         Compression::Snappy => Codec::SNAPPY,
@@ -82,48 +98,132 @@ pub(crate) fn properties(compression: Compression, ids: &[&str]) -> Result<Write
 }
 
 impl Sink {
-    /// Begins the file that will be at `path`. A `durable` one is synced before it appears.
-    pub(crate) fn create(
-        path: PathBuf,
-        schema: SchemaRef,
-        properties: WriterProperties,
-        durable: bool,
-    ) -> Result<Self> {
+    /// Begins the file that will be at `path`.
+    pub(crate) fn create(path: PathBuf, schema: SchemaRef, properties: WriterProperties) -> Result<Self> {
         make_folder(path.parent().unwrap_or(Path::new(".")))?;
         let mut name = path.file_name().unwrap_or_default().to_owned();
         name.push(".tmp");
         let temporary = path.with_file_name(name);
         let file = File::create(&temporary).map_err(|e| IngestError::io("create", &temporary, &e))?;
         let out = Hashing { file: BufWriter::with_capacity(1 << 18, file), hasher: Box::default(), bytes: 0 };
-        let writer = ArrowWriter::try_new(out, schema, Some(properties)).map_err(|e| failed(&temporary, &e))?;
-        Ok(Self { path, temporary, writer, rows: 0, durable })
+        let writer = ArrowWriter::try_new(out, schema.clone(), Some(properties));
+        let (writer, factory) =
+            writer.and_then(ArrowWriter::into_serialized_writer).map_err(|e| failed(&temporary, &e))?;
+        Ok(Self { path, temporary, writer, factory, schema, open: None, groups: 0, rows: 0 })
+    }
+
+    /// The column of the file that a field is; `None` if it is several, being nested.
+    pub(super) fn column(&self, field: usize) -> Option<ColumnDescPtr> {
+        let columns = self.writer.schema_descr();
+        let mut leaves = (0..columns.num_columns()).filter(|&leaf| columns.get_column_root_idx(leaf) == field);
+        let first = leaves.next()?;
+        leaves.next().is_none().then(|| columns.column(first))
     }
 
     /// Adds rows.
     pub(crate) fn write(&mut self, batch: &RecordBatch) -> Result<()> {
-        self.writer.write(batch).map_err(|e| failed(&self.temporary, &e))?;
+        let mut from = 0;
+        while from < batch.num_rows() {
+            let (writers, rows) = match &mut self.open {
+                Some(open) => open,
+                None => {
+                    let writers = self.factory.create_column_writers(self.groups);
+                    self.open.insert((writers.map_err(|e| failed(&self.temporary, &e))?, 0))
+                }
+            };
+            let take = (ROW_GROUP - *rows).min(batch.num_rows() - from);
+            let mut writers = writers.iter_mut();
+            for (field, column) in self.schema.fields().iter().zip(batch.columns()) {
+                encode(field, &column.slice(from, take), &mut writers).map_err(|e| failed(&self.temporary, &e))?;
+            }
+            *rows += take;
+            from += take;
+            if *rows == ROW_GROUP {
+                self.end_group()?;
+            }
+        }
         self.rows += batch.num_rows() as u64;
         Ok(())
     }
 
-    /// Ends the file and gives it its name.
-    pub(crate) fn finish(self) -> Result<Finished> {
-        let Self { path, temporary, writer, rows, durable } = self;
+    /// Adds a whole row group, given column by column.
+    pub(super) fn write_group(&mut self, rows: u32, columns: Vec<GroupColumn>) -> Result<()> {
+        self.end_group()?;
+        let written = self.group(columns);
+        written.map_err(|e| failed(&self.temporary, &e))?;
+        self.rows += u64::from(rows);
+        Ok(())
+    }
+
+    fn group(&mut self, columns: Vec<GroupColumn>) -> Result<(), ParquetError> {
+        let mut writers = self.factory.create_column_writers(self.groups)?.into_iter();
+        let leaves: Vec<usize> =
+            (0..self.schema.fields().len()).map(|field| leaves(self.writer.schema_descr(), field)).collect();
+        let mut group = self.writer.next_row_group()?;
+        for ((field, column), leaves) in self.schema.fields().iter().zip(columns).zip(leaves) {
+            let mut own: Vec<ArrowColumnWriter> = writers.by_ref().take(leaves).collect();
+            match column {
+                GroupColumn::Chunk((bytes, close)) => group.append_column(&bytes, close)?,
+                GroupColumn::Values(array) => {
+                    encode(field, &array, &mut own.iter_mut())?;
+                    for writer in own {
+                        writer.close()?.append_to_row_group(&mut group)?;
+                    }
+                }
+            }
+        }
+        group.close()?;
+        self.groups += 1;
+        Ok(())
+    }
+
+    /// Ends the row group that batches went to.
+    fn end_group(&mut self) -> Result<()> {
+        let Some((writers, _)) = self.open.take() else { return Ok(()) };
+        let end = |writer: &mut SerializedFileWriter<Hashing>| {
+            let mut group = writer.next_row_group()?;
+            for column in writers {
+                column.close()?.append_to_row_group(&mut group)?;
+            }
+            group.close()
+        };
+        end(&mut self.writer).map_err(|e| failed(&self.temporary, &e))?;
+        self.groups += 1;
+        Ok(())
+    }
+
+    /// Ends the file, syncs it, and gives it its name.
+    pub(crate) fn finish(mut self) -> Result<Done> {
+        self.end_group()?;
+        let Self { path, temporary, writer, rows, .. } = self;
         let out = writer.into_inner().map_err(|e| failed(&temporary, &e))?;
         let file = out.file.into_inner().map_err(|e| IngestError::io("write", &temporary, e.error()))?;
-        if durable {
-            file.sync_all().map_err(|e| IngestError::io("sync", &temporary, &e))?;
-        }
+        file.sync_all().map_err(|e| IngestError::io("sync", &temporary, &e))?;
         std::fs::rename(&temporary, &path).map_err(|e| IngestError::io("rename", &temporary, &e))?;
-        if durable {
-            sync_folder(&path)?;
-        }
-        Ok(Finished { rows, bytes: out.bytes, hash: format!("{:032x}", out.hasher.digest128()) })
+        sync_folder(&path)?;
+        Ok(Done { rows, bytes: out.bytes, hash: format!("{:032x}", out.hasher.digest128()) })
     }
 }
 
-fn failed(path: &Path, error: &parquet::errors::ParquetError) -> IngestError {
-    if let parquet::errors::ParquetError::External(source) = error
+fn leaves(columns: &SchemaDescriptor, field: usize) -> usize {
+    (0..columns.num_columns()).filter(|&leaf| columns.get_column_root_idx(leaf) == field).count()
+}
+
+/// Encodes a field's values into the writers of its leaves.
+fn encode<'a>(
+    field: &Field,
+    values: &ArrayRef,
+    writers: &mut impl Iterator<Item = &'a mut ArrowColumnWriter>,
+) -> Result<(), ParquetError> {
+    for leaf in compute_leaves(field, values)? {
+        let writer = writers.next().ok_or_else(|| ParquetError::General("a column has no writer".to_owned()))?;
+        writer.write(&leaf)?;
+    }
+    Ok(())
+}
+
+fn failed(path: &Path, error: &ParquetError) -> IngestError {
+    if let ParquetError::External(source) = error
         && let Some(io) = source.downcast_ref::<std::io::Error>()
     {
         return IngestError::io("write", path, io);
@@ -140,8 +240,8 @@ pub(crate) fn id_columns(schema: &SchemaRef, key: usize, references: usize, has_
     id.chain(references).filter(|f| *f.data_type() == DataType::Int64).map(|f| f.name().clone()).collect()
 }
 
-/// The schema of a piece: pieces are read back by this program alone.
-pub(crate) fn piece_properties() -> WriterProperties {
+/// How a piece is written that has to leave memory: it is read back by this process alone.
+pub(super) fn piece_properties() -> WriterProperties {
     WriterProperties::builder()
         .set_compression(Codec::UNCOMPRESSED)
         .set_dictionary_enabled(false)

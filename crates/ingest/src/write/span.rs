@@ -1,16 +1,19 @@
 //! Writing one span: each of its chunks is read once, and its rows go to every table that has some.
 
-use std::collections::BTreeSet;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering::Relaxed;
 
+use arrow::array::RecordBatch;
 use serde::{Deserialize, Serialize};
 
-use super::rows::{Chosen, build, choose, quarantine_rows, quarantine_schema, references, row_columns};
-use super::sink::{Sink, id_columns, piece_properties, properties};
-use super::{Group, Staged, groups, is_reordered, piece_path, quarantine_index, staged_path};
+use super::piece::Piece;
+use super::rows::{Chosen, build, choose, quarantine_rows, quarantine_schema};
+use super::sink::{Sink, id_columns, properties};
+use super::{Group, Staged, copy, groups, is_reordered, quarantine_index, staged_path};
 use crate::context::RunContext;
-use crate::error::Result;
-use crate::number::Reserved;
+use crate::error::{IngestError, Result};
+use crate::number::{Ids, Reserved};
 
 /// What writing a span left.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -26,7 +29,13 @@ struct Target {
     table: u32,
     /// The table's groups; only those that take rows of this span matter.
     groups: Vec<Group>,
-    sink: Option<Sink>,
+    place: Place,
+}
+
+enum Place {
+    Nowhere,
+    File(Box<Sink>),
+    Piece(Vec<RecordBatch>),
 }
 
 impl Target {
@@ -36,19 +45,28 @@ impl Target {
         (!self.groups[index].assembled).then_some(index as u32)
     }
 
-    fn open(&mut self, run: &RunContext, reserved: &Reserved, span: u32) -> Result<&mut Sink> {
-        if self.sink.is_none() {
-            self.sink = Some(match self.direct(span) {
-                Some(group) => open_file(run, reserved, self.table, group)?,
-                None => {
-                    Sink::create(piece_path(run, self.table, span), schema(run, self.table), piece_properties(), true)?
-                }
-            });
+    /// The file that the rows go to directly, if they do.
+    fn file(&mut self, run: &RunContext, reserved: &Reserved, span: u32) -> Result<Option<&mut Sink>> {
+        if let Place::Nowhere = self.place {
+            self.place = match self.direct(span) {
+                Some(group) => Place::File(Box::new(open_file(run, reserved, self.table, group)?)),
+                None => Place::Piece(Vec::new()),
+            };
         }
-        match &mut self.sink {
-            Some(sink) => Ok(sink),
-            None => Err(crate::error::IngestError::internal("a file was not opened")),
+        Ok(match &mut self.place {
+            Place::File(sink) => Some(sink),
+            Place::Nowhere | Place::Piece(_) => None,
+        })
+    }
+
+    fn write(&mut self, run: &RunContext, reserved: &Reserved, span: u32, batch: &RecordBatch) -> Result<()> {
+        if let Some(sink) = self.file(run, reserved, span)? {
+            return sink.write(batch);
         }
+        if let Place::Piece(batches) = &mut self.place {
+            batches.push(batch.clone());
+        }
+        Ok(())
     }
 }
 
@@ -68,7 +86,7 @@ pub(super) fn open_file(run: &RunContext, reserved: &Reserved, table: u32, group
     };
     let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
     let properties = properties(run.plan.pipeline.output.compression, &ids)?;
-    Sink::create(staged_path(run, reserved, table, group), schema, properties, true)
+    Sink::create(staged_path(run, reserved, table, group), schema, properties)
 }
 
 /// Writes a span's rows.
@@ -76,27 +94,33 @@ pub(crate) fn write_span(run: &RunContext, reserved: &Reserved, span: u32) -> Re
     let _one = run.lock_span(span);
     let mut targets = Vec::new();
     for table in 0..=quarantine_index(run) {
-        targets.push(Target { table, groups: groups(run, reserved, table)?, sink: None });
+        targets.push(Target { table, groups: groups(run, reserved, table)?, place: Place::Nowhere });
     }
+    let ids = referenced_ids(run, reserved)?;
     for chunk in run.span_chunks(span) {
-        write_chunk(run, reserved, span, chunk, &mut targets)?;
+        write_chunk(run, reserved, span, chunk, &mut targets, &ids)?;
         run.progress.written.fetch_add(run.plan.chunks[chunk as usize].rows.into(), Relaxed);
     }
     let mut outcome = SpanOutcome::default();
     for target in targets {
         let direct = target.direct(span);
-        let Some(sink) = target.sink else { continue };
-        let finished = sink.finish()?;
-        if let Some(group) = direct {
-            let first = first_place(run, reserved, target.table, target.groups[group as usize].from)?;
-            let (rows, bytes, hash) = (finished.rows, finished.bytes, finished.hash);
-            outcome.staged.push(Staged { table: target.table, group, rows, bytes, hash, first });
-        } else {
-            // Rows of a reordered table may belong to any group up to this span's.
-            let reordered = is_reordered(run, target.table);
-            let takes = |g: &Group| g.from <= span && (reordered || span < g.to);
-            let groups = (0..).zip(&target.groups).filter(|(_, group)| takes(group));
-            outcome.pieces.extend(groups.map(|(index, _)| (target.table, index)));
+        match (target.place, direct) {
+            (Place::Nowhere, _) => {}
+            (Place::File(sink), group) => {
+                let group = group.ok_or_else(|| IngestError::internal("a file belongs to no group"))?;
+                let first = first_place(run, reserved, target.table, span)?;
+                let done = sink.finish()?;
+                let (rows, bytes, hash) = (done.rows, done.bytes, done.hash);
+                outcome.staged.push(Staged { table: target.table, group, rows, bytes, hash, first });
+            }
+            (Place::Piece(batches), _) => {
+                run.keep_piece(target.table, span, Piece(batches))?;
+                // Rows of a reordered table may belong to any group up to this span's.
+                let reordered = is_reordered(run, target.table);
+                let takes = |g: &Group| g.from <= span && (reordered || span < g.to);
+                let groups = (0..).zip(&target.groups).filter(|(_, group)| takes(group));
+                outcome.pieces.extend(groups.map(|(index, _)| (target.table, index)));
+            }
         }
     }
     Ok(outcome)
@@ -111,34 +135,46 @@ pub(super) fn first_place(run: &RunContext, reserved: &Reserved, table: u32, spa
     Ok(run.numbering(table, &reserved.tables[table as usize])?.chunk(chunk).start)
 }
 
-fn write_chunk(run: &RunContext, reserved: &Reserved, span: u32, chunk: u32, targets: &mut [Target]) -> Result<()> {
-    let keys = run.scan(chunk)?;
-    let mut chosen: Vec<(u32, Chosen)> = Vec::new();
+/// The IDs of every table that another one refers to.
+fn referenced_ids<'a>(run: &'a RunContext, reserved: &Reserved) -> Result<BTreeMap<usize, Ids<'a>>> {
+    let mut ids = BTreeMap::new();
+    for &target in run.layout.tables.iter().flat_map(|table| &table.references) {
+        if let Entry::Vacant(vacant) = ids.entry(target) {
+            vacant.insert(Ids::new(run, target as u32, &reserved.tables[target])?);
+        }
+    }
+    Ok(ids)
+}
+
+fn write_chunk(
+    run: &RunContext,
+    reserved: &Reserved,
+    span: u32,
+    chunk: u32,
+    targets: &mut [Target],
+    ids: &BTreeMap<usize, Ids<'_>>,
+) -> Result<()> {
+    let scan = run.scan(chunk)?;
+    let copies = copy::is_possible(run, chunk, &scan);
+    let mut chosen: Vec<Chosen> = Vec::new();
     for table in 0..quarantine_index(run) {
         let rows = choose(run, reserved, table, chunk)?;
-        if !rows.is_empty() {
-            chosen.push((table, rows));
+        if rows.len() == 0 {
+            continue;
+        }
+        if copies
+            && rows.is_all()
+            && let Some(sink) = targets[table as usize].file(run, reserved, span)?
+        {
+            copy::write_copies(run, sink, table, chunk, rows.first(), &scan, ids)?;
+        } else {
+            chosen.push(rows);
         }
     }
-    if !chosen.is_empty() {
-        let mut seen = BTreeSet::new();
-        let columns: Vec<String> = chosen
-            .iter()
-            .flat_map(|(table, _)| row_columns(run, *table))
-            .filter(|name| seen.insert(name.as_str()))
-            .cloned()
-            .collect();
-        let records = run.read(chunk, &columns)?.without(&keys.quarantine)?;
-        let tables: Vec<u32> = chosen.iter().map(|(table, _)| *table).collect();
-        let references = references(run, reserved, chunk, &tables)?;
-        for (table, rows) in &chosen {
-            let batch = build(run, *table, rows, &records.batch, &references)?;
-            targets[*table as usize].open(run, reserved, span)?.write(&batch)?;
-        }
-    }
-    if !keys.quarantine.is_empty() {
+    build(run, chunk, &scan, &chosen, ids, |table, batch| targets[table as usize].write(run, reserved, span, batch))?;
+    if !scan.quarantine.is_empty() {
         let batch = quarantine_rows(run, reserved.number, chunk)?;
-        targets[quarantine_index(run) as usize].open(run, reserved, span)?.write(&batch)?;
+        targets[quarantine_index(run) as usize].write(run, reserved, span, &batch)?;
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! The output is a function of the pipeline and the files: neither the number of workers, nor the shards, nor the
 //! memory, nor the machine's mood can be seen in it.
 
-use seriatim_ingest::RunnerOptions;
+use seriatim_ingest::{Paths, RunnerOptions};
 
 use crate::case::{Case, Sizes};
 use crate::harness::{Place, options, run};
@@ -18,6 +18,7 @@ fn some_sizes(rng: &mut Rng) -> Sizes {
         shards: 16,
         workers: 1,
         little_memory: false,
+        paths: rng.pick(&[Paths::Auto, Paths::General, Paths::Pages]),
         transform: if rng.percent(30) { Some(3) } else { None },
     }
 }
@@ -41,7 +42,7 @@ fn g3_workers_shards_and_memory_do_not_change_bytes() {
         let mut rng = Rng::at(seed, &[u64::from(index)]);
         let sizes = some_sizes(&mut rng);
         let case = Case::draw(&sizes);
-        let base = RunnerOptions { chunk_rows: sizes.chunk_rows, ..options(1) };
+        let base = RunnerOptions { chunk_rows: sizes.chunk_rows, paths: sizes.paths, ..options(1) };
         let expected = outputs(&case, &base);
         for (workers, shards, memory) in
             [(1, 16, 1), (2, 1, 1 << 30), (2, 2, 1), (8, 8, 1 << 30), (8, 64, 1), (8, 64, 100_000)]

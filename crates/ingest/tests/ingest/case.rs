@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use proptest::prelude::*;
+use seriatim_ingest::Paths;
 use seriatim_pipeline::model::{Compression, Format, Id, OnConflict, OnNullKey, Output, Pipeline, Source, Table};
 
 use crate::cells::{Cell, KINDS, Kind};
@@ -25,6 +26,7 @@ pub(crate) struct Sizes {
     pub(crate) little_memory: bool,
     /// Which of [`TRANSFORMS`], if any.
     pub(crate) transform: Option<usize>,
+    pub(crate) paths: Paths,
 }
 
 /// Any case.
@@ -35,14 +37,15 @@ pub(crate) fn sizes() -> impl Strategy<Value = Sizes> {
     let chunk_rows = prop_oneof![1 => Just(1_u32), 3 => 2..64_u32, 3 => 64..2000_u32, 2 => Just(131_072_u32)];
     let transform = prop_oneof![3 => Just(None), 2 => (0..TRANSFORMS.len()).prop_map(Some)];
     let shards = proptest::sample::select(vec![1_u32, 2, 8, 64]);
+    let paths = prop_oneof![3 => Just(Paths::Pages), 1 => Just(Paths::General), 1 => Just(Paths::Auto)];
     let data = (any::<u64>(), 1..=5_usize, 1..=8_usize, first, later);
-    (data, chunk_rows, shards, 1..=8_usize, any::<bool>(), transform).prop_map(
-        |((seed, tables, columns, first, later), chunk_rows, shards, workers, little_memory, transform)| {
+    (data, chunk_rows, shards, 1..=8_usize, any::<bool>(), transform, paths).prop_map(
+        |((seed, tables, columns, first, later), chunk_rows, shards, workers, little_memory, transform, paths)| {
             // Chunks of one row are for few rows: each chunk is a step of the run.
             let most = 120 * chunk_rows as usize;
             let clamp = |run: Vec<usize>| run.into_iter().map(|rows| rows.min(most)).collect();
             let runs = std::iter::once(first).chain(later).map(clamp).collect();
-            Sizes { seed, tables, columns, runs, chunk_rows, shards, workers, little_memory, transform }
+            Sizes { seed, tables, columns, runs, chunk_rows, shards, workers, little_memory, transform, paths }
         },
     )
 }
@@ -135,7 +138,12 @@ impl Case {
             source: Source { files: vec!["data/*.parquet".to_owned(), "data/*/*.parquet".to_owned()] },
             transform: transform.map(|t| TRANSFORMS[t].0.to_owned()),
             tables,
-            output: Output { path: "out".to_owned(), format: Format::Parquet, compression },
+            output: Output {
+                path: "out".to_owned(),
+                format: Format::Parquet,
+                compression,
+                recompress: rng.percent(20),
+            },
             state: "state".to_owned(),
         };
         Self { sizes: sizes.clone(), pipeline, columns, spreads, transform }

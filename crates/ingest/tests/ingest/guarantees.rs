@@ -33,6 +33,7 @@ fn runner_options(sizes: &Sizes) -> RunnerOptions {
         memory: if sizes.little_memory { 1 } else { 1 << 30 },
         chunk_rows: sizes.chunk_rows,
         shards: sizes.shards,
+        paths: sizes.paths,
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use seriatim_hub::{EmbeddedHub, HubOptions};
-use seriatim_ingest::{ErrorKind, IngestError, Project, RunReport, RunStatus, Runner, RunnerOptions, verify};
+use seriatim_ingest::{ErrorKind, IngestError, Paths, Project, RunReport, RunStatus, Runner, RunnerOptions, verify};
 use seriatim_pipeline::model::{Compression, Format, Id, OnConflict, OnNullKey, Output, Pipeline, Source, Table};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -65,7 +65,7 @@ impl Failed {
 
 /// Options for a machine of `workers`, with ample memory and everything else as by default.
 pub(crate) fn options(workers: usize) -> RunnerOptions {
-    RunnerOptions { workers, memory: 1 << 30, chunk_rows: 131_072, shards: 16 }
+    RunnerOptions { workers, memory: 1 << 30, chunk_rows: 131_072, shards: 16, paths: Paths::Auto }
 }
 
 pub(crate) fn runtime() -> Runtime {
@@ -236,7 +236,12 @@ pub(crate) fn pipeline(tables: Vec<Table>) -> Pipeline {
         source: Source { files: vec!["data/*.parquet".to_owned()] },
         transform: None,
         tables,
-        output: Output { path: "out".to_owned(), format: Format::Parquet, compression: Compression::default() },
+        output: Output {
+            path: "out".to_owned(),
+            format: Format::Parquet,
+            compression: Compression::default(),
+            recompress: false,
+        },
         state: "state".to_owned(),
     }
 }

@@ -1,0 +1,17 @@
+//! Parquet below the level of values: column chunks as pages, dictionaries as they are stored, chunks copied without
+//! being decoded. The fast way through a column is here; whatever this module does not support is said to be so, and
+//! the caller takes the general way, through Arrow. It knows files and columns; it must never know a table or a key.
+//!
+//! The format is that of <https://github.com/apache/parquet-format>: `parquet.thrift`, `Encodings.md`.
+
+mod chunk;
+mod copy;
+mod gather;
+mod header;
+mod hybrid;
+mod values;
+
+pub(crate) use chunk::{ColumnBytes, Fault, Next, Presence};
+pub(crate) use copy::{Finished, copied, exchanged, is_copyable};
+pub(crate) use gather::{gather, gather_indices};
+pub(crate) use values::{Values, is_supported};

@@ -1,0 +1,379 @@
+//! Scan: the distinct keys of one chunk, merged into the run's key tables, and which records have none. Reads only the
+//! columns that keys need: as pages where a key is one column of the source, through Arrow elsewhere. Must never know
+//! what other chunks hold.
+
+mod pages;
+mod rows;
+
+use std::collections::{BTreeSet, HashSet};
+
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
+use arrow::buffer::BooleanBuffer;
+use arrow::compute::filter_record_batch;
+use seriatim_pipeline::model::{OnConflict, OnNullKey};
+
+use crate::artifacts::{Artifact, Decoder, Encoder};
+use crate::context::RunContext;
+use crate::error::{IngestError, Result};
+use crate::keys::{NO_KEY, RowKeys, row_hashes};
+use crate::layout::{Layout, TableLayout};
+use crate::plan::Chunk;
+use rows::{ByGroup, ByRecord};
+
+/// The scan of one chunk.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct ChunkScan {
+    /// Records of the tables: neither filtered nor in quarantine.
+    pub(crate) records: u32,
+    /// Rows that the transform dropped.
+    pub(crate) filtered: u32,
+    /// Rows for quarantine: the row in the chunk, and the table whose key it lacks.
+    pub(crate) quarantine: Vec<(u32, u32)>,
+    /// One for each table, in the layout's order; empty for a table without key.
+    pub(crate) tables: Vec<LocalTable>,
+}
+
+/// The keys of one table in one chunk.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct LocalTable {
+    /// Consecutive records.
+    pub(crate) parts: Vec<Part>,
+    /// How many records have no key here.
+    pub(crate) null_keys: u64,
+}
+
+/// The keys of consecutive records, as handles into the run's key table.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// For each record its key, or `NO_KEY`.
+    Rows(Vec<u32>),
+    /// The records are the rows of one row group, whose key column is dictionary-encoded throughout: for each entry of
+    /// the dictionary its key, or `NO_KEY` where no row uses it.
+    Dictionary { rows: u32, nulls: u32, handles: Vec<u32> },
+}
+
+/// The records of a chunk that tables see, and where they come from.
+pub(crate) struct ChunkRecords {
+    pub(crate) batch: RecordBatch,
+    kept: Option<BooleanArray>,
+}
+
+impl ChunkRecords {
+    pub(crate) fn new(batch: RecordBatch, kept: Option<BooleanArray>) -> Self {
+        Self { batch, kept }
+    }
+
+    fn filtered(&self) -> u32 {
+        self.kept.as_ref().map_or(0, |kept| kept.len() - kept.true_count()) as u32
+    }
+
+    /// The row in the chunk of each record.
+    fn source_rows(&self) -> Vec<u32> {
+        match &self.kept {
+            None => (0..self.batch.num_rows() as u32).collect(),
+            Some(kept) => kept.values().set_indices().map(|row| row as u32).collect(),
+        }
+    }
+
+    /// The same without the rows (of the chunk) that are in quarantine.
+    pub(crate) fn without(self, quarantine: &[(u32, u32)]) -> Result<Self> {
+        if quarantine.is_empty() {
+            return Ok(self);
+        }
+        let bad: HashSet<u32> = quarantine.iter().map(|(row, _)| *row).collect();
+        let keep: BooleanBuffer = self.source_rows().iter().map(|row| !bad.contains(row)).collect();
+        let batch = filter_record_batch(&self.batch, &BooleanArray::new(keep, None))
+            .map_err(|e| IngestError::internal(e.to_string()))?;
+        Ok(Self { batch, kept: None })
+    }
+}
+
+/// The columns that a scan needs.
+pub(crate) fn scan_columns(layout: &Layout) -> Vec<String> {
+    columns_of(layout, |_| true)
+}
+
+/// The columns that the scan of some tables needs.
+fn columns_of(layout: &Layout, which: impl Fn(usize) -> bool) -> Vec<String> {
+    let mut columns: Vec<String> = Vec::new();
+    for (_, table) in layout.tables.iter().enumerate().filter(|(index, _)| which(*index)) {
+        columns.extend(table.key.iter().cloned());
+        if compares(table) {
+            columns.extend(table.compared_columns(layout));
+        }
+    }
+    let mut seen = BTreeSet::new();
+    columns.retain(|c| seen.insert(c.clone()));
+    columns
+}
+
+fn compares(table: &TableLayout) -> bool {
+    table.is_keyed() && table.on_conflict == OnConflict::Error
+}
+
+/// What is merged into a table's keys.
+enum Found {
+    Nothing,
+    Groups(Vec<ByGroup>),
+    Records(ByRecord),
+}
+
+/// Scans a chunk.
+pub(crate) fn scan(run: &RunContext, index: u32) -> Result<ChunkScan> {
+    let chunk = &run.plan.chunks[index as usize];
+    let layout = &run.layout;
+    let keyed = layout.tables.iter().any(TableLayout::is_keyed);
+    if !keyed && !run.records.filters_rows() {
+        let tables = layout.tables.iter().map(|_| LocalTable::default()).collect();
+        return Ok(ChunkScan { records: chunk.rows, filtered: 0, quarantine: Vec::new(), tables });
+    }
+    if let Some(found) = without_quarantine(run, index)? {
+        let tables = merge(run, index, found)?;
+        return Ok(ChunkScan { records: chunk.rows, filtered: 0, quarantine: Vec::new(), tables });
+    }
+    let records = run.read(index, &scan_columns(layout))?;
+    let filtered = records.filtered();
+    let mut keys = row_keys(layout, &records.batch)?;
+    let quarantine = null_keys(run, chunk, &records, &keys)?;
+    let records = if quarantine.is_empty() {
+        records
+    } else {
+        let rest = records.without(&quarantine)?;
+        keys = row_keys(layout, &rest.batch)?;
+        rest
+    };
+    let found = layout.tables.iter().zip(keys).map(|(table, keys)| by_record(layout, table, keys, &records.batch));
+    let tables = merge(run, index, found.collect::<Result<_>>()?)?;
+    Ok(ChunkScan { records: records.batch.num_rows() as u32, filtered, quarantine, tables })
+}
+
+/// The keys of a chunk whose rows are all records: as pages where that can be. `None` if it has to go the general way,
+/// because rows are filtered, or because a key is null where it must not be.
+fn without_quarantine(run: &RunContext, index: u32) -> Result<Option<Vec<Found>>> {
+    let layout = &run.layout;
+    if run.records.filters_rows() || !run.pages_allowed(index) {
+        return Ok(None);
+    }
+    let mut found: Vec<Option<Found>> = Vec::with_capacity(layout.tables.len());
+    for table in &layout.tables {
+        let groups = if table.is_keyed() { pages::key_groups(run, index, table)? } else { Some(Vec::new()) };
+        if table.on_null_key != OnNullKey::Null
+            && groups.as_ref().is_some_and(|groups| groups.iter().any(|group| group.nulls > 0))
+        {
+            return Ok(None);
+        }
+        found.push(match groups {
+            _ if !table.is_keyed() => Some(Found::Nothing),
+            groups => groups.map(Found::Groups),
+        });
+    }
+    if found.iter().all(|f| !matches!(f, Some(Found::Groups(_)))) {
+        return Ok(None);
+    }
+    let rest = |at: usize| found[at].is_none();
+    let columns = columns_of(layout, rest);
+    let records = if columns.is_empty() { None } else { Some(run.read(index, &columns)?) };
+    let mut all = Vec::with_capacity(found.len());
+    for (table, found) in layout.tables.iter().zip(found) {
+        all.push(match (found, &records) {
+            (Some(found), _) => found,
+            (None, Some(records)) => {
+                let keys = table_keys(table, &records.batch)?;
+                let strict = table.on_null_key != OnNullKey::Null;
+                if strict && keys.as_ref().is_some_and(|keys| keys.nulls() > 0) {
+                    return Ok(None);
+                }
+                by_record(layout, table, keys, &records.batch)?
+            }
+            (None, None) => return Err(IngestError::internal("the columns of a key were not read")),
+        });
+    }
+    Ok(Some(all))
+}
+
+fn by_record(layout: &Layout, table: &TableLayout, keys: Option<RowKeys>, batch: &RecordBatch) -> Result<Found> {
+    let Some(keys) = keys else { return Ok(Found::Nothing) };
+    let attributes = if compares(table) {
+        row_hashes(&columns_in(batch, &table.compared_columns(layout))?, batch.num_rows())
+    } else {
+        Vec::new()
+    };
+    Ok(Found::Records(ByRecord { keys, attributes, records: batch.num_rows() }))
+}
+
+/// Merges a chunk's keys into the run's tables.
+fn merge(run: &RunContext, index: u32, found: Vec<Found>) -> Result<Vec<LocalTable>> {
+    let base = run.first_position(index);
+    let mut tables = Vec::with_capacity(found.len());
+    for (table, found) in (0..).zip(found) {
+        let mut local = LocalTable::default();
+        match found {
+            Found::Nothing => {}
+            Found::Records(records) => {
+                let mut handles = Vec::new();
+                run.keys(table).merge(&records, base, index, &mut handles)?;
+                local.null_keys = handles.iter().filter(|&&handle| handle == NO_KEY).count() as u64;
+                local.parts.push(Part::Rows(handles));
+            }
+            Found::Groups(groups) => {
+                for group in groups {
+                    let mut handles = Vec::new();
+                    run.keys(table).merge(&group, base, index, &mut handles)?;
+                    local.null_keys += u64::from(group.nulls);
+                    local.parts.push(group.part(handles));
+                }
+            }
+        }
+        tables.push(local);
+    }
+    run.relieve_keys()?;
+    Ok(tables)
+}
+
+fn columns_in(batch: &RecordBatch, names: &[String]) -> Result<Vec<ArrayRef>> {
+    let column = |name: &String| batch.column_by_name(name).cloned();
+    names
+        .iter()
+        .map(|name| column(name).ok_or_else(|| IngestError::internal(format!("column '{name}' was not read"))))
+        .collect()
+}
+
+fn row_keys(layout: &Layout, batch: &RecordBatch) -> Result<Vec<Option<RowKeys>>> {
+    layout.tables.iter().map(|table| table_keys(table, batch)).collect()
+}
+
+fn table_keys(table: &TableLayout, batch: &RecordBatch) -> Result<Option<RowKeys>> {
+    table.codec.as_ref().map(|codec| Ok(codec.encode(&columns_in(batch, &table.key)?))).transpose()
+}
+
+/// The rows for quarantine; an error if a null key is one.
+fn null_keys(
+    run: &RunContext,
+    chunk: &Chunk,
+    records: &ChunkRecords,
+    keys: &[Option<RowKeys>],
+) -> Result<Vec<(u32, u32)>> {
+    let strict: Vec<(u32, &TableLayout, &RowKeys)> = (0..)
+        .zip(run.layout.tables.iter().zip(keys))
+        .filter(|(_, (table, _))| table.on_null_key != OnNullKey::Null)
+        .filter_map(|(index, (table, keys))| keys.as_ref().map(|keys| (index, table, keys)))
+        .collect();
+    if strict.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut quarantine = Vec::new();
+    for (record, row) in records.source_rows().into_iter().enumerate() {
+        for (index, table, keys) in &strict {
+            if keys.get(record).is_some() {
+                continue;
+            }
+            if table.on_null_key == OnNullKey::Quarantine {
+                quarantine.push((row, *index));
+                break;
+            }
+            let place = run.place(chunk, row);
+            return Err(IngestError::input(format!(
+                "{place}: the key of table '{}' ({}) is null",
+                table.name,
+                table.key.join(", ")
+            ))
+            .help(
+                "mend the record, or set `on_null_key: quarantine` (the record is set aside) or `null` (no reference)",
+            ));
+        }
+    }
+    Ok(quarantine)
+}
+
+impl RunContext {
+    /// The rows in the chunk of these records. Reads the chunk again: only messages need it.
+    pub(crate) fn record_rows(&self, chunk: &Chunk, records: &[u32]) -> Result<Vec<u32>> {
+        let index = self.plan.chunks.iter().position(|c| c == chunk).unwrap_or_default() as u32;
+        let all = self.read(index, &scan_columns(&self.layout))?;
+        let keys = row_keys(&self.layout, &all.batch)?;
+        let bad: HashSet<u32> = null_keys(self, chunk, &all, &keys)?.into_iter().map(|(row, _)| row).collect();
+        let rows: Vec<u32> = all.source_rows().into_iter().filter(|row| !bad.contains(row)).collect();
+        Ok(records.iter().map(|&record| rows.get(record as usize).copied().unwrap_or_default()).collect())
+    }
+}
+
+/// A record of a chunk, with its key and the hash of its attributes.
+pub(crate) struct Compared {
+    keys: RowKeys,
+    attributes: Vec<u64>,
+}
+
+impl Compared {
+    /// The records of a chunk, as `on_conflict: error` compares them. Reads the chunk again: only messages need it.
+    pub(crate) fn new(run: &RunContext, table: u32, index: u32) -> Result<Self> {
+        let layout = &run.layout.tables[table as usize];
+        let records = run.read(index, &scan_columns(&run.layout))?;
+        let keys = row_keys(&run.layout, &records.batch)?;
+        let quarantine = null_keys(run, &run.plan.chunks[index as usize], &records, &keys)?;
+        let records = records.without(&quarantine)?;
+        let codec =
+            layout.codec.as_ref().ok_or_else(|| IngestError::internal("a table without key is not compared"))?;
+        let keys = codec.encode(&columns_in(&records.batch, &layout.key)?);
+        let columns = columns_in(&records.batch, &layout.compared_columns(&run.layout))?;
+        Ok(Self { keys, attributes: row_hashes(&columns, records.batch.num_rows()) })
+    }
+
+    /// The first record with this key and other attributes.
+    pub(crate) fn find_other(&self, key: crate::keys::KeyRef<'_>, attributes: u64) -> Option<u32> {
+        let other = |&record: &usize| self.keys.get(record) == Some(key) && self.attributes[record] != attributes;
+        (0..self.attributes.len()).find(other).map(|record| record as u32)
+    }
+}
+
+impl Artifact for ChunkScan {
+    fn bytes(&self) -> u64 {
+        let handles = self.tables.iter().flat_map(|table| &table.parts).map(|part| match part {
+            Part::Rows(handles) | Part::Dictionary { handles, .. } => handles.capacity() * 4,
+        });
+        (handles.sum::<usize>() + self.quarantine.capacity() * 8) as u64
+    }
+
+    fn encode(&self, out: &mut Encoder) {
+        out.u64(self.records.into());
+        out.u64(self.filtered.into());
+        out.u32s(&self.quarantine.iter().flat_map(|&(row, table)| [row, table]).collect::<Vec<_>>());
+        out.u64(self.tables.len() as u64);
+        for table in &self.tables {
+            out.u64(table.null_keys);
+            out.u64(table.parts.len() as u64);
+            for part in &table.parts {
+                match part {
+                    Part::Rows(handles) => {
+                        out.u64(0);
+                        out.u32s(handles);
+                    }
+                    Part::Dictionary { rows, nulls, handles } => {
+                        out.u64(1);
+                        out.u32s(&[*rows, *nulls]);
+                        out.u32s(handles);
+                    }
+                }
+            }
+        }
+    }
+
+    fn decode(from: &mut Decoder<'_>) -> Option<Self> {
+        let (records, filtered) = (from.u64()? as u32, from.u64()? as u32);
+        let quarantine = from.u32s()?.as_chunks::<2>().0.iter().map(|&[row, table]| (row, table)).collect();
+        let mut tables = Vec::new();
+        for _ in 0..from.u64()? {
+            let null_keys = from.u64()?;
+            let mut parts = Vec::new();
+            for _ in 0..from.u64()? {
+                parts.push(if from.u64()? == 0 {
+                    Part::Rows(from.u32s()?)
+                } else {
+                    let [rows, nulls] = <[u32; 2]>::try_from(from.u32s()?).ok()?;
+                    Part::Dictionary { rows, nulls, handles: from.u32s()? }
+                });
+            }
+            tables.push(LocalTable { parts, null_keys });
+        }
+        Some(Self { records, filtered, quarantine, tables })
+    }
+}

@@ -1,0 +1,69 @@
+//! One column of the source in one chunk, row group by row group, as pages. Must never decode a value.
+
+use std::fs::File;
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::datatypes::DataType;
+use parquet::file::metadata::ParquetMetaData;
+use parquet::schema::types::ColumnDescriptor;
+
+use crate::pages::{ColumnBytes, Fault, is_supported};
+use crate::plan::Chunk;
+
+/// A column at the top of the source's schema, in one chunk.
+#[derive(Debug)]
+pub(crate) struct SourceColumn {
+    file: File,
+    metadata: Arc<ParquetMetaData>,
+    leaf: usize,
+    groups: Range<usize>,
+    data_type: DataType,
+}
+
+impl SourceColumn {
+    /// The column `name`, which the general reader gives as `data_type`; `None` if it is nested.
+    pub(crate) fn new(
+        file: File,
+        metadata: Arc<ParquetMetaData>,
+        chunk: &Chunk,
+        name: &str,
+        data_type: &DataType,
+    ) -> Option<Self> {
+        let columns = metadata.file_metadata().schema_descr().columns();
+        let leaf = columns.iter().position(|c| matches!(c.path().parts(), [only] if only == name))?;
+        let groups = chunk.first_group as usize..(chunk.first_group + chunk.groups) as usize;
+        Some(Self { file, metadata, leaf, groups, data_type: data_type.clone() })
+    }
+
+    /// What the file's schema says of it.
+    pub(crate) fn descriptor(&self) -> &ColumnDescriptor {
+        self.metadata.file_metadata().schema_descr().columns()[self.leaf].as_ref()
+    }
+
+    /// How the general reader gives it.
+    pub(crate) fn data_type(&self) -> &DataType {
+        &self.data_type
+    }
+
+    /// Whether its values can be read from pages.
+    pub(crate) fn is_readable(&self) -> bool {
+        is_supported(self.descriptor(), &self.data_type)
+    }
+
+    /// How many row groups the chunk has.
+    pub(crate) fn groups(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// The rows of a row group, counted from the chunk's first.
+    pub(crate) fn group_rows(&self, group: usize) -> u32 {
+        self.metadata.row_group(self.groups.start + group).num_rows() as u32
+    }
+
+    /// The bytes of a row group's column chunk.
+    pub(crate) fn read(&self, group: usize) -> std::result::Result<ColumnBytes, Fault> {
+        let metadata = self.metadata.row_group(self.groups.start + group);
+        ColumnBytes::read(&self.file, metadata.column(self.leaf), self.group_rows(group))
+    }
+}
