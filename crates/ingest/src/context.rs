@@ -45,6 +45,7 @@ pub(crate) struct RunContext {
     firsts: Vec<Firsts>,
     keys_budget: u64,
     scans: Done,
+    scan_locks: Vec<Mutex<()>>,
     resolutions: Vec<Done>,
     // A span is written by one thread at a time, also when an assembly finds a piece missing.
     spans: Vec<Mutex<()>>,
@@ -56,6 +57,9 @@ pub(crate) struct Facts {
     pub(crate) records: u64,
     pub(crate) quarantined: u64,
 }
+
+/// With less memory for keys than this, chunks are scanned one by one.
+const AMPLE_MEMORY: u64 = 512 << 20;
 
 /// The folder of a run's plan and artifacts.
 pub(crate) fn work_folder(state: &Path, run: &str) -> PathBuf {
@@ -113,6 +117,7 @@ impl RunContext {
             facts: Mutex::default(),
             spans: plan.spans.iter().map(|_| Mutex::default()).collect(),
             scans: Done::new(plan.chunks.len()),
+            scan_locks: plan.chunks.iter().map(|_| Mutex::default()).collect(),
             resolutions: bound.layout.tables.iter().map(|_| Done::new(plan.shards as usize)).collect(),
             positions,
             keys,
@@ -275,10 +280,25 @@ impl RunContext {
                 return Err(IngestError::state("what a scan had found is gone from the run's work folder")
                     .help("something removed or changed it, or the disk is failing: run again"));
             }
-            scan(self, chunk)
+            scan(self, &[chunk])?.pop().ok_or_else(|| IngestError::internal("a scan gave nothing"))
         })?;
         self.scans.set(chunk);
         Ok(scan)
+    }
+
+    /// Scans consecutive chunks; as many at once as memory allows without a thought.
+    pub(crate) fn scan_all(&self, chunks: std::ops::Range<u32>) -> Result<()> {
+        // A step may run twice, also at once with itself: the second finds everything done.
+        let _one = self.scan_locks[chunks.start as usize].lock().unwrap_or_else(PoisonError::into_inner);
+        let left: Vec<u32> = chunks.filter(|&chunk| !self.scans.is_set(chunk)).collect();
+        let at_once = if self.keys_budget < AMPLE_MEMORY { 1 } else { left.len().max(1) };
+        for chunks in left.chunks(at_once) {
+            for (&chunk, scan) in chunks.iter().zip(scan(self, chunks)?) {
+                self.artifacts.put(ArtifactKey::Scan(chunk), scan)?;
+                self.scans.set(chunk);
+            }
+        }
+        Ok(())
     }
 
     /// Scans what this process has not: all of it when it takes up another one's run.
@@ -380,6 +400,10 @@ impl Done {
         if !self.flags[index as usize].swap(true, SeqCst) {
             self.left.fetch_sub(1, SeqCst);
         }
+    }
+
+    fn is_set(&self, index: u32) -> bool {
+        self.flags[index as usize].load(SeqCst)
     }
 
     fn is_all(&self) -> bool {

@@ -20,6 +20,7 @@ mod number;
 mod orchestration;
 mod pages;
 mod plan;
+mod pool;
 mod progress;
 mod project;
 mod publish;

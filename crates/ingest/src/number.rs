@@ -157,9 +157,13 @@ pub(crate) fn number(run: &RunContext, table: u32, reserved: &ReservedTable) -> 
     Ok(Numbering { bases, firsts })
 }
 
-/// The place in its sequence of each key of a shard, by handle.
+/// The place in its sequence of each key of a shard, by handle. They are looked up at random, so small ones are kept
+/// small: more of them are near.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct ShardPlaces(Vec<u64>);
+pub(crate) enum ShardPlaces {
+    Narrow(Vec<u32>),
+    Wide(Vec<u64>),
+}
 
 impl ShardPlaces {
     /// From a shard's resolution.
@@ -170,7 +174,15 @@ impl ShardPlaces {
             Origin::New(first) => numbering.place(first),
             Origin::Known(place) => place,
         };
-        Ok(Self(resolution.origins().map(place).collect()))
+        let narrow: Option<Vec<u32>> = resolution.origins().map(|origin| u32::try_from(place(origin)).ok()).collect();
+        Ok(narrow.map_or_else(|| Self::Wide(resolution.origins().map(place).collect()), Self::Narrow))
+    }
+
+    fn get(&self, number: u32) -> u64 {
+        match self {
+            Self::Narrow(places) => places[number as usize].into(),
+            Self::Wide(places) => places[number as usize],
+        }
     }
 }
 
@@ -197,7 +209,7 @@ impl<'a> Ids<'a> {
     pub(crate) fn get(&self, handle: u32) -> i64 {
         let (shard, number) = self.keys.place(handle);
         // The end of the block is in range, so every ID before it is.
-        let place = self.shards[shard as usize].0[number as usize] as i64;
+        let place = self.shards[shard as usize].get(number) as i64;
         self.id.start.wrapping_add(self.id.step.wrapping_mul(place))
     }
 
@@ -230,15 +242,27 @@ impl Artifact for Numbering {
 
 impl Artifact for ShardPlaces {
     fn bytes(&self) -> u64 {
-        self.0.capacity() as u64 * 8
+        match self {
+            Self::Narrow(places) => places.capacity() as u64 * 4,
+            Self::Wide(places) => places.capacity() as u64 * 8,
+        }
     }
 
     fn encode(&self, out: &mut Encoder) {
-        out.u64s(&self.0);
+        match self {
+            Self::Narrow(places) => {
+                out.u64(0);
+                out.u32s(places);
+            }
+            Self::Wide(places) => {
+                out.u64(1);
+                out.u64s(places);
+            }
+        }
     }
 
     fn decode(from: &mut Decoder<'_>) -> Option<Self> {
-        from.u64s().map(Self)
+        Some(if from.u64()? == 0 { Self::Narrow(from.u32s()?) } else { Self::Wide(from.u64s()?) })
     }
 }
 

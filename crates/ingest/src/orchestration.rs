@@ -15,7 +15,7 @@ use crate::sequence::{
 };
 use crate::steps::{
     Admission, Admit, Assemble, CleanUp, KeepCommitted, KeepKeys, MakePlan, PlanFacts, Publish, ResolveShards,
-    ScanChunk, ScanFacts, ShardFacts, Withdraw, WriteSpan,
+    ScanChunks, ScanFacts, ShardFacts, Withdraw, WriteSpan,
 };
 use crate::write::Staged;
 
@@ -79,6 +79,17 @@ pub(crate) async fn ingest<E: Engine>(engine: E, input: RunInput) -> Result<RunO
     }
 }
 
+/// Chunks that are scanned in one step, at most: their keys are merged together, which finds more of them near.
+const SCANNED_AT_ONCE: u32 = 8;
+/// Steps of a scan, at least, if there are chunks enough: enough for many workers.
+const SCAN_STEPS: u32 = 32;
+
+fn scan_steps(run: &str, chunks: u32) -> Vec<ScanChunks> {
+    let size = (chunks / SCAN_STEPS).clamp(1, SCANNED_AT_ONCE);
+    let step = |from: u32| ScanChunks { run: run.to_owned(), from, to: (from + size).min(chunks) };
+    (0..chunks).step_by(size as usize).map(step).collect()
+}
+
 /// `None`: the plan is out of date.
 async fn attempt<E: Engine>(engine: &E, input: &RunInput) -> Result<Option<RunOutput>> {
     let plan = engine.step(MakePlan { input: input.clone() }).await?;
@@ -86,8 +97,7 @@ async fn attempt<E: Engine>(engine: &E, input: &RunInput) -> Result<Option<RunOu
     if plan.files == 0 {
         return Ok(Some(empty));
     }
-    let chunks = (0..plan.chunks).map(|chunk| ScanChunk { run: input.run.clone(), chunk }).collect();
-    let scans = engine.all(chunks).await?;
+    let scans = engine.all(scan_steps(&input.run, plan.chunks)).await?;
     let name = &input.pipeline.name;
     let sequences: Vec<EntityId> = input.pipeline.tables.iter().map(|t| sequence_id(name, &t.name)).collect();
     let mut locks = sequences.clone();
@@ -110,7 +120,7 @@ async fn critical_section<E: Engine>(
         return Ok(None);
     }
     let shards = resolve(engine, input, plan, &states).await?;
-    let counts = new_things(input, plan, scans, &shards);
+    let counts = new_things(input, scans, &shards);
     let number = catalog.number + 1;
     let reserved = reserve(engine, input, sequences, &states, &counts, number).await?;
     match publish(engine, input, plan, scans, &reserved).await {
@@ -166,9 +176,8 @@ async fn resolve<E: Engine>(
 }
 
 /// How many new things each table has.
-fn new_things(input: &RunInput, plan: &PlanFacts, scans: &[ScanFacts], shards: &TableShards) -> Vec<u64> {
-    debug_assert_eq!(scans.len(), plan.chunks as usize);
-    let records: u64 = scans.iter().map(|s| u64::from(s.records)).sum();
+fn new_things(input: &RunInput, scans: &[ScanFacts], shards: &TableShards) -> Vec<u64> {
+    let records: u64 = scans.iter().map(|s| s.records).sum();
     let tables = input.pipeline.tables.iter().zip(shards);
     tables.map(|(table, shards)| if table.is_keyed() { shards.iter().map(|s| s.new).sum() } else { records }).collect()
 }
@@ -206,29 +215,31 @@ async fn publish<E: Engine>(
 ) -> Result<Published> {
     let run = &input.run;
     let writes = (0..plan.spans).map(|span| WriteSpan { run: run.clone(), reserved: reserved.clone(), span }).collect();
+    let keyed = (0..).zip(&input.pipeline.tables).filter(|(_, t)| t.is_keyed()).map(|(index, _)| index);
+    let keep = keyed.map(|table| KeepKeys { run: run.clone(), reserved: reserved.clone(), table }).collect::<Vec<_>>();
+    let tables: Vec<u32> = keep.iter().map(|k| k.table).collect();
+    // Neither needs anything of the other. All have ended before an error is told, so that nothing is at work then.
+    let (kept, written) = futures::future::join(engine.all(keep), engine.all(writes)).await;
+    let mut segments = vec![Vec::new(); input.pipeline.tables.len()];
+    for (table, kept) in tables.into_iter().zip(kept?) {
+        segments[table as usize] = kept;
+    }
     let mut staged = Vec::new();
     let mut pieces = std::collections::BTreeSet::new();
-    for outcome in engine.all(writes).await? {
+    for outcome in written? {
         staged.extend(outcome.staged);
         pieces.extend(outcome.pieces);
     }
     let assemble = |(table, group)| Assemble { run: run.clone(), reserved: reserved.clone(), table, group };
     staged.extend(engine.all(pieces.into_iter().map(assemble).collect()).await?);
     staged.sort_by_key(|s| (s.table, s.group));
-    let keyed = (0..).zip(&input.pipeline.tables).filter(|(_, t)| t.is_keyed()).map(|(index, _)| index);
-    let keep = keyed.map(|table| KeepKeys { run: run.clone(), reserved: reserved.clone(), table }).collect::<Vec<_>>();
-    let tables: Vec<u32> = keep.iter().map(|k| k.table).collect();
-    let mut segments = vec![Vec::new(); input.pipeline.tables.len()];
-    for (table, kept) in tables.into_iter().zip(engine.all(keep).await?) {
-        segments[table as usize] = kept;
-    }
     let step = Publish {
         run: run.clone(),
         reserved: reserved.clone(),
         staged: staged.clone(),
         segments: segments.clone(),
-        filtered: scans.iter().map(|s| u64::from(s.filtered)).sum(),
-        quarantined: scans.iter().map(|s| u64::from(s.quarantined)).sum(),
+        filtered: scans.iter().map(|s| s.filtered).sum(),
+        quarantined: scans.iter().map(|s| s.quarantined).sum(),
     };
     engine.step(step).await?;
     Ok(Published { staged, segments })
@@ -275,8 +286,8 @@ fn report(
         files: plan.files,
         files_known: plan.files_known,
         records: plan.records,
-        filtered: scans.iter().map(|s| u64::from(s.filtered)).sum(),
-        quarantined: scans.iter().map(|s| u64::from(s.quarantined)).sum(),
+        filtered: scans.iter().map(|s| s.filtered).sum(),
+        quarantined: scans.iter().map(|s| s.quarantined).sum(),
         tables: reserved.tables.iter().zip(shards).enumerate().map(table_output).collect(),
     }
 }

@@ -111,7 +111,7 @@ impl Runner {
         make_folder(state)?;
         let progress = Arc::new(Progress::default());
         let workers = options.workers.max(1);
-        let steps = Arc::new(Steps::new(state.to_owned(), options.memory, workers, progress.clone()));
+        let steps = Arc::new(Steps::new(state.to_owned(), options.memory, workers, progress.clone())?);
         let mut registry = Registry::new();
         register(&mut registry, &steps);
         registry.orchestration(INGEST, |engine: OrchestrationContext, input: RunInput| async move {

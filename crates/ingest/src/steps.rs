@@ -12,12 +12,13 @@ use seriatim_durable::{ActivityContext, Failure, Registry};
 
 use crate::context::{RunContext, keep_plan, work_folder};
 use crate::engine::Step;
-use crate::error::Result;
+use crate::error::{ErrorKind, IngestError, Result};
 use crate::files::remove_folder;
 use crate::layout::TableSignature;
 use crate::number::Reserved;
 use crate::orchestration::RunInput;
 use crate::plan::{Purpose, make_plan};
+use crate::pool::Pool;
 use crate::progress::{Progress, Step as Stage};
 use crate::project::Project;
 use crate::publish::{admit, file_memory, keep_committed, keep_keys, publish, withdraw};
@@ -32,11 +33,14 @@ pub(crate) struct Steps {
     pub(crate) workers: usize,
     pub(crate) progress: Arc<Progress>,
     runs: Mutex<HashMap<String, Arc<RunContext>>>,
+    pool: Pool,
 }
 
 impl Steps {
-    pub(crate) fn new(state: PathBuf, memory: u64, workers: usize, progress: Arc<Progress>) -> Self {
-        Self { state, memory, workers, progress, runs: Mutex::default() }
+    pub(crate) fn new(state: PathBuf, memory: u64, workers: usize, progress: Arc<Progress>) -> Result<Self> {
+        let pool = Pool::new(workers)
+            .map_err(|e| IngestError::new(ErrorKind::System, format!("cannot start {workers} threads: {e}")))?;
+        Ok(Self { state, memory, workers, progress, runs: Mutex::default(), pool })
     }
 
     /// The run, from memory or from its work folder; an error if it was cancelled.
@@ -85,13 +89,14 @@ pub(crate) fn register(registry: &mut Registry, steps: &Arc<Steps>) {
         registry.activity(S::NAME, move |_: ActivityContext, step: S| {
             let steps = steps.clone();
             async move {
-                let done = tokio::task::spawn_blocking(move || step.run(&steps)).await;
-                done.map_err(|e| Failure::new(Failure::PANIC, e.to_string()))?.map_err(Failure::from)
+                let work = steps.clone();
+                let done = steps.pool.run(move || step.run(&work)).await;
+                done.map_err(|e| Failure::new(Failure::PANIC, e))?.map_err(Failure::from)
             }
         });
     }
     add::<MakePlan>(registry, steps);
-    add::<ScanChunk>(registry, steps);
+    add::<ScanChunks>(registry, steps);
     add::<Admit>(registry, steps);
     add::<ResolveShards>(registry, steps);
     add::<WriteSpan>(registry, steps);
@@ -164,32 +169,37 @@ impl Doable for MakePlan {
 }
 
 step!(
-    /// Finds the distinct keys of a chunk.
-    ScanChunk, "scan", ScanFacts, { run: String, chunk: u32 });
+    /// Finds the distinct keys of some chunks: `from` and those up to, not including, `to`.
+    ScanChunks, "scan", ScanFacts, { run: String, from: u32, to: u32 });
 
 /// What is counted in a scan.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ScanFacts {
-    pub(crate) records: u32,
-    pub(crate) filtered: u32,
-    pub(crate) quarantined: u32,
+    pub(crate) records: u64,
+    pub(crate) filtered: u64,
+    pub(crate) quarantined: u64,
     /// For each table the records that have no key in it.
     pub(crate) null_keys: Vec<u64>,
 }
 
-impl Doable for ScanChunk {
+impl Doable for ScanChunks {
     fn run(self, steps: &Steps) -> Result<ScanFacts> {
         let run = steps.run(&self.run)?;
         steps.progress.enter(Stage::Scan, run.plan.chunks.len() as u64);
-        let scan = run.scan(self.chunk)?;
-        steps.progress.scanned.fetch_add(run.plan.chunks[self.chunk as usize].rows.into(), Relaxed);
-        steps.done();
-        Ok(ScanFacts {
-            records: scan.records,
-            filtered: scan.filtered,
-            quarantined: scan.quarantine.len() as u32,
-            null_keys: scan.tables.iter().map(|table| table.null_keys).collect(),
-        })
+        run.scan_all(self.from..self.to)?;
+        let mut facts = ScanFacts { null_keys: vec![0; run.layout.tables.len()], ..ScanFacts::default() };
+        for chunk in self.from..self.to {
+            let scan = run.scan(chunk)?;
+            facts.records += u64::from(scan.records);
+            facts.filtered += u64::from(scan.filtered);
+            facts.quarantined += scan.quarantine.len() as u64;
+            for (sum, table) in facts.null_keys.iter_mut().zip(&scan.tables) {
+                *sum += table.null_keys;
+            }
+            steps.progress.scanned.fetch_add(run.plan.chunks[chunk as usize].rows.into(), Relaxed);
+            steps.done();
+        }
+        Ok(facts)
     }
 }
 

@@ -8,6 +8,9 @@ use crate::artifacts::{Decoder, Encoder};
 /// Bytes of keys in one shard's memory: their ends are 32-bit numbers.
 pub(super) const MOST_KEY_BYTES: usize = u32::MAX as usize;
 
+/// Keys that are looked for at once.
+pub(super) const TOUCHED: usize = 32;
+
 const EMPTY: u32 = u32::MAX;
 
 #[derive(Debug, Clone, Copy)]
@@ -78,11 +81,28 @@ impl KeyShard {
         }
     }
 
-    /// Reads where keys with these hashes will be looked for.
+    /// Reads where keys with these hashes will be looked for, and what they will be compared with. None of these reads
+    /// waits for another one, so that memory answers for all of them at once.
     pub(super) fn touch(&self, hashes: impl Iterator<Item = u64>) {
-        if let Some(mask) = self.slots.len().checked_sub(1) {
-            std::hint::black_box(hashes.fold(0, |sum: u32, hash| sum ^ self.slots[hash as usize & mask].number));
+        let Some(mask) = self.slots.len().checked_sub(1) else { return };
+        let mut numbers = [0_u32; TOUCHED];
+        let mut count = 0;
+        for (number, hash) in numbers.iter_mut().zip(hashes) {
+            let slot = &self.slots[hash as usize & mask];
+            // The first key stands in for an empty slot: it costs a read that is in the cache.
+            *number = if slot.number == EMPTY { 0 } else { slot.number };
+            count += 1;
         }
+        if self.fixed || self.ends.is_empty() {
+            std::hint::black_box(&numbers);
+            return;
+        }
+        let mut places = [0_u32; TOUCHED];
+        for (place, &number) in places.iter_mut().zip(&numbers[..count]) {
+            *place = self.ends[number as usize];
+        }
+        let touched = places[..count].iter().map(|&end| self.data.get((end as usize).saturating_sub(1)).unwrap_or(&0));
+        std::hint::black_box(touched.fold(0, |sum: u8, byte| sum ^ byte));
     }
 
     fn bytes_of(&self, number: u32) -> &[u8] {

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::shard::{KeyShard, MOST_KEY_BYTES};
+use super::shard::{KeyShard, MOST_KEY_BYTES, TOUCHED};
 use super::{KeyRef, shard_of};
 use crate::artifacts::{Decoder, Encoder};
 use crate::error::{IngestError, Result};
@@ -87,37 +87,53 @@ impl KeyTable {
         self.shards[shard as usize].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Merges keys whose chunk begins at position `base`; appends a handle for each to `handles`. Workers that begin at
-    /// different shards (`turn`) rarely wait for each other. Merging the same again changes nothing.
-    pub(crate) fn merge(&self, source: &impl KeySource, base: u32, turn: u32, handles: &mut Vec<u32>) -> Result<()> {
+    /// Merges keys, each source with the position at which its chunk begins; gives a handle for each. Workers that begin
+    /// at different shards (`turn`) rarely wait for each other. Merging the same again changes nothing.
+    pub(crate) fn merge<S: KeySource>(&self, sources: &[(&S, u32)], turn: u32) -> Result<Vec<Vec<u32>>> {
         let shards = self.shards.len() as u32;
-        let from = handles.len();
-        handles.resize(from + source.len(), NO_KEY);
-        let sorted = Sorted::new(source, shards);
+        let sorted: Vec<Sorted> = sources.iter().map(|(source, _)| Sorted::new(*source, shards)).collect();
+        let mut handles: Vec<Vec<u32>> = sources.iter().map(|(source, _)| vec![NO_KEY; source.len()]).collect();
         for step in 0..shards {
             let shard = (turn.wrapping_add(step)) % shards;
-            let items = sorted.shard(shard);
-            if items.is_empty() {
+            if sorted.iter().all(|sorted| sorted.shard(shard).is_empty()) {
                 continue;
             }
             let mut slot = self.lock(shard);
             let before = slot.keys.bytes();
-            for batch in items.chunks(32) {
-                // Reading where each will look, before any is looked up, lets memory answer for all of them at once.
-                slot.keys.touch(batch.iter().map(|&item| sorted.hashes[item as usize]));
-                for &item in batch {
-                    let Some(key) = source.key(item as usize) else { continue };
-                    if slot.keys.is_full(key) {
-                        self.spill_slot(shard, &mut slot)?;
-                    }
-                    let position = base + source.first(item as usize);
-                    let hash = sorted.hashes[item as usize];
-                    let number = slot.keys.intern(key, hash, position, source.attributes(item as usize));
-                    let handle = slot.base.checked_add(number).and_then(|number| self.handle(shard, number));
-                    handles[from + item as usize] = handle.ok_or_else(too_many)?;
-                }
+            for ((&(source, base), sorted), handles) in sources.iter().zip(&sorted).zip(&mut handles) {
+                self.merge_items(shard, &mut slot, source, base, sorted.shard(shard), handles)?;
             }
             self.bytes.fetch_add(slot.keys.bytes() as i64 - before as i64, Relaxed);
+        }
+        Ok(handles)
+    }
+
+    fn merge_items(
+        &self,
+        shard: u32,
+        slot: &mut Slot,
+        source: &impl KeySource,
+        base: u32,
+        items: &[Item],
+        handles: &mut [u32],
+    ) -> Result<()> {
+        for batch in items.chunks(TOUCHED) {
+            let mut keys = [KeyRef::Fixed(0); TOUCHED];
+            for (key, item) in keys.iter_mut().zip(batch) {
+                *key = source.key(item.index as usize).unwrap_or(KeyRef::Fixed(0));
+            }
+            touch(&keys);
+            slot.keys.touch(batch.iter().map(|item| item.hash));
+            for (&key, item) in keys.iter().zip(batch) {
+                if slot.keys.is_full(key) {
+                    self.spill_slot(shard, slot)?;
+                }
+                let index = item.index as usize;
+                let position = base + source.first(index);
+                let number = slot.keys.intern(key, item.hash, position, source.attributes(index));
+                let handle = slot.base.checked_add(number).and_then(|number| self.handle(shard, number));
+                handles[index] = handle.ok_or_else(too_many)?;
+            }
         }
         Ok(())
     }
@@ -192,21 +208,34 @@ fn too_many() -> IngestError {
         .help("ingest the files in several runs: `--set source.files=...`")
 }
 
-/// The items of a source with their hashes, by shard.
+/// Reads something of each key: they stand far apart, and are compared in a moment.
+fn touch(keys: &[KeyRef<'_>; TOUCHED]) {
+    let first = |key: &KeyRef<'_>| match key {
+        KeyRef::Fixed(_) => 0,
+        KeyRef::Bytes(bytes) => bytes.first().copied().unwrap_or_default(),
+    };
+    std::hint::black_box(keys.iter().map(first).fold(0, |sum: u8, byte| sum ^ byte));
+}
+
+/// The keys of a source that are used, by shard.
 struct Sorted {
-    hashes: Vec<u64>,
-    items: Vec<u32>,
+    items: Vec<Item>,
     ends: Vec<u32>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Item {
+    hash: u64,
+    index: u32,
 }
 
 impl Sorted {
     fn new(source: &impl KeySource, shards: u32) -> Self {
-        let mut hashes = Vec::with_capacity(source.len());
+        let mut found = Vec::with_capacity(source.len());
         let mut ends = vec![0_u32; shards as usize];
         for index in 0..source.len() {
-            let hash = source.key(index).map(KeyRef::hash);
-            hashes.push(hash.unwrap_or_default());
-            if let Some(hash) = hash {
+            if let Some(hash) = source.key(index).map(KeyRef::hash) {
+                found.push(Item { hash, index: index as u32 });
                 ends[shard_of(hash, shards) as usize] += 1;
             }
         }
@@ -214,18 +243,16 @@ impl Sorted {
         for end in &mut ends {
             (*end, sum) = (sum, sum + *end);
         }
-        let mut items = vec![0; sum as usize];
-        for (index, &hash) in hashes.iter().enumerate() {
-            if source.key(index).is_some() {
-                let next = &mut ends[shard_of(hash, shards) as usize];
-                items[*next as usize] = index as u32;
-                *next += 1;
-            }
+        let mut items = vec![Item::default(); found.len()];
+        for item in found {
+            let next = &mut ends[shard_of(item.hash, shards) as usize];
+            items[*next as usize] = item;
+            *next += 1;
         }
-        Self { hashes, items, ends }
+        Self { items, ends }
     }
 
-    fn shard(&self, shard: u32) -> &[u32] {
+    fn shard(&self, shard: u32) -> &[Item] {
         let from = if shard == 0 { 0 } else { self.ends[shard as usize - 1] };
         &self.items[from as usize..self.ends[shard as usize] as usize]
     }
@@ -289,7 +316,8 @@ mod tests {
                     let table = KeyTable::new(false, Tracks::First, shards, path);
                     let mut handles = vec![Vec::new(); 3];
                     for chunk in order {
-                        table.merge(&chunks[chunk], chunk as u32 * 10, chunk as u32, &mut handles[chunk]).unwrap();
+                        let merged = table.merge(&[(&chunks[chunk], chunk as u32 * 10)], chunk as u32).unwrap();
+                        handles[chunk].clone_from(&merged[0]);
                         if spill {
                             table.spill().unwrap();
                         }

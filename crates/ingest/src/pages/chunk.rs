@@ -278,6 +278,14 @@ impl Pages {
         }
     }
 
+    /// Goes past the dictionary, if that comes next.
+    pub(crate) fn skip_dictionary(&mut self) -> Result<(), Fault> {
+        if self.reader.peek_next_page()?.is_some_and(|next| next.is_dict) {
+            self.reader.skip_next_page()?;
+        }
+        Ok(())
+    }
+
     fn advance(&mut self, count: usize) -> Result<Range<u32>, Fault> {
         let from = self.next_row;
         let to = u32::try_from(count).ok().and_then(|count| from.checked_add(count)).filter(|&to| to <= self.rows);

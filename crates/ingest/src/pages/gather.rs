@@ -15,7 +15,7 @@ pub(crate) fn gather(column: &ColumnBytes, rows: &[u32], data_type: &DataType) -
     let mut dictionary = None;
     let mut valid: Vec<bool> = Vec::new();
     let mut indices = Vec::new();
-    each_page(column, rows, |step, rows| {
+    each_page(column, rows, Dictionary::Read, |step, rows| {
         let page = match step {
             Step::Dictionary(found) => {
                 dictionary = Some(found);
@@ -43,29 +43,36 @@ pub(crate) fn gather(column: &ColumnBytes, rows: &[u32], data_type: &DataType) -
 }
 
 /// The dictionary indices of these rows, which ascend; `u32::MAX` where a row has no value. Only for a column chunk
-/// that is dictionary-encoded throughout.
-pub(crate) fn gather_indices(column: &ColumnBytes, rows: &[u32]) -> Result<Vec<u32>, Fault> {
-    let mut entries = 0;
+/// that is dictionary-encoded throughout, with `entries` entries.
+pub(crate) fn gather_indices(column: &ColumnBytes, rows: &[u32], entries: usize) -> Result<Vec<u32>, Fault> {
     let mut valid: Vec<bool> = Vec::new();
     let (mut indices, mut found) = (Vec::new(), Vec::with_capacity(rows.len()));
-    each_page(column, rows, |step, rows| {
+    each_page(column, rows, Dictionary::Skip, |step, rows| {
         let page = match step {
-            Step::Dictionary(values) => {
-                entries = values.len();
-                return Ok(());
-            }
+            Step::Dictionary(_) => return Ok(()),
             Step::Page(page) if page.is_dictionary() => page,
             Step::Page(_) => return Err(Fault::Unsupported),
         };
-        valid.clear();
-        let wanted = places(page, rows, &mut valid);
         indices.clear();
         page.indices(entries, &mut indices)?;
+        if page.presence == Presence::All {
+            found.extend(rows.iter().map(|row| indices[(row - page.rows.start) as usize]));
+            return Ok(());
+        }
+        valid.clear();
+        let wanted = places(page, rows, &mut valid);
         let mut wanted = wanted.iter().map(|&at| indices[at as usize]);
         found.extend(valid.iter().map(|&valid| if valid { wanted.next().unwrap_or(u32::MAX) } else { u32::MAX }));
         Ok(())
     })?;
     Ok(found)
+}
+
+/// Whether a dictionary's values are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Dictionary {
+    Read,
+    Skip,
 }
 
 enum Step<'a> {
@@ -77,10 +84,14 @@ enum Step<'a> {
 fn each_page(
     column: &ColumnBytes,
     mut rows: &[u32],
+    dictionary: Dictionary,
     mut f: impl FnMut(Step<'_>, &[u32]) -> Result<(), Fault>,
 ) -> Result<(), Fault> {
     debug_assert!(rows.is_sorted());
     let mut pages = column.pages()?;
+    if dictionary == Dictionary::Skip {
+        pages.skip_dictionary()?;
+    }
     while !rows.is_empty() {
         match pages.next(|page| rows.first().is_some_and(|&row| row < page.end))? {
             Some(Next::Dictionary(values)) => f(Step::Dictionary(values), &[])?,

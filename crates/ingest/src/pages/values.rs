@@ -105,6 +105,10 @@ impl Values {
             Self::F32(values) => values.extend(words(bytes, count)?.iter().map(|b| f32::from_le_bytes(*b))),
             Self::F64(values) => values.extend(words(bytes, count)?.iter().map(|b| f64::from_le_bytes(*b))),
             Self::Bytes { offsets, data } => {
+                // At most what is there, whatever was declared.
+                let most = count.min(bytes.len() / 4);
+                offsets.reserve(most);
+                data.reserve(bytes.len() - most * 4);
                 let mut rest = bytes;
                 for _ in 0..count.min(bytes.len()) {
                     data.extend_from_slice(byte_string(&mut rest)?);

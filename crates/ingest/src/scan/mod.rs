@@ -15,10 +15,10 @@ use seriatim_pipeline::model::{OnConflict, OnNullKey};
 use crate::artifacts::{Artifact, Decoder, Encoder};
 use crate::context::RunContext;
 use crate::error::{IngestError, Result};
-use crate::keys::{NO_KEY, RowKeys, row_hashes};
+use crate::keys::{RowKeys, row_hashes};
 use crate::layout::{Layout, TableLayout};
 use crate::plan::Chunk;
-use rows::{ByGroup, ByRecord};
+use rows::{Form, Source};
 
 /// The scan of one chunk.
 #[derive(Debug, PartialEq, Eq)]
@@ -111,25 +111,57 @@ fn compares(table: &TableLayout) -> bool {
     table.is_keyed() && table.on_conflict == OnConflict::Error
 }
 
-/// What is merged into a table's keys.
-enum Found {
-    Nothing,
-    Groups(Vec<ByGroup>),
-    Records(ByRecord),
+/// A chunk that was read: what its scan will say, and the keys of each table that are to be merged.
+struct ReadChunk {
+    index: u32,
+    records: u32,
+    filtered: u32,
+    quarantine: Vec<(u32, u32)>,
+    keys: Vec<Vec<Source>>,
 }
 
-/// Scans a chunk.
-pub(crate) fn scan(run: &RunContext, index: u32) -> Result<ChunkScan> {
+/// Scans chunks. Several at once find more of the key tables near.
+pub(crate) fn scan(run: &RunContext, chunks: &[u32]) -> Result<Vec<ChunkScan>> {
+    let read: Vec<ReadChunk> = chunks.iter().map(|&chunk| read(run, chunk)).collect::<Result<_>>()?;
+    let mut scans: Vec<ChunkScan> = read
+        .iter()
+        .map(|chunk| ChunkScan {
+            records: chunk.records,
+            filtered: chunk.filtered,
+            quarantine: chunk.quarantine.clone(),
+            tables: Vec::new(),
+        })
+        .collect();
+    let turn = chunks.first().copied().unwrap_or_default();
+    for table in 0..run.layout.tables.len() {
+        let sources: Vec<(&Source, u32)> = read
+            .iter()
+            .flat_map(|chunk| chunk.keys[table].iter().map(|source| (source, run.first_position(chunk.index))))
+            .collect();
+        let mut handles = run.keys(table as u32).merge(&sources, turn)?.into_iter();
+        for (chunk, scan) in read.iter().zip(&mut scans) {
+            let mut local = LocalTable::default();
+            for (source, handles) in chunk.keys[table].iter().zip(handles.by_ref()) {
+                let (part, nulls) = source.part(handles);
+                local.parts.push(part);
+                local.null_keys += nulls;
+            }
+            scan.tables.push(local);
+        }
+    }
+    run.relieve_keys()?;
+    Ok(scans)
+}
+
+fn read(run: &RunContext, index: u32) -> Result<ReadChunk> {
     let chunk = &run.plan.chunks[index as usize];
     let layout = &run.layout;
-    let keyed = layout.tables.iter().any(TableLayout::is_keyed);
-    if !keyed && !run.records.filters_rows() {
-        let tables = layout.tables.iter().map(|_| LocalTable::default()).collect();
-        return Ok(ChunkScan { records: chunk.rows, filtered: 0, quarantine: Vec::new(), tables });
+    let plain = |keys| ReadChunk { index, records: chunk.rows, filtered: 0, quarantine: Vec::new(), keys };
+    if !run.records.filters_rows() && !layout.tables.iter().any(TableLayout::is_keyed) {
+        return Ok(plain(layout.tables.iter().map(|_| Vec::new()).collect()));
     }
-    if let Some(found) = without_quarantine(run, index)? {
-        let tables = merge(run, index, found)?;
-        return Ok(ChunkScan { records: chunk.rows, filtered: 0, quarantine: Vec::new(), tables });
+    if let Some(keys) = without_quarantine(run, index)? {
+        return Ok(plain(keys));
     }
     let records = run.read(index, &scan_columns(layout))?;
     let filtered = records.filtered();
@@ -142,48 +174,44 @@ pub(crate) fn scan(run: &RunContext, index: u32) -> Result<ChunkScan> {
         keys = row_keys(layout, &rest.batch)?;
         rest
     };
-    let found = layout.tables.iter().zip(keys).map(|(table, keys)| by_record(layout, table, keys, &records.batch));
-    let tables = merge(run, index, found.collect::<Result<_>>()?)?;
-    Ok(ChunkScan { records: records.batch.num_rows() as u32, filtered, quarantine, tables })
+    let keys = layout.tables.iter().zip(keys).map(|(table, keys)| by_record(layout, table, keys, &records.batch));
+    let keys = keys.collect::<Result<_>>()?;
+    Ok(ReadChunk { index, records: records.batch.num_rows() as u32, filtered, quarantine, keys })
 }
 
-/// The keys of a chunk whose rows are all records: as pages where that can be. `None` if it has to go the general way,
-/// because rows are filtered, or because a key is null where it must not be.
-fn without_quarantine(run: &RunContext, index: u32) -> Result<Option<Vec<Found>>> {
+/// The keys of a chunk whose rows are all records: from pages where that can be. `None` if it has to go the general
+/// way, because rows are filtered, or because a key is null where it must not be, or because pages give none of them.
+fn without_quarantine(run: &RunContext, index: u32) -> Result<Option<Vec<Vec<Source>>>> {
     let layout = &run.layout;
     if run.records.filters_rows() || !run.pages_allowed(index) {
         return Ok(None);
     }
-    let mut found: Vec<Option<Found>> = Vec::with_capacity(layout.tables.len());
+    let is_bad = |table: &TableLayout, keys: &[Source]| {
+        table.on_null_key != OnNullKey::Null && keys.iter().any(|source| source.nulls() > 0)
+    };
+    let mut found: Vec<Option<Vec<Source>>> = Vec::with_capacity(layout.tables.len());
     for table in &layout.tables {
-        let groups = if table.is_keyed() { pages::key_groups(run, index, table)? } else { Some(Vec::new()) };
-        if table.on_null_key != OnNullKey::Null
-            && groups.as_ref().is_some_and(|groups| groups.iter().any(|group| group.nulls > 0))
-        {
+        let keys = if table.is_keyed() { pages::key_groups(run, index, table)? } else { Some(Vec::new()) };
+        if keys.as_ref().is_some_and(|keys| is_bad(table, keys)) {
             return Ok(None);
         }
-        found.push(match groups {
-            _ if !table.is_keyed() => Some(Found::Nothing),
-            groups => groups.map(Found::Groups),
-        });
+        found.push(keys);
     }
-    if found.iter().all(|f| !matches!(f, Some(Found::Groups(_)))) {
+    if layout.tables.iter().zip(&found).all(|(table, keys)| !table.is_keyed() || keys.is_none()) {
         return Ok(None);
     }
-    let rest = |at: usize| found[at].is_none();
-    let columns = columns_of(layout, rest);
+    let columns = columns_of(layout, |table| found[table].is_none());
     let records = if columns.is_empty() { None } else { Some(run.read(index, &columns)?) };
     let mut all = Vec::with_capacity(found.len());
     for (table, found) in layout.tables.iter().zip(found) {
         all.push(match (found, &records) {
             (Some(found), _) => found,
             (None, Some(records)) => {
-                let keys = table_keys(table, &records.batch)?;
-                let strict = table.on_null_key != OnNullKey::Null;
-                if strict && keys.as_ref().is_some_and(|keys| keys.nulls() > 0) {
+                let keys = by_record(layout, table, table_keys(table, &records.batch)?, &records.batch)?;
+                if is_bad(table, &keys) {
                     return Ok(None);
                 }
-                by_record(layout, table, keys, &records.batch)?
+                keys
             }
             (None, None) => return Err(IngestError::internal("the columns of a key were not read")),
         });
@@ -191,43 +219,15 @@ fn without_quarantine(run: &RunContext, index: u32) -> Result<Option<Vec<Found>>
     Ok(Some(all))
 }
 
-fn by_record(layout: &Layout, table: &TableLayout, keys: Option<RowKeys>, batch: &RecordBatch) -> Result<Found> {
-    let Some(keys) = keys else { return Ok(Found::Nothing) };
+fn by_record(layout: &Layout, table: &TableLayout, keys: Option<RowKeys>, batch: &RecordBatch) -> Result<Vec<Source>> {
+    let Some(keys) = keys else { return Ok(Vec::new()) };
+    let count = batch.num_rows();
     let attributes = if compares(table) {
-        row_hashes(&columns_in(batch, &table.compared_columns(layout))?, batch.num_rows())
+        row_hashes(&columns_in(batch, &table.compared_columns(layout))?, count)
     } else {
         Vec::new()
     };
-    Ok(Found::Records(ByRecord { keys, attributes, records: batch.num_rows() }))
-}
-
-/// Merges a chunk's keys into the run's tables.
-fn merge(run: &RunContext, index: u32, found: Vec<Found>) -> Result<Vec<LocalTable>> {
-    let base = run.first_position(index);
-    let mut tables = Vec::with_capacity(found.len());
-    for (table, found) in (0..).zip(found) {
-        let mut local = LocalTable::default();
-        match found {
-            Found::Nothing => {}
-            Found::Records(records) => {
-                let mut handles = Vec::new();
-                run.keys(table).merge(&records, base, index, &mut handles)?;
-                local.null_keys = handles.iter().filter(|&&handle| handle == NO_KEY).count() as u64;
-                local.parts.push(Part::Rows(handles));
-            }
-            Found::Groups(groups) => {
-                for group in groups {
-                    let mut handles = Vec::new();
-                    run.keys(table).merge(&group, base, index, &mut handles)?;
-                    local.null_keys += u64::from(group.nulls);
-                    local.parts.push(group.part(handles));
-                }
-            }
-        }
-        tables.push(local);
-    }
-    run.relieve_keys()?;
-    Ok(tables)
+    Ok(vec![Source { keys, first: None, attributes, count, form: Form::Records }])
 }
 
 fn columns_in(batch: &RecordBatch, names: &[String]) -> Result<Vec<ArrayRef>> {

@@ -4,7 +4,7 @@
 use parquet::basic::Encoding;
 use seriatim_pipeline::model::OnConflict;
 
-use super::rows::ByGroup;
+use super::rows::{Form, Source};
 use crate::context::RunContext;
 use crate::error::Result;
 use crate::keys::KeyCodec;
@@ -13,7 +13,7 @@ use crate::pages::{ColumnBytes, Fault, Next, Presence, Values};
 use crate::source::{SourceColumn, contain};
 
 /// The keys of each row group of a chunk; `None` if the pages are not of a kind that can be used.
-pub(super) fn key_groups(run: &RunContext, chunk: u32, table: &TableLayout) -> Result<Option<Vec<ByGroup>>> {
+pub(super) fn key_groups(run: &RunContext, chunk: u32, table: &TableLayout) -> Result<Option<Vec<Source>>> {
     let ([key], OnConflict::First, Some(codec)) = (table.key.as_slice(), table.on_conflict, &table.codec) else {
         return Ok(None);
     };
@@ -31,7 +31,7 @@ pub(super) fn key_groups(run: &RunContext, chunk: u32, table: &TableLayout) -> R
     Ok(Some(groups))
 }
 
-fn group_keys(column: &ColumnBytes, codec: &KeyCodec, first_record: u32) -> std::result::Result<ByGroup, Fault> {
+fn group_keys(column: &ColumnBytes, codec: &KeyCodec, first_record: u32) -> std::result::Result<Source, Fault> {
     let mut values = Values::new(column.column().column_descr()).ok_or(Fault::Unsupported)?;
     let mut entries = 0;
     let (mut rows, mut indices) = (Vec::with_capacity(column.rows() as usize), Vec::new());
@@ -83,5 +83,6 @@ fn group_keys(column: &ColumnBytes, codec: &KeyCodec, first_record: u32) -> std:
     }
     let array = values.into_array(None, codec.single_type().ok_or(Fault::Unsupported)?)?;
     let keys = codec.encode(&[array]);
-    Ok(ByGroup { keys, first, rows: plain.then_some(rows), count: column.rows(), nulls })
+    let form = Form::Group { rows: column.rows(), nulls, keys: plain.then_some(rows) };
+    Ok(Source { keys, count: first.len(), first: Some(first), attributes: Vec::new(), form })
 }

@@ -3,69 +3,76 @@
 use super::Part;
 use crate::keys::{KeyRef, KeySource, NO_KEY, RowKeys};
 
-/// One key for each record.
-pub(super) struct ByRecord {
+/// The keys of consecutive records of a chunk.
+pub(super) struct Source {
     pub(super) keys: RowKeys,
+    /// For each key the first record of the chunk that has it, `u32::MAX` if none has; `None`: keys are those of the
+    /// chunk's records, one by one.
+    pub(super) first: Option<Vec<u32>>,
     /// The hash of each record's attributes; empty unless conflicts are errors.
     pub(super) attributes: Vec<u64>,
-    pub(super) records: usize,
+    /// How many keys.
+    pub(super) count: usize,
+    pub(super) form: Form,
 }
 
-impl KeySource for ByRecord {
-    fn len(&self) -> usize {
-        self.records
-    }
-
-    fn key(&self, index: usize) -> Option<KeyRef<'_>> {
-        self.keys.get(index)
-    }
-
-    fn first(&self, index: usize) -> u32 {
-        index as u32
-    }
-
-    fn attributes(&self, index: usize) -> u64 {
-        self.attributes.get(index).copied().unwrap_or_default()
-    }
+/// How records have keys.
+pub(super) enum Form {
+    /// One by one.
+    Records,
+    /// As the rows of one row group.
+    Group {
+        rows: u32,
+        nulls: u32,
+        /// For each row the index of its key, `u32::MAX` for null; `None` if all rows are indices into the dictionary.
+        keys: Option<Vec<u32>>,
+    },
 }
 
-/// The keys of a row group: the entries of its dictionary, then the values of its plain pages.
-pub(super) struct ByGroup {
-    pub(super) keys: RowKeys,
-    /// For each key the first record of the chunk that has it; `u32::MAX`: none has.
-    pub(super) first: Vec<u32>,
-    /// For each row the index of its key, `u32::MAX` for null; `None` if no page was plain.
-    pub(super) rows: Option<Vec<u32>>,
-    pub(super) count: u32,
-    pub(super) nulls: u32,
-}
-
-impl ByGroup {
-    /// What is kept of the row group, given its keys' handles.
-    pub(super) fn part(&self, handles: Vec<u32>) -> Part {
-        match &self.rows {
-            None => Part::Dictionary { rows: self.count, nulls: self.nulls, handles },
-            Some(rows) => {
-                Part::Rows(rows.iter().map(|&key| handles.get(key as usize).copied().unwrap_or(NO_KEY)).collect())
+impl Source {
+    /// What is kept of the records, given their keys' handles; also how many have no key.
+    pub(super) fn part(&self, handles: Vec<u32>) -> (Part, u64) {
+        match &self.form {
+            Form::Records => {
+                let nulls = handles.iter().filter(|&&handle| handle == NO_KEY).count();
+                (Part::Rows(handles), nulls as u64)
             }
+            Form::Group { rows, nulls, keys: None } => {
+                (Part::Dictionary { rows: *rows, nulls: *nulls, handles }, u64::from(*nulls))
+            }
+            Form::Group { nulls, keys: Some(keys), .. } => {
+                let handle = |&key: &u32| handles.get(key as usize).copied().unwrap_or(NO_KEY);
+                (Part::Rows(keys.iter().map(handle).collect()), u64::from(*nulls))
+            }
+        }
+    }
+
+    /// How many records have no key.
+    pub(super) fn nulls(&self) -> u64 {
+        match &self.form {
+            Form::Records => self.keys.nulls() as u64,
+            Form::Group { nulls, .. } => u64::from(*nulls),
         }
     }
 }
 
-impl KeySource for ByGroup {
+impl KeySource for Source {
     fn len(&self) -> usize {
-        self.first.len()
+        self.count
     }
 
     fn key(&self, index: usize) -> Option<KeyRef<'_>> {
-        if self.first[index] == u32::MAX { None } else { self.keys.get(index) }
+        match &self.first {
+            Some(first) if first[index] == u32::MAX => None,
+            _ => self.keys.get(index),
+        }
     }
 
     fn first(&self, index: usize) -> u32 {
-        self.first[index]
+        self.first.as_ref().map_or(index as u32, |first| first[index])
     }
 
-    fn attributes(&self, _: usize) -> u64 {
-        0
+    fn attributes(&self, index: usize) -> u64 {
+        self.attributes.get(index).copied().unwrap_or_default()
     }
 }

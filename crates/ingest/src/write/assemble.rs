@@ -8,8 +8,8 @@ use arrow::compute::{concat_batches, filter_record_batch, take_record_batch};
 use arrow::datatypes::Int64Type;
 
 use super::piece::Piece;
-use super::span::{first_place, open_file, schema};
-use super::{Staged, groups, has_rows, is_reordered, write_span};
+use super::span::{first_place, open_file, referenced_ids, schema, write_all_rows};
+use super::{Staged, groups, has_rows, is_reordered, quarantine_index, write_span};
 use crate::context::RunContext;
 use crate::error::{IngestError, Result};
 use crate::number::{Reserved, ordinal_of};
@@ -28,6 +28,12 @@ pub(crate) fn assemble(run: &RunContext, reserved: &Reserved, table: u32, group:
             }
         }
         sink.write(&in_order(run, table, first, group_spans.rows, &batches)?)?;
+    } else if table < quarantine_index(run) && !run.table(table).is_keyed() {
+        // Every record is a row, so there is nothing to pick: the chunks are as near as pieces would be.
+        let ids = referenced_ids(run, reserved, table)?;
+        for chunk in (group_spans.from..group_spans.to).flat_map(|span| run.span_chunks(span)) {
+            write_all_rows(run, reserved, &mut sink, table, chunk, &ids)?;
+        }
     } else {
         for span in group_spans.from..group_spans.to {
             for batch in piece(run, reserved, table, span)?.iter().flat_map(|piece| &piece.0) {

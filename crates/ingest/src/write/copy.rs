@@ -14,13 +14,17 @@ use crate::context::RunContext;
 use crate::error::{IngestError, Result};
 use crate::keys::NO_KEY;
 use crate::number::Ids;
-use crate::pages::{Fault, Finished, copied, exchanged, is_copyable};
+use crate::pages::{Fault, copied, exchanged, gather_indices, is_copyable};
 use crate::plan::Paths;
 use crate::scan::{ChunkScan, LocalTable, Part};
 use crate::source::{SourceColumn, contain};
 
 /// Rows that a row group must have to be worth copying, on average: readers like large ones.
 const COPY_ROWS: u32 = 16_384;
+
+/// A reference keeps the key's dictionary if its entries occur more often than this, on average. Below that, IDs row by
+/// row are smaller, and take less time than compressing a dictionary of them.
+const LARGE_DICTIONARY: usize = 2;
 
 /// Whether the rows of a chunk can be written as copies.
 pub(super) fn is_possible(run: &RunContext, chunk: u32, scan: &ChunkScan) -> bool {
@@ -143,33 +147,41 @@ fn column(
                 let column =
                     column.as_ref().ok_or_else(|| IngestError::internal("a key's pages are of no source column"))?;
                 let target = sink.column(at.field).ok_or_else(|| IngestError::internal("a reference is nested"))?;
+                if handles.len() * LARGE_DICTIONARY >= at.rows as usize {
+                    let rows: Vec<u32> = (0..at.rows).collect();
+                    let indices =
+                        read_pages(run, read.chunk, || gather_indices(&column.read(at.group)?, &rows, handles.len()))?;
+                    let handles: Vec<u32> =
+                        indices.iter().map(|&at| handles.get(at as usize).copied().unwrap_or(NO_KEY)).collect();
+                    return Ok(GroupColumn::Values(Arc::new(ids.of(&handles))));
+                }
                 let ids = |handle: &u32| if *handle == NO_KEY { None } else { Some(ids.get(*handle)) };
                 let ids: Vec<Option<i64>> = handles.iter().map(ids).collect();
                 let statistics = statistics(&ids, nulls);
                 let entries: Vec<i64> = ids.into_iter().map(Option::unwrap_or_default).collect();
-                let made = made(|| exchanged(&column.read(at.group)?, &target, &entries, statistics));
-                match made {
-                    Ok(chunk) => Ok(GroupColumn::Chunk(chunk)),
-                    // The scan has read these pages, so they are of a known kind.
-                    Err(Fault::Unsupported) => Err(IngestError::internal("pages that were scanned cannot be copied")),
-                    Err(Fault::Damaged(text)) => Err(run.damaged(read.chunk, &text)),
-                }
+                let made = || exchanged(&column.read(at.group)?, &target, &entries, statistics);
+                Ok(GroupColumn::Chunk(read_pages(run, read.chunk, made)?))
             }
         },
         Origin::Source(name, source) => {
             let target = sink.column(at.field).ok_or_else(|| IngestError::internal("a copied column is nested"))?;
-            match made(|| copied(&source.read(at.group)?, &target)) {
-                Ok(chunk) => Ok(GroupColumn::Chunk(chunk)),
-                Err(Fault::Unsupported) => Ok(GroupColumn::Values(read.column(name, at)?)),
-                Err(Fault::Damaged(text)) => Err(run.damaged(read.chunk, &text)),
+            match contain(|| Ok(source.read(at.group).and_then(|bytes| copied(&bytes, &target)))) {
+                Ok(Ok(chunk)) => Ok(GroupColumn::Chunk(chunk)),
+                Ok(Err(Fault::Unsupported)) => Ok(GroupColumn::Values(read.column(name, at)?)),
+                Ok(Err(Fault::Damaged(text))) | Err(text) => Err(run.damaged(read.chunk, &text)),
             }
         }
         Origin::Records(name) => Ok(GroupColumn::Values(read.column(name, at)?)),
     }
 }
 
-fn made(make: impl FnOnce() -> std::result::Result<Finished, Fault>) -> std::result::Result<Finished, Fault> {
-    contain(|| Ok(make())).unwrap_or_else(|text| Err(Fault::Damaged(text)))
+/// Works on pages that the scan has read, so that they are of a known kind.
+fn read_pages<T>(run: &RunContext, chunk: u32, work: impl FnOnce() -> std::result::Result<T, Fault>) -> Result<T> {
+    match contain(|| Ok(work())).unwrap_or_else(|text| Err(Fault::Damaged(text))) {
+        Ok(made) => Ok(made),
+        Err(Fault::Unsupported) => Err(IngestError::internal("pages that were scanned cannot be read")),
+        Err(Fault::Damaged(text)) => Err(run.damaged(chunk, &text)),
+    }
 }
 
 fn statistics(ids: &[Option<i64>], nulls: u32) -> Statistics {

@@ -105,7 +105,9 @@ pub(crate) fn groups(run: &RunContext, reserved: &Reserved, table: u32) -> Resul
             None => Group { from: span, to: span + 1, rows, assembled: is_reordered(run, table) },
             Some(before) => Group { from: before.from, to: span + 1, rows: before.rows + rows, assembled: true },
         };
-        if group.rows >= run.plan.file_rows {
+        // A span alone need not be full: files are cut by row groups, and what is written at once is written fast.
+        let enough = if group.assembled { run.plan.file_rows } else { run.plan.file_rows / 4 };
+        if group.rows >= enough {
             groups.push(group);
         } else {
             open = Some(group);

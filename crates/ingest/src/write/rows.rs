@@ -241,7 +241,7 @@ fn handles(run: &RunContext, chunk: u32, scan: &ChunkScan, table: usize, records
             Part::Rows(handles) => rows.map(|row| handles[row as usize]).collect(),
             Part::Dictionary { handles, .. } => {
                 let rows: Vec<u32> = rows.collect();
-                let entries = key_indices(run, chunk, table, group, &rows)?;
+                let entries = key_indices(run, chunk, table, group, &rows, handles.len())?;
                 entries.iter().map(|&entry| handles.get(entry as usize).copied().unwrap_or(NO_KEY)).collect()
             }
         };
@@ -253,13 +253,20 @@ fn handles(run: &RunContext, chunk: u32, scan: &ChunkScan, table: usize, records
     Ok(found)
 }
 
-fn key_indices(run: &RunContext, chunk: u32, table: usize, group: usize, rows: &[u32]) -> Result<Vec<u32>> {
+fn key_indices(
+    run: &RunContext,
+    chunk: u32,
+    table: usize,
+    group: usize,
+    rows: &[u32],
+    entries: usize,
+) -> Result<Vec<u32>> {
     let [key] = run.layout.tables[table].key.as_slice() else {
         return Err(IngestError::internal("a key of several columns was read from pages"));
     };
     let column = run.source_column(chunk, key)?;
     let column = column.ok_or_else(|| IngestError::internal("a key's pages are of no source column"))?;
-    match contain(|| Ok(column.read(group).and_then(|bytes| gather_indices(&bytes, rows)))) {
+    match contain(|| Ok(column.read(group).and_then(|bytes| gather_indices(&bytes, rows, entries)))) {
         Ok(Ok(indices)) => Ok(indices),
         Ok(Err(Fault::Unsupported)) => Err(IngestError::internal("pages that were scanned cannot be read")),
         Ok(Err(Fault::Damaged(text))) | Err(text) => Err(run.damaged(chunk, &text)),

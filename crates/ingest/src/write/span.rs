@@ -36,6 +36,8 @@ enum Place {
     Nowhere,
     File(Box<Sink>),
     Piece(Vec<RecordBatch>),
+    /// Rows that are written when the file is assembled.
+    Later,
 }
 
 impl Target {
@@ -50,12 +52,13 @@ impl Target {
         if let Place::Nowhere = self.place {
             self.place = match self.direct(span) {
                 Some(group) => Place::File(Box::new(open_file(run, reserved, self.table, group)?)),
+                None if self.table < quarantine_index(run) && !run.table(self.table).is_keyed() => Place::Later,
                 None => Place::Piece(Vec::new()),
             };
         }
         Ok(match &mut self.place {
             Place::File(sink) => Some(sink),
-            Place::Nowhere | Place::Piece(_) => None,
+            Place::Nowhere | Place::Piece(_) | Place::Later => None,
         })
     }
 
@@ -96,7 +99,7 @@ pub(crate) fn write_span(run: &RunContext, reserved: &Reserved, span: u32) -> Re
     for table in 0..=quarantine_index(run) {
         targets.push(Target { table, groups: groups(run, reserved, table)?, place: Place::Nowhere });
     }
-    let ids = referenced_ids(run, reserved)?;
+    let ids = all_referenced_ids(run, reserved)?;
     for chunk in run.span_chunks(span) {
         write_chunk(run, reserved, span, chunk, &mut targets, &ids)?;
         run.progress.written.fetch_add(run.plan.chunks[chunk as usize].rows.into(), Relaxed);
@@ -113,8 +116,10 @@ pub(crate) fn write_span(run: &RunContext, reserved: &Reserved, span: u32) -> Re
                 let (rows, bytes, hash) = (done.rows, done.bytes, done.hash);
                 outcome.staged.push(Staged { table: target.table, group, rows, bytes, hash, first });
             }
-            (Place::Piece(batches), _) => {
-                run.keep_piece(target.table, span, Piece(batches))?;
+            (place @ (Place::Piece(_) | Place::Later), _) => {
+                if let Place::Piece(batches) = place {
+                    run.keep_piece(target.table, span, Piece(batches))?;
+                }
                 // Rows of a reordered table may belong to any group up to this span's.
                 let reordered = is_reordered(run, target.table);
                 let takes = |g: &Group| g.from <= span && (reordered || span < g.to);
@@ -135,10 +140,23 @@ pub(super) fn first_place(run: &RunContext, reserved: &Reserved, table: u32, spa
     Ok(run.numbering(table, &reserved.tables[table as usize])?.chunk(chunk).start)
 }
 
-/// The IDs of every table that another one refers to.
-fn referenced_ids<'a>(run: &'a RunContext, reserved: &Reserved) -> Result<BTreeMap<usize, Ids<'a>>> {
+/// The IDs of every table that some tables refer to.
+fn all_referenced_ids<'a>(run: &'a RunContext, reserved: &Reserved) -> Result<BTreeMap<usize, Ids<'a>>> {
     let mut ids = BTreeMap::new();
-    for &target in run.layout.tables.iter().flat_map(|table| &table.references) {
+    for table in 0..quarantine_index(run) {
+        ids.extend(referenced_ids(run, reserved, table)?);
+    }
+    Ok(ids)
+}
+
+/// The IDs of every table that a table refers to.
+pub(super) fn referenced_ids<'a>(
+    run: &'a RunContext,
+    reserved: &Reserved,
+    table: u32,
+) -> Result<BTreeMap<usize, Ids<'a>>> {
+    let mut ids = BTreeMap::new();
+    for &target in &run.table(table).references {
         if let Entry::Vacant(vacant) = ids.entry(target) {
             vacant.insert(Ids::new(run, target as u32, &reserved.tables[target])?);
         }
@@ -162,13 +180,14 @@ fn write_chunk(
         if rows.len() == 0 {
             continue;
         }
-        if copies
-            && rows.is_all()
-            && let Some(sink) = targets[table as usize].file(run, reserved, span)?
-        {
-            copy::write_copies(run, sink, table, chunk, rows.first(), &scan, ids)?;
-        } else {
+        if !rows.is_all() {
             chosen.push(rows);
+        } else if let Some(sink) = targets[table as usize].file(run, reserved, span)? {
+            if copies {
+                copy::write_copies(run, sink, table, chunk, rows.first(), &scan, ids)?;
+            } else {
+                chosen.push(rows);
+            }
         }
     }
     build(run, chunk, &scan, &chosen, ids, |table, batch| targets[table as usize].write(run, reserved, span, batch))?;
@@ -177,4 +196,24 @@ fn write_chunk(
         targets[quarantine_index(run) as usize].write(run, reserved, span, &batch)?;
     }
     Ok(())
+}
+
+/// Writes the rows of a chunk to the file of a table without key.
+pub(super) fn write_all_rows(
+    run: &RunContext,
+    reserved: &Reserved,
+    sink: &mut Sink,
+    table: u32,
+    chunk: u32,
+    ids: &BTreeMap<usize, Ids<'_>>,
+) -> Result<()> {
+    let scan = run.scan(chunk)?;
+    let rows = choose(run, reserved, table, chunk)?;
+    if rows.len() == 0 {
+        return Ok(());
+    }
+    if copy::is_possible(run, chunk, &scan) {
+        return copy::write_copies(run, sink, table, chunk, rows.first(), &scan, ids);
+    }
+    build(run, chunk, &scan, &[rows], ids, |_, batch| sink.write(batch))
 }
