@@ -8,6 +8,7 @@ import decimal
 import itertools
 
 import duckdb
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -177,10 +178,25 @@ def compare(folder, files):
             assert disorder == [], f"{table}: not in the order of the IDs"
 
 
-def run(program, folder):
+def read_back(folder):
+    """Other readers than DuckDB find the same rows, in the same order."""
+    for table, (_, identifier, *_) in TABLES.items():
+        files = sorted((folder / "out" / table).glob("*.parquet"))
+        if not files:
+            continue
+        arrow = pa.concat_tables(pq.read_table(path, partitioning=None) for path in files)
+        polars = pl.concat([pl.read_parquet(path) for path in files])
+        assert arrow.num_rows == polars.height, table
+        for name in arrow.column_names:
+            as_read = polars.get_column(name).to_list()
+            assert arrow.column(name).to_pylist() == as_read, f"{table}.{name}"
+        assert arrow.column(identifier).null_count == 0, table
+
+
+def run(program, folder, paths="auto"):
     pipeline = folder / "pipeline.yaml"
     pipeline.write_text(PIPELINE)
-    report = program.json("run", pipeline, cwd=folder)["runs"][-1]
+    report = program.json("run", pipeline, "--paths", paths, cwd=folder)["runs"][-1]
     assert report["status"] == "done", report
     assert_verifies(program, pipeline)
     return report
@@ -207,9 +223,78 @@ def test_files_of_one_writer(program, tmp_path, rng, writer, compression, dictio
         version = rng.choice(["1.0", "2.0"])
         WRITERS[writer](make_table(rng, count), paths[-1], compression, dictionary, row_group, version)
     assert has_dictionary(paths[0]) == dictionary, "the file is what this test is about"
-    report = run(program, tmp_path)
+    report = run(program, tmp_path, rng.choice(["auto", "pages", "pages", "general"]))
     assert (report["files"], report["records"]) == (3, rows + rows // 3)
     compare(tmp_path, paths)
+
+
+def required(table):
+    """The same columns, those without nulls as columns that cannot have any."""
+    full = {name for name in table.column_names if table.column(name).null_count == 0}
+    return table.cast(pa.schema([field.with_nullable(field.name not in full) for field in table.schema]))
+
+
+#: How pyarrow can be made to write pages that are rare, or hard.
+HARD = {
+    "dictionaries that end in mid-chunk": {"dictionary_pagesize_limit": 600, "data_page_size": 512},
+    "row groups of one row": {"row_group_size": 1},
+    "pages of few rows": {"data_page_size": 64, "write_batch_size": 7},
+    "other encodings": {"use_dictionary": False, "column_encoding": {
+        "order_no": "DELTA_BINARY_PACKED", "sku": "DELTA_BYTE_ARRAY", "remark": "DELTA_LENGTH_BYTE_ARRAY",
+        "share": "BYTE_STREAM_SPLIT",
+    }},
+}
+
+
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+@pytest.mark.parametrize("settings", HARD.values(), ids=HARD)
+def test_pages_of_every_kind(program, tmp_path, rng, settings, version):
+    """Page by page or through Arrow, with columns that can have nulls and with columns that cannot."""
+    (tmp_path / "data").mkdir()
+    paths = []
+    rows = 60 if settings.get("row_group_size") == 1 else 4_000
+    tables = [make_table(rng, rows), required(make_table(rng, rows).drop_null()), make_table(rng, rows)]
+    # A column chunk without any value has an empty dictionary, or none.
+    at = tables[2].schema.get_field_index("sku")
+    tables[2] = tables[2].set_column(at, "sku", pa.nulls(rows, pa.string()))
+    for part, table in enumerate(tables):
+        paths.append(tmp_path / "data" / f"part-{part}.parquet")
+        compression = rng.choice(["snappy", "zstd", "lz4", "gzip", "brotli", "none"])
+        pq.write_table(
+            table, paths[-1], compression=compression, data_page_version=version, write_page_checksum=True, **settings
+        )
+    run(program, tmp_path, "pages")
+    compare(tmp_path, paths)
+    read_back(tmp_path)
+
+
+def test_files_of_polars(program, tmp_path, rng):
+    (tmp_path / "data").mkdir()
+    paths = []
+    for part, compression in enumerate(["snappy", "zstd", "uncompressed"]):
+        paths.append(tmp_path / "data" / f"part-{part}.parquet")
+        table = pl.from_arrow(make_table(rng, 3_000))
+        table.write_parquet(paths[-1], compression=compression, row_group_size=rng.choice([300, 5_000]))
+    run(program, tmp_path, "pages")
+    compare(tmp_path, paths)
+    read_back(tmp_path)
+
+
+def test_a_wrong_page_checksum_is_told_and_nothing_is_published(program, tmp_path, rng):
+    """Also where the page would only be copied."""
+    (tmp_path / "data").mkdir()
+    path = tmp_path / "data" / "a.parquet"
+    write_pyarrow(make_table(rng, 20_000), path, "none", False, 20_000)
+    column = pq.read_metadata(path).row_group(0).column(SCHEMA.get_field_index("share"))
+    content = bytearray(path.read_bytes())
+    content[column.data_page_offset + column.total_compressed_size - 1] ^= 1
+    path.write_bytes(content)
+    pipeline = tmp_path / "pipeline.yaml"
+    pipeline.write_text(PIPELINE)
+    for paths in ["pages", "general"]:
+        failed = program.call("run", pipeline, "--paths", paths, cwd=tmp_path, code=1)
+        assert "a.parquet" in failed.stderr and "damaged" in failed.stderr, failed.stderr
+        assert not list((tmp_path / "out").rglob("*.parquet"))
 
 
 def test_files_of_several_writers_in_one_source(program, tmp_path, rng):

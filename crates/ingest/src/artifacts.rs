@@ -194,7 +194,7 @@ impl Artifacts {
         }
         // Whoever asks for one of these meanwhile still finds it in memory.
         let written: Vec<Result<()>> =
-            leaving.iter().map(|(key, value, encode)| self.write(*key, value, *encode)).collect();
+            leaving.iter().map(|(key, value, encode)| self.write(*key, value.as_ref(), *encode)).collect();
         let mut inner = self.lock();
         let Inner { slots, used, .. } = &mut *inner;
         for ((key, _, _), written) in leaving.iter().zip(&written) {
@@ -213,7 +213,7 @@ impl Artifacts {
     fn write(
         &self,
         key: ArtifactKey,
-        value: &Option<Arc<dyn Any + Send + Sync>>,
+        value: Option<&Arc<dyn Any + Send + Sync>>,
         encode: fn(&(dyn Any + Send + Sync), &mut Encoder),
     ) -> Result<()> {
         let Some(value) = value else { return Ok(()) };

@@ -58,6 +58,9 @@ pub(crate) struct Facts {
     pub(crate) quarantined: u64,
 }
 
+/// What is not counted piece by piece: the columns that workers are at, and the allocator's reserves.
+const WORKING_MEMORY: u64 = 320 << 20;
+
 /// With less memory for keys than this, chunks are scanned one by one.
 const AMPLE_MEMORY: u64 = 512 << 20;
 
@@ -106,13 +109,14 @@ impl RunContext {
             Some(*sum)
         }));
         let records = u64::from(positions[plan.chunks.len()]);
+        // What is being decoded and encoded needs room too, and so does the program itself.
+        let share = memory.saturating_sub(WORKING_MEMORY.min(memory / 8 * 5)) / 2;
         let tables = bound.layout.tables.iter().enumerate();
         let keys = tables.map(|(index, table)| key_table(&plan, table, spill.join(format!("keys-{index}")))).collect();
         let firsts = bound.layout.tables.iter().map(|t| Firsts::new(if t.is_keyed() { records } else { 0 })).collect();
         Self {
-            // What is being decoded and encoded needs room too.
-            artifacts: Artifacts::new(spill, memory / 8 * 3),
-            keys_budget: memory / 8 * 3,
+            artifacts: Artifacts::new(spill, share),
+            keys_budget: share,
             footers: Mutex::default(),
             facts: Mutex::default(),
             spans: plan.spans.iter().map(|_| Mutex::default()).collect(),

@@ -35,7 +35,7 @@ const ATTRIBUTES: &str = "_attributes";
 const LEAF_KEYS: u64 = 4096;
 const MOST_LEAVES: u64 = 65_536;
 /// Keys that are sorted at once when a segment is written, about.
-const BATCH_KEYS: u64 = 1 << 20;
+const BATCH_KEYS: u64 = 1 << 17;
 
 /// The attributes' hash of a key that was kept while conflicts were no errors.
 pub(crate) const UNKNOWN: u64 = 0;

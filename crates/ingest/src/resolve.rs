@@ -8,7 +8,7 @@ use crate::artifacts::{Artifact, Decoder, Encoder};
 use crate::context::RunContext;
 use crate::error::{IngestError, Result};
 use crate::keymap::{Prefixes, UNKNOWN, visit_shard};
-use crate::keys::{Entry, KeyRef, KeyShard};
+use crate::keys::{Entry, KeyRef, KeyShard, Keys};
 use crate::layout::TableLayout;
 use crate::scan::Compared;
 use seriatim_pipeline::model::OnConflict;
@@ -140,30 +140,38 @@ fn disagrees(keys: &KeyShard, found: &[Found], key: Entry<'_>) -> bool {
     keys.attributes(key.number).is_some_and(|(first, differ)| differ || (before != UNKNOWN && before != first))
 }
 
+/// A key whose records do not agree.
+struct Conflicting {
+    first: u32,
+    key: Keys,
+    /// The hash of the first record's attributes, and of those that the key map has.
+    attributes: u64,
+    before: u64,
+}
+
 /// The error for records of one key that do not agree: of all such keys, the one that appears first, whichever worker
 /// came upon which.
 fn conflict(run: &RunContext, table: u32, segments: &[String]) -> Result<IngestError> {
     let layout = run.table(table);
-    let mut earliest: Option<(u32, Vec<u8>, Option<u64>, u64, u64)> = None;
+    let mut earliest: Option<Conflicting> = None;
     for shard in 0..run.plan.shards {
         run.keys(table).settled(shard, |keys, _| {
             let found = look_up(run, table, shard, segments, keys)?;
             for key in keys.iter().filter(|&key| disagrees(keys, &found, key)) {
-                if earliest.as_ref().is_none_or(|(first, ..)| key.first < *first) {
-                    let (fixed, bytes) = match key.key {
-                        KeyRef::Fixed(value) => (Some(value), Vec::new()),
-                        KeyRef::Bytes(bytes) => (None, bytes.to_vec()),
-                    };
+                if earliest.as_ref().is_none_or(|earliest| key.first < earliest.first) {
+                    let mut copy = Keys::new(matches!(key.key, KeyRef::Fixed(_)));
+                    copy.push(key.key);
                     let (attributes, _) = keys.attributes(key.number).unwrap_or_default();
-                    earliest = Some((key.first, bytes, fixed, attributes, found[key.number as usize].attributes));
+                    let before = found[key.number as usize].attributes;
+                    earliest = Some(Conflicting { first: key.first, key: copy, attributes, before });
                 }
             }
             Ok(())
         })?;
     }
-    let (first, bytes, fixed, attributes, before) =
-        earliest.ok_or_else(|| IngestError::internal("records that differed no longer do"))?;
-    let key = fixed.map_or(KeyRef::Bytes(&bytes), KeyRef::Fixed);
+    let earliest = earliest.ok_or_else(|| IngestError::internal("records that differed no longer do"))?;
+    let Conflicting { first, key, attributes, before } = &earliest;
+    let (first, attributes, before, key) = (*first, *attributes, *before, key.get(0));
     let (from, _) = run.chunk_at(first);
     let reference = if before == UNKNOWN { attributes } else { before };
     for chunk in from..run.plan.chunks.len() as u32 {

@@ -309,7 +309,7 @@ impl PageWriter for Caught {
 fn plain_page(values: &[i64], codec: Compression) -> Result<(Bytes, usize), Fault> {
     if values.is_empty() {
         // An empty page would not be written; a dictionary of one entry that nobody uses is.
-        return plain_page(&[0], codec).map(|(body, size)| (body, size));
+        return plain_page(&[0], codec);
     }
     let leaf = Type::primitive_type_builder("id", Physical::INT64).with_repetition(Repetition::REQUIRED).build()?;
     let descriptor = Arc::new(ColumnDescriptor::new(Arc::new(leaf), 0, 0, ColumnPath::from("id")));

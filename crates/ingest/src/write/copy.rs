@@ -160,13 +160,13 @@ fn column(
                 let statistics = statistics(&ids, nulls);
                 let entries: Vec<i64> = ids.into_iter().map(Option::unwrap_or_default).collect();
                 let made = || exchanged(&column.read(at.group)?, &target, &entries, statistics);
-                Ok(GroupColumn::Chunk(read_pages(run, read.chunk, made)?))
+                Ok(GroupColumn::Chunk(Box::new(read_pages(run, read.chunk, made)?)))
             }
         },
         Origin::Source(name, source) => {
             let target = sink.column(at.field).ok_or_else(|| IngestError::internal("a copied column is nested"))?;
             match contain(|| Ok(source.read(at.group).and_then(|bytes| copied(&bytes, &target)))) {
-                Ok(Ok(chunk)) => Ok(GroupColumn::Chunk(chunk)),
+                Ok(Ok(chunk)) => Ok(GroupColumn::Chunk(Box::new(chunk))),
                 Ok(Err(Fault::Unsupported)) => Ok(GroupColumn::Values(read.column(name, at)?)),
                 Ok(Err(Fault::Damaged(text))) | Err(text) => Err(run.damaged(read.chunk, &text)),
             }

@@ -116,19 +116,15 @@ pub(super) fn build(
         let picker = rows.records.as_ref().map(|records| UInt32Array::from(records.clone()));
         let mut values = Vec::with_capacity(columns.len());
         for (name, column) in row_columns(run, rows.table).zip(columns) {
-            values.push(match column {
-                Some(column) => column,
-                None => {
-                    let column = records.as_ref().and_then(|batch| batch.column_by_name(name));
-                    let column =
-                        column.ok_or_else(|| IngestError::internal(format!("column '{name}' was not read")))?;
-                    match &picker {
-                        None => column.clone(),
-                        Some(records) => {
-                            take(column, records, None).map_err(|e| IngestError::internal(e.to_string()))?
-                        }
-                    }
-                }
+            if let Some(column) = column {
+                values.push(column);
+                continue;
+            }
+            let column = records.as_ref().and_then(|batch| batch.column_by_name(name));
+            let column = column.ok_or_else(|| IngestError::internal(format!("column '{name}' was not read")))?;
+            values.push(match &picker {
+                None => column.clone(),
+                Some(records) => take(column, records, None).map_err(|e| IngestError::internal(e.to_string()))?,
             });
         }
         let mut references = Vec::new();
@@ -214,12 +210,11 @@ fn gather_column(run: &RunContext, chunk: u32, column: &SourceColumn, records: &
 /// The handles of the keys that a chunk's records have in a table; of these records, or of all.
 fn handles(run: &RunContext, chunk: u32, scan: &ChunkScan, table: usize, records: Option<&[u32]>) -> Result<Vec<u32>> {
     let all: Vec<u32>;
-    let records = match records {
-        Some(records) => records,
-        None => {
-            all = (0..scan.records).collect();
-            &all
-        }
+    let records = if let Some(records) = records {
+        records
+    } else {
+        all = (0..scan.records).collect();
+        &all
     };
     let mut found = vec![NO_KEY; records.len()];
     // Where the last record of a thing counts, records are in no order.

@@ -47,7 +47,7 @@ pub(crate) struct Sink {
 /// A column of a whole row group.
 pub(super) enum GroupColumn {
     /// A column chunk that is finished.
-    Chunk(Finished),
+    Chunk(Box<Finished>),
     /// Values to be encoded.
     Values(ArrayRef),
 }
@@ -73,7 +73,8 @@ impl Write for Hashing {
 }
 
 /// How a file is written: `ids` are the columns of sequential numbers.
-pub(crate) fn properties(compression: Compression, ids: &[&str]) -> Result<WriterProperties> {
+/// `unique` is a column in which no value is twice.
+pub(crate) fn properties(compression: Compression, ids: &[&str], unique: Option<&str>) -> Result<WriterProperties> {
     let wrong = |e: ParquetError| IngestError::pipeline(format!("output.compression: {e}"));
     let codec = match compression {
         Compression::None => Codec::UNCOMPRESSED,
@@ -93,6 +94,9 @@ pub(crate) fn properties(compression: Compression, ids: &[&str]) -> Result<Write
         builder = builder
             .set_column_dictionary_enabled(column.clone(), false)
             .set_column_encoding(column, Encoding::DELTA_BINARY_PACKED);
+    }
+    if let Some(unique) = unique {
+        builder = builder.set_column_dictionary_enabled(ColumnPath::new(vec![unique.to_owned()]), false);
     }
     Ok(builder.build())
 }
@@ -124,13 +128,11 @@ impl Sink {
     pub(crate) fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         let mut from = 0;
         while from < batch.num_rows() {
-            let (writers, rows) = match &mut self.open {
-                Some(open) => open,
-                None => {
-                    let writers = self.factory.create_column_writers(self.groups);
-                    self.open.insert((writers.map_err(|e| failed(&self.temporary, &e))?, 0))
-                }
-            };
+            if self.open.is_none() {
+                let writers = self.factory.create_column_writers(self.groups);
+                self.open = Some((writers.map_err(|e| failed(&self.temporary, &e))?, 0));
+            }
+            let Some((writers, rows)) = &mut self.open else { break };
             let take = (ROW_GROUP - *rows).min(batch.num_rows() - from);
             let mut writers = writers.iter_mut();
             for (field, column) in self.schema.fields().iter().zip(batch.columns()) {
@@ -163,7 +165,7 @@ impl Sink {
         for ((field, column), leaves) in self.schema.fields().iter().zip(columns).zip(leaves) {
             let mut own: Vec<ArrowColumnWriter> = writers.by_ref().take(leaves).collect();
             match column {
-                GroupColumn::Chunk((bytes, close)) => group.append_column(&bytes, close)?,
+                GroupColumn::Chunk(chunk) => group.append_column(&chunk.0, chunk.1)?,
                 GroupColumn::Values(array) => {
                     encode(field, &array, &mut own.iter_mut())?;
                     for writer in own {

@@ -88,8 +88,14 @@ pub(super) fn open_file(run: &RunContext, reserved: &Reserved, table: u32, group
         id_columns(&schema, layout.key.len(), layout.references.len(), layout.id.is_some())
     };
     let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
-    let properties = properties(run.plan.pipeline.output.compression, &ids)?;
+    let unique = if table == quarantine_index(run) { None } else { single_key(run, table) };
+    let properties = properties(run.plan.pipeline.output.compression, &ids, unique)?;
     Sink::create(staged_path(run, reserved, table, group), schema, properties)
+}
+
+/// The key column of a table whose key is one column.
+fn single_key(run: &RunContext, table: u32) -> Option<&str> {
+    if let [key] = run.table(table).key.as_slice() { Some(key) } else { None }
 }
 
 /// Writes a span's rows.
@@ -172,8 +178,8 @@ fn write_chunk(
     targets: &mut [Target],
     ids: &BTreeMap<usize, Ids<'_>>,
 ) -> Result<()> {
-    let scan = run.scan(chunk)?;
-    let copies = copy::is_possible(run, chunk, &scan);
+    let found = run.scan(chunk)?;
+    let copies = copy::is_possible(run, chunk, &found);
     let mut chosen: Vec<Chosen> = Vec::new();
     for table in 0..quarantine_index(run) {
         let rows = choose(run, reserved, table, chunk)?;
@@ -184,14 +190,14 @@ fn write_chunk(
             chosen.push(rows);
         } else if let Some(sink) = targets[table as usize].file(run, reserved, span)? {
             if copies {
-                copy::write_copies(run, sink, table, chunk, rows.first(), &scan, ids)?;
+                copy::write_copies(run, sink, table, chunk, rows.first(), &found, ids)?;
             } else {
                 chosen.push(rows);
             }
         }
     }
-    build(run, chunk, &scan, &chosen, ids, |table, batch| targets[table as usize].write(run, reserved, span, batch))?;
-    if !scan.quarantine.is_empty() {
+    build(run, chunk, &found, &chosen, ids, |table, batch| targets[table as usize].write(run, reserved, span, batch))?;
+    if !found.quarantine.is_empty() {
         let batch = quarantine_rows(run, reserved.number, chunk)?;
         targets[quarantine_index(run) as usize].write(run, reserved, span, &batch)?;
     }
