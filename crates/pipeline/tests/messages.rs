@@ -121,7 +121,10 @@ fn types() {
 #[test]
 fn compression() {
     let cases = ["zsdt", "snappy(1)", "zstd(0)", "zstd(x)", "gzip(10)", "brotli(12)", "zstd(1", "deflate"];
-    let cases: Vec<_> = cases.iter().map(|text| (*text, replaced("zstd(3)", &format!("\"{text}\"")))).collect();
+    let mut cases: Vec<_> = cases.iter().map(|text| (*text, replaced("zstd(3)", &format!("\"{text}\"")))).collect();
+    for (what, value) in [("no truth value", "maybe"), ("a truth value in quotes", "\"true\""), ("a list", "[true]")] {
+        cases.push((what, replaced("  compression:", &format!("  recompress: {value}\n  compression:"))));
+    }
     shows!(all(&cases));
 }
 

@@ -45,6 +45,7 @@ fn fills_in_defaults() {
     assert_eq!(small.transform, None);
     assert_eq!(small.state, ".seriatim");
     assert_eq!((small.output.format, small.output.compression), (Format::Parquet, Compression::Zstd(1)));
+    assert!(!small.output.recompress);
     let table = &small.tables[0];
     assert_eq!((&table.id, table.key.len(), table.references.len()), (&None, 0, 0));
     let keyed = good(&with_tables("  t: {key: k, id: i}\n"));

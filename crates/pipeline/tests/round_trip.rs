@@ -83,13 +83,14 @@ fn compression() -> impl Strategy<Value = Compression> {
 fn pipeline() -> impl Strategy<Value = Pipeline> {
     let files = prop::collection::vec(text(), 1..4);
     let draws = prop::collection::vec(draw(), 1..6);
-    (name(), files, prop::option::of(text()), draws, text(), compression(), text()).prop_map(
-        |(name, files, transform, draws, path, compression, state)| {
+    let output = (text(), compression(), any::<bool>());
+    (name(), files, prop::option::of(text()), draws, output, text()).prop_map(
+        |(name, files, transform, draws, (path, compression, recompress), state)| {
             let mut tables = Vec::new();
             for (i, draw) in draws.into_iter().enumerate() {
                 tables.push(table(i, draw, &tables));
             }
-            let output = Output { path, format: Format::Parquet, compression };
+            let output = Output { path, format: Format::Parquet, compression, recompress };
             Pipeline { name, source: Source { files }, transform, tables, output, state }
         },
     )
@@ -158,7 +159,8 @@ impl Writer {
             self.table(table);
         }
         let path = Self::scalar(&pipeline.output.path);
-        let _ = writeln!(self.text, "output: {{path: {path}, compression: {}}}", pipeline.output.compression);
+        let (compression, recompress) = (pipeline.output.compression, pipeline.output.recompress);
+        let _ = writeln!(self.text, "output: {{path: {path}, compression: {compression}, recompress: {recompress}}}");
         let _ = writeln!(self.text, "state: {}", Self::scalar(&pipeline.state));
     }
 }
