@@ -19,8 +19,8 @@ pub(crate) enum ArtifactKey {
     Shard(u32, u32),
     /// The numbering of a table.
     Numbering(u32),
-    /// The places of the keys of a shard of a table.
-    Places(u32, u32),
+    /// The places of the keys of a table.
+    Places(u32),
     /// The rows of a table that a span leaves for a shared file.
     Piece(u32, u32),
 }
@@ -31,7 +31,7 @@ impl ArtifactKey {
             Self::Scan(chunk) => format!("scan-{chunk}"),
             Self::Shard(table, shard) => format!("shard-{table}-{shard}"),
             Self::Numbering(table) => format!("numbering-{table}"),
-            Self::Places(table, shard) => format!("places-{table}-{shard}"),
+            Self::Places(table) => format!("places-{table}"),
             Self::Piece(table, span) => format!("piece-{table}-{span}"),
         }
     }

@@ -16,7 +16,7 @@ use crate::error::{ErrorKind, IngestError, Result};
 use crate::files::{make_folder, read_json, write_json, write_whole};
 use crate::keys::{KeyCodec, KeyTable, Tracks};
 use crate::layout::{Layout, TableLayout};
-use crate::number::{Numbering, ReservedTable, ShardPlaces, number};
+use crate::number::{Numbering, Places, ReservedTable, number};
 use crate::plan::{Bound, Chunk, Paths, Plan, bind};
 use crate::progress::Progress;
 use crate::project::Project;
@@ -60,9 +60,6 @@ pub(crate) struct Facts {
 
 /// What is not counted piece by piece: the columns that workers are at, and the allocator's reserves.
 const WORKING_MEMORY: u64 = 320 << 20;
-
-/// With less memory for keys than this, chunks are scanned one by one.
-const AMPLE_MEMORY: u64 = 512 << 20;
 
 /// The folder of a run's plan and artifacts.
 pub(crate) fn work_folder(state: &Path, run: &str) -> PathBuf {
@@ -284,25 +281,18 @@ impl RunContext {
                 return Err(IngestError::state("what a scan had found is gone from the run's work folder")
                     .help("something removed or changed it, or the disk is failing: run again"));
             }
-            scan(self, &[chunk])?.pop().ok_or_else(|| IngestError::internal("a scan gave nothing"))
+            scan(self, chunk)
         })?;
         self.scans.set(chunk);
         Ok(scan)
     }
 
-    /// Scans consecutive chunks; as many at once as memory allows without a thought.
+    /// Scans consecutive chunks.
     pub(crate) fn scan_all(&self, chunks: std::ops::Range<u32>) -> Result<()> {
         // A step may run twice, also at once with itself: the second finds everything done.
         let _one = self.scan_locks[chunks.start as usize].lock().unwrap_or_else(PoisonError::into_inner);
         let left: Vec<u32> = chunks.filter(|&chunk| !self.scans.is_set(chunk)).collect();
-        let at_once = if self.keys_budget < AMPLE_MEMORY { 1 } else { left.len().max(1) };
-        for chunks in left.chunks(at_once) {
-            for (&chunk, scan) in chunks.iter().zip(scan(self, chunks)?) {
-                self.artifacts.put(ArtifactKey::Scan(chunk), scan)?;
-                self.scans.set(chunk);
-            }
-        }
-        Ok(())
+        left.into_iter().try_for_each(|chunk| self.scan(chunk).map(|_| ()))
     }
 
     /// Scans what this process has not: all of it when it takes up another one's run.
@@ -339,9 +329,9 @@ impl RunContext {
         self.artifacts.get(ArtifactKey::Numbering(table), || number(self, table, reserved))
     }
 
-    /// The places of a shard's keys within the table's sequence.
-    pub(crate) fn places(&self, table: u32, shard: u32, reserved: &ReservedTable) -> Result<Arc<ShardPlaces>> {
-        self.artifacts.get(ArtifactKey::Places(table, shard), || ShardPlaces::new(self, table, shard, reserved))
+    /// The places of a table's keys within its sequence.
+    pub(crate) fn places(&self, table: u32, reserved: &ReservedTable) -> Result<Arc<Places>> {
+        self.artifacts.get(ArtifactKey::Places(table), || Places::new(self, table, reserved))
     }
 
     /// Keeps the rows that a span leaves for a file that several spans share.

@@ -51,8 +51,10 @@ pub(crate) struct Entries {
 }
 
 impl Entries {
-    pub(crate) fn new(fixed: bool) -> Self {
-        Self { keys: Keys::new(fixed), places: Vec::new(), attributes: Vec::new() }
+    /// None yet; there will be about so many.
+    pub(crate) fn new(fixed: bool, count: usize) -> Self {
+        let (places, attributes) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        Self { keys: Keys::with_capacity(fixed, count), places, attributes }
     }
 
     pub(crate) fn push(&mut self, key: KeyRef<'_>, place: u64, attributes: u64) {
@@ -67,7 +69,7 @@ impl Entries {
         let mut order: Vec<(u32, u64, u32)> =
             self.places.iter().enumerate().map(|(index, &place)| (leaf(index), place, index as u32)).collect();
         order.sort_unstable();
-        let mut sorted = Self::new(fixed);
+        let mut sorted = Self::new(fixed, order.len());
         for (leaf, place, index) in order {
             sizes[(leaf - first) as usize] += 1;
             sorted.push(self.keys.get(index as usize), place, self.attributes[index as usize]);

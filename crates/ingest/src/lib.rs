@@ -16,6 +16,7 @@ mod keys;
 mod layout;
 mod look;
 mod manifest;
+mod near;
 mod number;
 mod orchestration;
 mod pages;

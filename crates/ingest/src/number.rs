@@ -5,13 +5,16 @@
 use std::sync::Arc;
 
 use arrow::array::Int64Array;
+use arrow::buffer::NullBuffer;
 use serde::{Deserialize, Serialize};
 use seriatim_pipeline::model::Id;
 
 use crate::artifacts::{Artifact, Decoder, Encoder};
 use crate::context::RunContext;
 use crate::error::{IngestError, Result};
-use crate::keys::{KeyTable, NO_KEY};
+use crate::keys::NO_KEY;
+use crate::near::ask_for;
+use crate::pages::IdValues;
 use crate::resolve::Origin;
 
 /// What the critical section has given to a run.
@@ -157,40 +160,73 @@ pub(crate) fn number(run: &RunContext, table: u32, reserved: &ReservedTable) -> 
     Ok(Numbering { bases, firsts })
 }
 
-/// The place in its sequence of each key of a shard, by handle. They are looked up at random, so small ones are kept
+/// The place in its sequence of each of a table's keys, by handle. They are looked up at random, so small ones are kept
 /// small: more of them are near.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum ShardPlaces {
+pub(crate) struct Places {
+    /// Where each shard's places begin.
+    starts: Vec<u32>,
+    values: PlaceValues,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum PlaceValues {
     Narrow(Vec<u32>),
     Wide(Vec<u64>),
 }
 
-impl ShardPlaces {
-    /// From a shard's resolution.
-    pub(crate) fn new(run: &RunContext, table: u32, shard: u32, reserved: &ReservedTable) -> Result<Self> {
+impl Places {
+    /// From the resolutions of a table's shards.
+    pub(crate) fn new(run: &RunContext, table: u32, reserved: &ReservedTable) -> Result<Self> {
         let numbering = run.numbering(table, reserved)?;
-        let resolution = run.resolution(table, shard, &reserved.segments)?;
         let place = |origin| match origin {
             Origin::New(first) => numbering.place(first),
             Origin::Known(place) => place,
         };
-        let narrow: Option<Vec<u32>> = resolution.origins().map(|origin| u32::try_from(place(origin)).ok()).collect();
-        Ok(narrow.map_or_else(|| Self::Wide(resolution.origins().map(place).collect()), Self::Narrow))
+        let resolutions: Vec<_> = (0..run.plan.shards)
+            .map(|shard| run.resolution(table, shard, &reserved.segments))
+            .collect::<Result<_>>()?;
+        let mut starts = Vec::with_capacity(resolutions.len());
+        let mut sum = 0_usize;
+        for resolution in &resolutions {
+            // Handles are 32-bit numbers, and so are places among them.
+            starts.push(sum as u32);
+            sum += resolution.origins().len();
+        }
+        let mut values = PlaceValues::Narrow(Vec::with_capacity(sum));
+        for resolution in &resolutions {
+            for place in resolution.origins().map(place) {
+                values.push(place);
+            }
+        }
+        Ok(Self { starts, values })
     }
+}
 
-    fn get(&self, number: u32) -> u64 {
-        match self {
-            Self::Narrow(places) => places[number as usize].into(),
-            Self::Wide(places) => places[number as usize],
+impl PlaceValues {
+    fn push(&mut self, place: u64) {
+        match (&mut *self, u32::try_from(place)) {
+            (Self::Narrow(values), Ok(place)) => values.push(place),
+            (Self::Wide(values), _) => values.push(place),
+            (Self::Narrow(values), Err(_)) => {
+                let mut wide: Vec<u64> = Vec::with_capacity(values.capacity());
+                wide.extend(values.iter().map(|&place| u64::from(place)));
+                wide.push(place);
+                *self = Self::Wide(wide);
+            }
         }
     }
 }
 
+/// How many look-ups ahead a place is asked for.
+const AHEAD: usize = 24;
+
 /// The IDs of a table's keys, by handle.
 pub(crate) struct Ids<'a> {
-    keys: &'a KeyTable,
     id: &'a Id,
-    shards: Vec<Arc<ShardPlaces>>,
+    /// How far a handle's shard is above its number there.
+    shift: u32,
+    places: Arc<Places>,
 }
 
 impl<'a> Ids<'a> {
@@ -201,21 +237,68 @@ impl<'a> Ids<'a> {
         if reserved.count > 0 && id_of(id, reserved.first + reserved.count - 1).is_none() {
             return Err(out_of_range(id));
         }
-        let shards = (0..run.plan.shards).map(|shard| run.places(table, shard, reserved)).collect::<Result<_>>()?;
-        Ok(Self { keys: run.keys(table), id, shards })
+        Ok(Self { id, shift: run.keys(table).shift(), places: run.places(table, reserved)? })
     }
 
-    /// The ID of a key.
-    pub(crate) fn get(&self, handle: u32) -> i64 {
-        let (shard, number) = self.keys.place(handle);
-        // The end of the block is in range, so every ID before it is.
-        let place = self.shards[shard as usize].get(number) as i64;
-        self.id.start.wrapping_add(self.id.step.wrapping_mul(place))
-    }
-
-    /// The IDs that records refer to: null where a record has no key.
-    pub(crate) fn of(&self, handles: &[u32]) -> Int64Array {
+    /// The IDs of keys; `None` where a handle stands for no key.
+    pub(crate) fn optional<'b>(&'b self, handles: &'b [u32]) -> Vec<Option<i64>> {
         handles.iter().map(|&handle| (handle != NO_KEY).then(|| self.get(handle))).collect()
+    }
+
+    fn get(&self, handle: u32) -> i64 {
+        match &self.places.values {
+            PlaceValues::Narrow(values) => self.id_at(values[self.index(handle)].into()),
+            PlaceValues::Wide(values) => self.id_at(values[self.index(handle)]),
+        }
+    }
+
+    fn index(&self, handle: u32) -> usize {
+        let shard = u64::from(handle) >> self.shift;
+        let number = u64::from(handle) & ((1 << self.shift) - 1);
+        self.places.starts[shard as usize] as usize + number as usize
+    }
+
+    fn id_at(&self, place: u64) -> i64 {
+        // The end of the block is in range, so every ID before it is.
+        self.id.start.wrapping_add(self.id.step.wrapping_mul(place as i64))
+    }
+
+    /// The IDs that records refer to: none where a record has no key.
+    pub(crate) fn values(&self, handles: &[u32]) -> IdValues {
+        let present: Vec<bool>;
+        let known: Vec<u32>;
+        let (handles, present) = if handles.contains(&NO_KEY) {
+            present = handles.iter().map(|&handle| handle != NO_KEY).collect();
+            known = handles.iter().copied().filter(|&handle| handle != NO_KEY).collect();
+            (known.as_slice(), Some(present))
+        } else {
+            (handles, None)
+        };
+        let ids = match &self.places.values {
+            PlaceValues::Narrow(values) => self.look_up(handles, values),
+            PlaceValues::Wide(values) => self.look_up(handles, values),
+        };
+        IdValues { ids, present }
+    }
+
+    fn look_up<T: Copy + Into<u64>>(&self, handles: &[u32], places: &[T]) -> Vec<i64> {
+        let ahead = handles.iter().skip(AHEAD).map(Some).chain(std::iter::repeat(None));
+        let look_up = |(&handle, ahead): (&u32, Option<&u32>)| {
+            if let Some(&ahead) = ahead {
+                ask_for(places, self.index(ahead));
+            }
+            self.id_at(places[self.index(handle)].into())
+        };
+        handles.iter().zip(ahead).map(look_up).collect()
+    }
+
+    /// The same as an array.
+    pub(crate) fn array(&self, handles: &[u32]) -> Int64Array {
+        let IdValues { ids, present } = self.values(handles);
+        let Some(present) = present else { return Int64Array::from(ids) };
+        let mut ids = ids.into_iter();
+        let spread = present.iter().map(|&valid| if valid { ids.next().unwrap_or_default() } else { 0 }).collect();
+        Int64Array::new(spread, Some(NullBuffer::from(present)))
     }
 }
 
@@ -240,29 +323,33 @@ impl Artifact for Numbering {
     }
 }
 
-impl Artifact for ShardPlaces {
+impl Artifact for Places {
     fn bytes(&self) -> u64 {
-        match self {
-            Self::Narrow(places) => places.capacity() as u64 * 4,
-            Self::Wide(places) => places.capacity() as u64 * 8,
-        }
+        let values = match &self.values {
+            PlaceValues::Narrow(values) => values.capacity() * 4,
+            PlaceValues::Wide(values) => values.capacity() * 8,
+        };
+        (values + self.starts.len() * 4) as u64
     }
 
     fn encode(&self, out: &mut Encoder) {
-        match self {
-            Self::Narrow(places) => {
+        out.u32s(&self.starts);
+        match &self.values {
+            PlaceValues::Narrow(values) => {
                 out.u64(0);
-                out.u32s(places);
+                out.u32s(values);
             }
-            Self::Wide(places) => {
+            PlaceValues::Wide(values) => {
                 out.u64(1);
-                out.u64s(places);
+                out.u64s(values);
             }
         }
     }
 
     fn decode(from: &mut Decoder<'_>) -> Option<Self> {
-        Some(if from.u64()? == 0 { Self::Narrow(from.u32s()?) } else { Self::Wide(from.u64s()?) })
+        let starts = from.u32s()?;
+        let values = if from.u64()? == 0 { PlaceValues::Narrow(from.u32s()?) } else { PlaceValues::Wide(from.u64s()?) };
+        Some(Self { starts, values })
     }
 }
 

@@ -79,8 +79,8 @@ pub(crate) async fn ingest<E: Engine>(engine: E, input: RunInput) -> Result<RunO
     }
 }
 
-/// Chunks that are scanned in one step, at most: their keys are merged together, which finds more of them near.
-const SCANNED_AT_ONCE: u32 = 8;
+/// Chunks that are scanned in one step, at most: few steps to journal, and little to wait for at the end.
+const SCANNED_AT_ONCE: u32 = 4;
 /// Steps of a scan, at least, if there are chunks enough: enough for many workers.
 const SCAN_STEPS: u32 = 32;
 

@@ -149,7 +149,7 @@ pub(crate) fn keep_keys(run: &RunContext, reserved: &Reserved, table: u32) -> Re
     let before = if merge { count_keys(&folder, &block.segments)? } else { 0 };
     let cut = cut(before + block.count);
     write_segment(&folder.join(&name), layout, cut, |batch| {
-        let mut entries = Entries::new(fixed);
+        let mut entries = Entries::new(fixed, ((before + block.count) / u64::from(cut.1)) as usize);
         if merge {
             visit_shard(&folder, &block.segments, layout, batch, cut.1, &Prefixes::all(), |key| {
                 entries.push(key.key, key.place, key.attributes);

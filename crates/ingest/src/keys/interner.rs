@@ -44,6 +44,15 @@ impl Keys {
         if fixed { Self::Fixed(Vec::new()) } else { Self::Bytes { ends: Vec::new(), data: Vec::new() } }
     }
 
+    /// No keys yet, with room for so many.
+    pub(crate) fn with_capacity(fixed: bool, count: usize) -> Self {
+        if fixed {
+            Self::Fixed(Vec::with_capacity(count))
+        } else {
+            Self::Bytes { ends: Vec::with_capacity(count), data: Vec::new() }
+        }
+    }
+
     /// How many.
     pub(crate) fn len(&self) -> usize {
         match self {

@@ -5,12 +5,14 @@
 mod codec;
 mod interner;
 mod shard;
+mod sorted;
 mod table;
 
 pub(crate) use codec::{KeyCodec, RowKeys, is_key_type, row_hashes};
 pub(crate) use interner::{Interner, KeyRef, Keys};
 pub(crate) use shard::{Entry, KeyShard};
-pub(crate) use table::{KeySource, KeyTable, NO_KEY, Tracks};
+pub(crate) use sorted::SortedKeys;
+pub(crate) use table::{KeyTable, NO_KEY, Tracks};
 
 /// The hash of a canonical key: XXH3, 64 bits, seed 0. Its top bits are the key's shard, on disk too.
 pub(crate) fn hash_bytes(key: &[u8]) -> u64 {
@@ -18,6 +20,7 @@ pub(crate) fn hash_bytes(key: &[u8]) -> u64 {
 }
 
 /// The hash of a key that fits into 64 bits: that of its little-endian bytes.
+#[inline]
 pub(crate) fn hash_fixed(key: u64) -> u64 {
     xxhash_rust::xxh3::xxh3_64(&key.to_le_bytes())
 }

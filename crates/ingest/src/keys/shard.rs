@@ -1,25 +1,39 @@
-//! One hash shard of a run's keys: open addressing with linear probing, a key and its first position side by side, so
-//! that meeting a known key touches one cache line. Must never forget a key, nor take two for one.
+//! One hash shard of a run's keys: open addressing with linear probing, a key (or where its bytes are) and its first
+//! position side by side, so that meeting a known number touches one cache line, and a known string two or three. Must
+//! never forget a key, nor take two for one.
 
+use super::sorted::{BytesItem, FixedItem};
 use super::table::Tracks;
-use super::{KeyRef, hash_fixed};
+use super::{KeyRef, hash_bytes, hash_fixed};
 use crate::artifacts::{Decoder, Encoder};
+use crate::near::ask_for;
 
-/// Bytes of keys in one shard's memory: their ends are 32-bit numbers.
+/// Bytes of keys in one shard's memory, each with its length before it: places are 32-bit numbers.
 pub(super) const MOST_KEY_BYTES: usize = u32::MAX as usize;
 
-/// Keys that are looked for at once.
-pub(super) const TOUCHED: usize = 32;
+/// Keys whose places are asked for together, while those before them are looked at.
+const TOGETHER: usize = 32;
 
 const EMPTY: u32 = u32::MAX;
 
+/// Bytes of a key's length, which stands before it.
+const LENGTH: usize = 4;
+
 #[derive(Debug, Clone, Copy)]
 struct Slot {
-    /// The key itself if it fits into 64 bits, else its hash.
+    /// The key itself if it fits into 64 bits, else the low half of its hash, and above that where it is in `data`.
     tag: u64,
     /// The key's number, or `EMPTY`.
     number: u32,
     first: u32,
+}
+
+const EMPTY_SLOT: Slot = Slot { tag: 0, number: EMPTY, first: 0 };
+
+impl Slot {
+    fn place(self) -> usize {
+        (self.tag >> 32) as usize
+    }
 }
 
 /// Keys of one shard.
@@ -29,9 +43,8 @@ pub(crate) struct KeyShard {
     count: u32,
     fixed: bool,
     tracks: Tracks,
-    /// Of keys that are byte strings: the bytes of all, and where each ends.
+    /// Of keys that are byte strings: all of them by number, each with its length before it.
     data: Vec<u8>,
-    ends: Vec<u32>,
     last: Vec<u32>,
     attributes: Vec<u64>,
     conflicts: Vec<bool>,
@@ -54,7 +67,6 @@ impl KeyShard {
             fixed,
             tracks,
             data: Vec::new(),
-            ends: Vec::new(),
             last: Vec::new(),
             attributes: Vec::new(),
             conflicts: Vec::new(),
@@ -68,97 +80,166 @@ impl KeyShard {
 
     /// The bytes that they take in memory.
     pub(super) fn bytes(&self) -> u64 {
-        let words = self.ends.capacity() + self.last.capacity();
-        let flags = self.conflicts.capacity();
-        (self.slots.capacity() * 16 + self.data.capacity() + words * 4 + self.attributes.capacity() * 8 + flags) as u64
+        let slots = self.slots.capacity() * size_of::<Slot>();
+        (slots + self.data.capacity() + self.last.capacity() * 4 + self.attributes.capacity() * 9) as u64
+    }
+
+    /// Merges keys from the front of `items`, and calls `done` with the index and the number of each. Gives how many
+    /// it could take: with fewer than all, the shard is full.
+    pub(super) fn merge_fixed(
+        &mut self,
+        items: &[FixedItem],
+        attributes: &[u64],
+        mut done: impl FnMut(u32, u32),
+    ) -> usize {
+        let mut ahead = [0; TOGETHER];
+        let ask = |shard: &Self, items: &[FixedItem], hashes: &mut [u32; TOGETHER]| {
+            let mask = shard.slots.len() - 1;
+            for (hash, item) in hashes.iter_mut().zip(items) {
+                *hash = hash_fixed(item.key) as u32;
+                ask_for(&shard.slots, *hash as usize & mask);
+            }
+        };
+        self.reserve(items.len().min(TOGETHER));
+        ask(self, &items[..items.len().min(TOGETHER)], &mut ahead);
+        for (number, batch) in items.chunks(TOGETHER).enumerate() {
+            let hashes = ahead;
+            self.reserve(TOGETHER);
+            let next = &items[((number + 1) * TOGETHER).min(items.len())..];
+            ask(self, &next[..next.len().min(TOGETHER)], &mut ahead);
+            let mask = self.slots.len() - 1;
+            for (item, hash) in batch.iter().zip(hashes) {
+                let mut at = hash as usize & mask;
+                let mut slot = self.slots[at];
+                while slot.number != EMPTY && slot.tag != item.key {
+                    at = (at + 1) & mask;
+                    slot = self.slots[at];
+                }
+                let attributes = attributes.get(item.index as usize).copied().unwrap_or_default();
+                done(item.index, self.meet(at, item.key, item.position, attributes));
+            }
+        }
+        items.len()
+    }
+
+    /// The same for keys that are byte strings; `data` has their bytes.
+    pub(super) fn merge_bytes(
+        &mut self,
+        items: &[BytesItem],
+        mut data: &[u8],
+        attributes: &[u64],
+        mut done: impl FnMut(u32, u32),
+    ) -> usize {
+        let batch = |number: usize| {
+            let rest = &items[(number * TOGETHER).min(items.len())..];
+            &rest[..rest.len().min(TOGETHER)]
+        };
+        self.reserve(items.len().min(TOGETHER));
+        self.ask_for_slots(batch(0));
+        self.ask_for_slots(batch(1));
+        self.ask_for_bytes(batch(0));
+        for number in 0..items.len().div_ceil(TOGETHER) {
+            self.reserve(TOGETHER);
+            self.ask_for_slots(batch(number + 2));
+            self.ask_for_bytes(batch(number + 1));
+            for (offset, item) in batch(number).iter().enumerate() {
+                let (key, rest) = data.split_at(item.length as usize);
+                if self.is_full(key) {
+                    return number * TOGETHER + offset;
+                }
+                data = rest;
+                let at = self.probe_bytes(key, item.hash);
+                let place = (self.data.len() as u64) << 32;
+                if self.slots[at].number == EMPTY {
+                    self.keep(key);
+                }
+                let attributes = attributes.get(item.index as usize).copied().unwrap_or_default();
+                done(item.index, self.meet(at, place | u64::from(item.hash), item.position, attributes));
+            }
+        }
+        items.len()
+    }
+
+    fn ask_for_slots(&self, items: &[BytesItem]) {
+        let mask = self.slots.len() - 1;
+        for item in items {
+            ask_for(&self.slots, item.hash as usize & mask);
+        }
+    }
+
+    /// Asks for what keys will be compared with; for keys that are new, it asks for the first one's bytes.
+    fn ask_for_bytes(&self, items: &[BytesItem]) {
+        let mask = self.slots.len() - 1;
+        for item in items {
+            let place = self.slots[item.hash as usize & mask].place();
+            ask_for(&self.data, place);
+            ask_for(&self.data, place + item.length as usize);
+        }
     }
 
     /// Whether a further key may not find room.
-    pub(super) fn is_full(&self, key: KeyRef<'_>) -> bool {
-        match key {
-            KeyRef::Fixed(_) => false,
-            KeyRef::Bytes(bytes) => !self.data.is_empty() && self.data.len() + bytes.len() > MOST_KEY_BYTES,
-        }
+    fn is_full(&self, key: &[u8]) -> bool {
+        !self.data.is_empty() && self.data.len() + LENGTH + key.len() > MOST_KEY_BYTES
     }
 
-    /// Reads where keys with these hashes will be looked for, and what they will be compared with. None of these reads
-    /// waits for another one, so that memory answers for all of them at once.
-    pub(super) fn touch(&self, hashes: impl Iterator<Item = u64>) {
-        let Some(mask) = self.slots.len().checked_sub(1) else { return };
-        let mut numbers = [0_u32; TOUCHED];
-        let mut count = 0;
-        for (number, hash) in numbers.iter_mut().zip(hashes) {
-            let slot = &self.slots[hash as usize & mask];
-            // The first key stands in for an empty slot: it costs a read that is in the cache.
-            *number = if slot.number == EMPTY { 0 } else { slot.number };
-            count += 1;
-        }
-        if self.fixed || self.ends.is_empty() {
-            std::hint::black_box(&numbers);
-            return;
-        }
-        let mut places = [0_u32; TOUCHED];
-        for (place, &number) in places.iter_mut().zip(&numbers[..count]) {
-            *place = self.ends[number as usize];
-        }
-        let touched = places[..count].iter().map(|&end| self.data.get((end as usize).saturating_sub(1)).unwrap_or(&0));
-        std::hint::black_box(touched.fold(0, |sum: u8, byte| sum ^ byte));
+    fn keep(&mut self, key: &[u8]) {
+        self.data.extend_from_slice(&(key.len() as u32).to_le_bytes());
+        self.data.extend_from_slice(key);
     }
 
-    fn bytes_of(&self, number: u32) -> &[u8] {
-        let from = if number == 0 { 0 } else { self.ends[number as usize - 1] };
-        &self.data[from as usize..self.ends[number as usize] as usize]
+    fn bytes_at(&self, place: usize) -> &[u8] {
+        let rest = &self.data[place..];
+        let length = rest.first_chunk::<LENGTH>().map_or(0, |length| u32::from_le_bytes(*length) as usize);
+        &rest[LENGTH..LENGTH + length]
     }
 
-    /// Where the key is, or where it belongs.
-    fn probe(&self, key: KeyRef<'_>, hash: u64) -> usize {
+    /// Where a byte string is, or where it belongs.
+    fn probe_bytes(&self, key: &[u8], hash: u32) -> usize {
         let mask = self.slots.len() - 1;
         let mut at = hash as usize & mask;
         loop {
-            let slot = &self.slots[at];
-            let found = slot.number == EMPTY
-                || match key {
-                    KeyRef::Fixed(key) => slot.tag == key,
-                    KeyRef::Bytes(bytes) => slot.tag == hash && self.bytes_of(slot.number) == bytes,
-                };
-            if found {
+            let slot = self.slots[at];
+            if slot.number == EMPTY || (slot.tag as u32 == hash && self.bytes_at(slot.place()) == key) {
                 return at;
             }
             at = (at + 1) & mask;
         }
     }
 
-    /// The number of a key.
+    fn probe_fixed(&self, key: u64) -> usize {
+        let mask = self.slots.len() - 1;
+        let mut at = hash_fixed(key) as usize & mask;
+        while self.slots[at].number != EMPTY && self.slots[at].tag != key {
+            at = (at + 1) & mask;
+        }
+        at
+    }
+
+    /// What is known of a key.
     pub(crate) fn find(&self, key: KeyRef<'_>, hash: u64) -> Option<Entry<'_>> {
         if self.slots.is_empty() {
             return None;
         }
-        let slot = self.slots[self.probe(key, hash)];
+        let slot = self.slots[match key {
+            KeyRef::Fixed(key) => self.probe_fixed(key),
+            KeyRef::Bytes(bytes) => self.probe_bytes(bytes, hash as u32),
+        }];
         (slot.number != EMPTY).then(|| self.entry(slot))
     }
 
-    /// The key's number; remembers that it appeared at `position` with these attributes.
-    pub(super) fn intern(&mut self, key: KeyRef<'_>, hash: u64, position: u32, attributes: u64) -> u32 {
-        if (self.count as usize + 1) * 4 > self.slots.len() * 3 {
-            self.grow();
-        }
-        let at = self.probe(key, hash);
+    /// The number of the key whose slot is `at`; remembers that it appeared at `position` with these attributes.
+    #[inline(always)]
+    fn meet(&mut self, at: usize, tag: u64, position: u32, attributes: u64) -> u32 {
         let Slot { number, first, .. } = self.slots[at];
         if number != EMPTY {
             self.slots[at].first = first.min(position);
-            self.again(number, first, position, attributes);
+            if self.tracks != Tracks::First {
+                self.again(number, first, position, attributes);
+            }
             return number;
         }
         let number = self.count;
         self.count += 1;
-        let tag = match key {
-            KeyRef::Fixed(key) => key,
-            KeyRef::Bytes(bytes) => {
-                self.data.extend_from_slice(bytes);
-                self.ends.push(self.data.len() as u32);
-                hash
-            }
-        };
         self.slots[at] = Slot { tag, number, first: position };
         match self.tracks {
             Tracks::First => {}
@@ -185,22 +266,31 @@ impl KeyShard {
         }
     }
 
-    fn grow(&mut self) {
-        let size = (self.slots.len() * 2).max(16);
-        let old = std::mem::replace(&mut self.slots, vec![Slot { tag: 0, number: EMPTY, first: 0 }; size]);
-        let mask = size - 1;
+    /// Makes room for further keys; three quarters of the slots are used at most.
+    fn reserve(&mut self, more: usize) {
+        let needed = (self.count as usize + more) * 4 / 3 + 1;
+        if needed <= self.slots.len() {
+            return;
+        }
+        let size = needed.next_power_of_two().max(64);
+        let old = std::mem::replace(&mut self.slots, vec![EMPTY_SLOT; size]);
         for slot in old.into_iter().filter(|slot| slot.number != EMPTY) {
-            let hash = if self.fixed { hash_fixed(slot.tag) } else { slot.tag };
-            let mut at = hash as usize & mask;
-            while self.slots[at].number != EMPTY {
-                at = (at + 1) & mask;
-            }
-            self.slots[at] = slot;
+            let hash = if self.fixed { hash_fixed(slot.tag) as u32 } else { slot.tag as u32 };
+            self.put(hash, slot);
         }
     }
 
+    fn put(&mut self, hash: u32, slot: Slot) {
+        let mask = self.slots.len() - 1;
+        let mut at = hash as usize & mask;
+        while self.slots[at].number != EMPTY {
+            at = (at + 1) & mask;
+        }
+        self.slots[at] = slot;
+    }
+
     fn entry(&self, slot: Slot) -> Entry<'_> {
-        let key = if self.fixed { KeyRef::Fixed(slot.tag) } else { KeyRef::Bytes(self.bytes_of(slot.number)) };
+        let key = if self.fixed { KeyRef::Fixed(slot.tag) } else { KeyRef::Bytes(self.bytes_at(slot.place())) };
         Entry { key, number: slot.number, first: slot.first }
     }
 
@@ -224,11 +314,22 @@ impl KeyShard {
     pub(super) fn absorb(&mut self, part: &Self, numbers: &mut Vec<u32>) -> bool {
         for slot in part.by_number() {
             let Entry { key, number, first } = part.entry(slot);
-            if self.is_full(key) {
-                return false;
-            }
             let attributes = part.attributes(number);
-            let here = self.intern(key, key.hash(), first, attributes.map_or(0, |(hash, _)| hash));
+            let hash = attributes.map_or(0, |(hash, _)| hash);
+            let mut here = EMPTY;
+            let item = (key.hash() as u32, first);
+            match key {
+                KeyRef::Fixed(key) => {
+                    let item = FixedItem { key, position: item.1, index: 0 };
+                    self.merge_fixed(&[item], &[hash], |_, number| here = number);
+                }
+                KeyRef::Bytes(bytes) => {
+                    let item = BytesItem { hash: item.0, position: item.1, index: 0, length: bytes.len() as u32 };
+                    if self.merge_bytes(&[item], bytes, &[hash], |_, number| here = number) == 0 {
+                        return false;
+                    }
+                }
+            }
             if let Some((_, true)) = attributes {
                 self.conflicts[here as usize] = true;
             }
@@ -242,7 +343,7 @@ impl KeyShard {
     }
 
     fn by_number(&self) -> Vec<Slot> {
-        let mut all = vec![Slot { tag: 0, number: EMPTY, first: 0 }; self.count as usize];
+        let mut all = vec![EMPTY_SLOT; self.count as usize];
         for slot in self.slots.iter().filter(|slot| slot.number != EMPTY) {
             all[slot.number as usize] = *slot;
         }
@@ -252,10 +353,10 @@ impl KeyShard {
     /// Appends its form on disk.
     pub(super) fn encode(&self, out: &mut Encoder) {
         let all = self.by_number();
-        out.u64s(&all.iter().map(|slot| slot.tag).collect::<Vec<_>>());
+        let keys = if self.fixed { all.iter().map(|slot| slot.tag).collect() } else { Vec::new() };
+        out.u64s(&keys);
         out.u32s(&all.iter().map(|slot| slot.first).collect::<Vec<_>>());
         out.bytes(&self.data);
-        out.u32s(&self.ends);
         out.u32s(&self.last);
         out.u64s(&self.attributes);
         out.bytes(&self.conflicts.iter().map(|&c| u8::from(c)).collect::<Vec<_>>());
@@ -263,14 +364,10 @@ impl KeyShard {
 
     /// Reads it back; `None` if the bytes are not of that form.
     pub(super) fn decode(from: &mut Decoder<'_>, fixed: bool, tracks: Tracks) -> Option<Self> {
-        let (tags, firsts) = (from.u64s()?, from.u32s()?);
-        let (data, ends) = (from.bytes()?, from.u32s()?);
+        let (keys, firsts, data) = (from.u64s()?, from.u32s()?, from.bytes()?);
         let (last, attributes, conflicts) = (from.u32s()?, from.u64s()?, from.bytes()?);
-        let count = u32::try_from(tags.len()).ok()?;
-        let tracked = |kind: Tracks, length: usize| length == if tracks == kind { tags.len() } else { 0 };
-        let whole = firsts.len() == tags.len()
-            && (fixed || (ends.len() == tags.len() && ends.is_sorted()))
-            && ends.last().is_none_or(|&end| end as usize <= data.len())
+        let tracked = |kind: Tracks, length: usize| length == if tracks == kind { firsts.len() } else { 0 };
+        let whole = keys.len() == if fixed { firsts.len() } else { 0 }
             && tracked(Tracks::Last, last.len())
             && tracked(Tracks::Attributes, attributes.len())
             && conflicts.len() == attributes.len();
@@ -278,24 +375,22 @@ impl KeyShard {
             return None;
         }
         let mut shard = Self::new(fixed, tracks);
-        let size = (tags.len() * 4 / 3 + 1).next_power_of_two().max(16);
-        shard.slots = vec![Slot { tag: 0, number: EMPTY, first: 0 }; size];
-        for (number, (tag, first)) in (0..).zip(tags.into_iter().zip(firsts)) {
-            let hash = if fixed { hash_fixed(tag) } else { tag };
-            let mut at = hash as usize & (size - 1);
-            while shard.slots[at].number != EMPTY {
-                at = (at + 1) & (size - 1);
+        shard.reserve(firsts.len());
+        shard.count = u32::try_from(firsts.len()).ok()?;
+        let mut place = 0;
+        for (number, first) in (0..).zip(firsts) {
+            if fixed {
+                let tag = keys[number as usize];
+                shard.put(hash_fixed(tag) as u32, Slot { tag, number, first });
+                continue;
             }
-            shard.slots[at] = Slot { tag, number, first };
+            let (length, rest) = data.get(place..)?.split_first_chunk::<LENGTH>()?;
+            let key = rest.get(..u32::from_le_bytes(*length) as usize)?;
+            let hash = hash_bytes(key) as u32;
+            shard.put(hash, Slot { tag: (place as u64) << 32 | u64::from(hash), number, first });
+            place += LENGTH + key.len();
         }
-        Some(Self {
-            count,
-            data,
-            ends,
-            last,
-            attributes,
-            conflicts: conflicts.into_iter().map(|c| c != 0).collect(),
-            ..shard
-        })
+        let conflicts = conflicts.into_iter().map(|c| c != 0).collect();
+        Some(Self { data, last, attributes, conflicts, ..shard })
     }
 }

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::shard::{KeyShard, MOST_KEY_BYTES, TOUCHED};
-use super::{KeyRef, shard_of};
+use super::shard::KeyShard;
+use super::sorted::{ShardItems, SortedKeys};
 use crate::artifacts::{Decoder, Encoder};
 use crate::error::{IngestError, Result};
 
@@ -25,18 +25,6 @@ pub(crate) enum Tracks {
     Last,
     /// The hash of its attributes, and whether all records agreed on them.
     Attributes,
-}
-
-/// Keys to be merged: of each the key, and the position within the chunk where it first appears.
-pub(crate) trait KeySource {
-    /// How many.
-    fn len(&self) -> usize;
-    /// The key, unless it is null or nobody uses it.
-    fn key(&self, index: usize) -> Option<KeyRef<'_>>;
-    /// Where it appears first in the chunk.
-    fn first(&self, index: usize) -> u32;
-    /// The hash of its attributes there.
-    fn attributes(&self, index: usize) -> u64;
 }
 
 /// The distinct keys of a table.
@@ -65,17 +53,19 @@ impl KeyTable {
         Self { fixed, tracks, shards: (0..shards).map(|_| slot()).collect(), folder, bytes: AtomicI64::new(0) }
     }
 
-    /// The shard and the number in it of a handle.
-    pub(crate) fn place(&self, handle: u32) -> (u32, u32) {
-        let bits = self.shards.len().trailing_zeros();
-        if bits == 0 { (0, handle) } else { (handle >> (32 - bits), handle & (u32::MAX >> bits)) }
+    /// How many of a handle's low bits are a number in its shard; those above are the shard.
+    pub(crate) fn shift(&self) -> u32 {
+        u32::BITS - self.shards.len().trailing_zeros()
     }
 
-    fn handle(&self, shard: u32, number: u32) -> Option<u32> {
-        let bits = self.shards.len().trailing_zeros();
-        // The very last handle means "no key".
-        let most = if bits == 0 { NO_KEY } else { u32::MAX >> bits };
-        (number < most).then(|| if bits == 0 { number } else { shard << (32 - bits) | number })
+    /// How many numbers a shard has.
+    fn most_numbers(&self) -> u32 {
+        u32::MAX.checked_shr(self.shards.len().trailing_zeros()).unwrap_or_default()
+    }
+
+    /// What distinguishes a shard's handles from those of others.
+    fn prefix(&self, shard: u32) -> u32 {
+        shard.checked_shl(32 - self.shards.len().trailing_zeros()).unwrap_or_default()
     }
 
     /// The bytes that the keys take in memory.
@@ -87,54 +77,64 @@ impl KeyTable {
         self.shards[shard as usize].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Merges keys, each source with the position at which its chunk begins; gives a handle for each. Workers that begin
-    /// at different shards (`turn`) rarely wait for each other. Merging the same again changes nothing.
-    pub(crate) fn merge<S: KeySource>(&self, sources: &[(&S, u32)], turn: u32) -> Result<Vec<Vec<u32>>> {
+    /// Merges keys, and puts the handle of each at its index into `handles`; `attributes` has their hashes by the same
+    /// index, if these are tracked. A shard that another worker is at is left for later. Merging the same again changes
+    /// nothing.
+    pub(crate) fn merge(&self, keys: &SortedKeys, attributes: &[u64], turn: u32, handles: &mut [u32]) -> Result<()> {
         let shards = self.shards.len() as u32;
-        let sorted: Vec<Sorted> = sources.iter().map(|(source, _)| Sorted::new(*source, shards)).collect();
-        let mut handles: Vec<Vec<u32>> = sources.iter().map(|(source, _)| vec![NO_KEY; source.len()]).collect();
+        // Workers begin far from each other.
+        let first = turn.wrapping_mul(0x9e37_79b9) >> 16;
+        let mut later = Vec::new();
         for step in 0..shards {
-            let shard = (turn.wrapping_add(step)) % shards;
-            if sorted.iter().all(|sorted| sorted.shard(shard).is_empty()) {
+            let shard = first.wrapping_add(step) % shards;
+            let items = keys.shard(shard);
+            if items.is_empty() {
                 continue;
             }
-            let mut slot = self.lock(shard);
-            let before = slot.keys.bytes();
-            for ((&(source, base), sorted), handles) in sources.iter().zip(&sorted).zip(&mut handles) {
-                self.merge_items(shard, &mut slot, source, base, sorted.shard(shard), handles)?;
+            match self.shards[shard as usize].try_lock() {
+                Ok(mut slot) => self.merge_shard(shard, &mut slot, items, attributes, handles)?,
+                Err(_) => later.push(shard),
             }
-            self.bytes.fetch_add(slot.keys.bytes() as i64 - before as i64, Relaxed);
         }
-        Ok(handles)
+        for shard in later {
+            self.merge_shard(shard, &mut self.lock(shard), keys.shard(shard), attributes, handles)?;
+        }
+        Ok(())
     }
 
-    fn merge_items(
+    fn merge_shard(
         &self,
         shard: u32,
         slot: &mut Slot,
-        source: &impl KeySource,
-        base: u32,
-        items: &[Item],
+        mut items: ShardItems<'_>,
+        attributes: &[u64],
         handles: &mut [u32],
     ) -> Result<()> {
-        for batch in items.chunks(TOUCHED) {
-            let mut keys = [KeyRef::Fixed(0); TOUCHED];
-            for (key, item) in keys.iter_mut().zip(batch) {
-                *key = source.key(item.index as usize).unwrap_or(KeyRef::Fixed(0));
+        let before = slot.keys.bytes();
+        while !items.is_empty() {
+            // As if all of them were new; the last handle of the last shard stands for "no key".
+            let most = u64::from(slot.base) + u64::from(slot.keys.len()) + items.len() as u64;
+            if most >= u64::from(self.most_numbers()) {
+                return Err(too_many());
             }
-            touch(&keys);
-            slot.keys.touch(batch.iter().map(|item| item.hash));
-            for (&key, item) in keys.iter().zip(batch) {
-                if slot.keys.is_full(key) {
-                    self.spill_slot(shard, slot)?;
+            let (base, prefix) = (slot.base, self.prefix(shard));
+            let done = |index: u32, number: u32| handles[index as usize] = prefix | (base + number);
+            items = match items {
+                ShardItems::Fixed(keys) => {
+                    let taken = slot.keys.merge_fixed(keys, attributes, done);
+                    ShardItems::Fixed(&keys[taken..])
                 }
-                let index = item.index as usize;
-                let position = base + source.first(index);
-                let number = slot.keys.intern(key, item.hash, position, source.attributes(index));
-                let handle = slot.base.checked_add(number).and_then(|number| self.handle(shard, number));
-                handles[index] = handle.ok_or_else(too_many)?;
+                ShardItems::Bytes(keys, data) => {
+                    let taken = slot.keys.merge_bytes(keys, data, attributes, done);
+                    let bytes: usize = keys[..taken].iter().map(|item| item.length as usize).sum();
+                    ShardItems::Bytes(&keys[taken..], &data[bytes..])
+                }
+            };
+            if !items.is_empty() {
+                self.spill_slot(shard, slot)?;
             }
         }
+        self.bytes.fetch_add(slot.keys.bytes() as i64 - before as i64, Relaxed);
         Ok(())
     }
 
@@ -208,77 +208,16 @@ fn too_many() -> IngestError {
         .help("ingest the files in several runs: `--set source.files=...`")
 }
 
-/// Reads something of each key: they stand far apart, and are compared in a moment.
-fn touch(keys: &[KeyRef<'_>; TOUCHED]) {
-    let first = |key: &KeyRef<'_>| match key {
-        KeyRef::Fixed(_) => 0,
-        KeyRef::Bytes(bytes) => bytes.first().copied().unwrap_or_default(),
-    };
-    std::hint::black_box(keys.iter().map(first).fold(0, |sum: u8, byte| sum ^ byte));
-}
-
-/// The keys of a source that are used, by shard.
-struct Sorted {
-    items: Vec<Item>,
-    ends: Vec<u32>,
-}
-
-#[derive(Debug, Clone, Copy, Default)]
-struct Item {
-    hash: u64,
-    index: u32,
-}
-
-impl Sorted {
-    fn new(source: &impl KeySource, shards: u32) -> Self {
-        let mut found = Vec::with_capacity(source.len());
-        let mut ends = vec![0_u32; shards as usize];
-        for index in 0..source.len() {
-            if let Some(hash) = source.key(index).map(KeyRef::hash) {
-                found.push(Item { hash, index: index as u32 });
-                ends[shard_of(hash, shards) as usize] += 1;
-            }
-        }
-        let mut sum = 0;
-        for end in &mut ends {
-            (*end, sum) = (sum, sum + *end);
-        }
-        let mut items = vec![Item::default(); found.len()];
-        for item in found {
-            let next = &mut ends[shard_of(item.hash, shards) as usize];
-            items[*next as usize] = item;
-            *next += 1;
-        }
-        Self { items, ends }
-    }
-
-    fn shard(&self, shard: u32) -> &[Item] {
-        let from = if shard == 0 { 0 } else { self.ends[shard as usize - 1] };
-        &self.items[from as usize..self.ends[shard as usize] as usize]
-    }
-}
-
-const _: () = assert!(MOST_KEY_BYTES <= u32::MAX as usize);
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keys::KeyRef;
 
-    struct Listed<'a>(Vec<Option<&'a str>>);
-
-    impl KeySource for Listed<'_> {
-        fn len(&self) -> usize {
-            self.0.len()
-        }
-        fn key(&self, index: usize) -> Option<KeyRef<'_>> {
-            self.0[index].map(|key| KeyRef::Bytes(key.as_bytes()))
-        }
-        fn first(&self, index: usize) -> u32 {
-            index as u32
-        }
-        fn attributes(&self, index: usize) -> u64 {
-            index as u64
-        }
+    fn merge(table: &KeyTable, keys: &[Option<&str>], base: u32, turn: u32) -> Vec<u32> {
+        let used = (0..).zip(keys).filter_map(|(index, key)| key.map(|key| (key.as_bytes(), index, base + index)));
+        let mut handles = vec![NO_KEY; keys.len()];
+        table.merge(&SortedKeys::bytes(table.shards.len() as u32, used), &[], turn, &mut handles).unwrap();
+        handles
     }
 
     /// Each key with its first position, whatever the handles are.
@@ -303,9 +242,9 @@ mod tests {
     fn g3_first_positions_do_not_depend_on_the_order_of_chunks_nor_on_spilling() {
         let folder = tempfile::tempdir().unwrap();
         let chunks = [
-            Listed(vec![Some("b"), None, Some("a"), Some("b")]),
-            Listed(vec![Some("c"), Some("a"), Some("")]),
-            Listed(vec![Some("a"), Some("d")]),
+            vec![Some("b"), None, Some("a"), Some("b")],
+            vec![Some("c"), Some("a"), Some("")],
+            vec![Some("a"), Some("d")],
         ];
         let expected =
             [("", 12), ("a", 2), ("b", 0), ("c", 10), ("d", 21)].map(|(key, at)| (key.as_bytes().to_vec(), at));
@@ -316,8 +255,7 @@ mod tests {
                     let table = KeyTable::new(false, Tracks::First, shards, path);
                     let mut handles = vec![Vec::new(); 3];
                     for chunk in order {
-                        let merged = table.merge(&[(&chunks[chunk], chunk as u32 * 10)], chunk as u32).unwrap();
-                        handles[chunk].clone_from(&merged[0]);
+                        handles[chunk] = merge(&table, &chunks[chunk], chunk as u32 * 10, chunk as u32);
                         if spill {
                             table.spill().unwrap();
                         }

@@ -16,7 +16,6 @@ use parquet::schema::types::{ColumnDescPtr, ColumnDescriptor};
 
 use super::header::{PageHeader, PageKind, read_header};
 use super::hybrid;
-use super::values::Values;
 
 /// Why a column chunk cannot be worked on as pages.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -216,6 +215,11 @@ pub(crate) struct DecodedPage {
 }
 
 impl DecodedPage {
+    /// How many rows have no value.
+    pub(crate) fn nulls(&self) -> usize {
+        self.rows.len() - self.present
+    }
+
     /// Whether the values are indices into the dictionary.
     pub(crate) fn is_dictionary(&self) -> bool {
         matches!(self.encoding, Encoding::RLE_DICTIONARY | Encoding::PLAIN_DICTIONARY)
@@ -241,8 +245,8 @@ impl DecodedPage {
 /// What comes next in a column chunk.
 #[derive(Debug)]
 pub(crate) enum Next {
-    /// The dictionary.
-    Dictionary(Values),
+    /// The dictionary: plain values, and how many.
+    Dictionary(Bytes, usize),
     /// A data page.
     Page(DecodedPage),
     /// A data page that was not wanted.
@@ -269,11 +273,7 @@ impl Pages {
             return self.decoded(page, rows).map(|page| Some(Next::Page(page)));
         }
         match self.reader.get_next_page()? {
-            Some(Page::DictionaryPage { buf, num_values, .. }) => {
-                let mut values = Values::new(&self.descriptor).ok_or(Fault::Unsupported)?;
-                values.extend_plain(&buf, num_values as usize)?;
-                Ok(Some(Next::Dictionary(values)))
-            }
+            Some(Page::DictionaryPage { buf, num_values, .. }) => Ok(Some(Next::Dictionary(buf, num_values as usize))),
             _ => Err(Fault::damaged("a dictionary is missing")),
         }
     }

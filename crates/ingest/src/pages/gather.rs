@@ -17,7 +17,9 @@ pub(crate) fn gather(column: &ColumnBytes, rows: &[u32], data_type: &DataType) -
     let mut indices = Vec::new();
     each_page(column, rows, Dictionary::Read, |step, rows| {
         let page = match step {
-            Step::Dictionary(found) => {
+            Step::Dictionary(bytes, count) => {
+                let mut found = Values::new(column.column().column_descr()).ok_or(Fault::Unsupported)?;
+                found.extend_plain(bytes, count)?;
                 dictionary = Some(found);
                 return Ok(());
             }
@@ -49,7 +51,7 @@ pub(crate) fn gather_indices(column: &ColumnBytes, rows: &[u32], entries: usize)
     let (mut indices, mut found) = (Vec::new(), Vec::with_capacity(rows.len()));
     each_page(column, rows, Dictionary::Skip, |step, rows| {
         let page = match step {
-            Step::Dictionary(_) => return Ok(()),
+            Step::Dictionary(..) => return Ok(()),
             Step::Page(page) if page.is_dictionary() => page,
             Step::Page(_) => return Err(Fault::Unsupported),
         };
@@ -76,7 +78,7 @@ enum Dictionary {
 }
 
 enum Step<'a> {
-    Dictionary(Values),
+    Dictionary(&'a [u8], usize),
     Page(&'a DecodedPage),
 }
 
@@ -94,7 +96,7 @@ fn each_page(
     }
     while !rows.is_empty() {
         match pages.next(|page| rows.first().is_some_and(|&row| row < page.end))? {
-            Some(Next::Dictionary(values)) => f(Step::Dictionary(values), &[])?,
+            Some(Next::Dictionary(bytes, count)) => f(Step::Dictionary(&bytes, count), &[])?,
             Some(Next::Page(page)) => {
                 let (here, later) = rows.split_at(rows.partition_point(|&row| row < page.rows.end));
                 f(Step::Page(&page), here)?;

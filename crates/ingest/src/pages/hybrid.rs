@@ -59,6 +59,20 @@ pub(crate) fn run_of_bits(count: u32, value: bool) -> Vec<u8> {
     out
 }
 
+/// Bits as one packed run.
+pub(crate) fn packed_bits(bits: &[bool]) -> Vec<u8> {
+    let groups = bits.len().div_ceil(8);
+    let mut out = Vec::with_capacity(groups + 6);
+    let mut header = (groups as u64) << 1 | 1;
+    while header >= 0x80 {
+        out.push(header as u8 | 0x80);
+        header >>= 7;
+    }
+    out.push(header as u8);
+    out.extend(bits.chunks(8).map(|group| group.iter().rev().fold(0, |byte, &bit| byte << 1 | u8::from(bit))));
+    out
+}
+
 fn varint(bytes: &mut &[u8]) -> Result<u64, Fault> {
     let mut value = 0_u64;
     for shift in (0..64).step_by(7) {

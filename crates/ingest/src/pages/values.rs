@@ -312,7 +312,7 @@ fn decimal(values: impl Iterator<Item = i128>, nulls: Option<NullBuffer>, data_t
     Arc::new(array)
 }
 
-fn short() -> Fault {
+pub(super) fn short() -> Fault {
     Fault::damaged("a page ends before its values do")
 }
 

@@ -3,7 +3,6 @@
 //! what other chunks hold.
 
 mod pages;
-mod rows;
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -15,10 +14,9 @@ use seriatim_pipeline::model::{OnConflict, OnNullKey};
 use crate::artifacts::{Artifact, Decoder, Encoder};
 use crate::context::RunContext;
 use crate::error::{IngestError, Result};
-use crate::keys::{RowKeys, row_hashes};
+use crate::keys::{KeyCodec, KeyRef, NO_KEY, RowKeys, SortedKeys, row_hashes};
 use crate::layout::{Layout, TableLayout};
 use crate::plan::Chunk;
-use rows::{Form, Source};
 
 /// The scan of one chunk.
 #[derive(Debug, PartialEq, Eq)]
@@ -111,57 +109,17 @@ fn compares(table: &TableLayout) -> bool {
     table.is_keyed() && table.on_conflict == OnConflict::Error
 }
 
-/// A chunk that was read: what its scan will say, and the keys of each table that are to be merged.
-struct ReadChunk {
-    index: u32,
-    records: u32,
-    filtered: u32,
-    quarantine: Vec<(u32, u32)>,
-    keys: Vec<Vec<Source>>,
-}
-
-/// Scans chunks. Several at once find more of the key tables near.
-pub(crate) fn scan(run: &RunContext, chunks: &[u32]) -> Result<Vec<ChunkScan>> {
-    let read: Vec<ReadChunk> = chunks.iter().map(|&chunk| read(run, chunk)).collect::<Result<_>>()?;
-    let mut scans: Vec<ChunkScan> = read
-        .iter()
-        .map(|chunk| ChunkScan {
-            records: chunk.records,
-            filtered: chunk.filtered,
-            quarantine: chunk.quarantine.clone(),
-            tables: Vec::new(),
-        })
-        .collect();
-    let turn = chunks.first().copied().unwrap_or_default();
-    for table in 0..run.layout.tables.len() {
-        let sources: Vec<(&Source, u32)> = read
-            .iter()
-            .flat_map(|chunk| chunk.keys[table].iter().map(|source| (source, run.first_position(chunk.index))))
-            .collect();
-        let mut handles = run.keys(table as u32).merge(&sources, turn)?.into_iter();
-        for (chunk, scan) in read.iter().zip(&mut scans) {
-            let mut local = LocalTable::default();
-            for (source, handles) in chunk.keys[table].iter().zip(handles.by_ref()) {
-                let (part, nulls) = source.part(handles);
-                local.parts.push(part);
-                local.null_keys += nulls;
-            }
-            scan.tables.push(local);
-        }
-    }
-    run.relieve_keys()?;
-    Ok(scans)
-}
-
-fn read(run: &RunContext, index: u32) -> Result<ReadChunk> {
+/// Scans a chunk.
+pub(crate) fn scan(run: &RunContext, index: u32) -> Result<ChunkScan> {
     let chunk = &run.plan.chunks[index as usize];
     let layout = &run.layout;
-    let plain = |keys| ReadChunk { index, records: chunk.rows, filtered: 0, quarantine: Vec::new(), keys };
+    let all = |tables| ChunkScan { records: chunk.rows, filtered: 0, quarantine: Vec::new(), tables };
     if !run.records.filters_rows() && !layout.tables.iter().any(TableLayout::is_keyed) {
-        return Ok(plain(layout.tables.iter().map(|_| Vec::new()).collect()));
+        return Ok(all(layout.tables.iter().map(|_| LocalTable::default()).collect()));
     }
-    if let Some(keys) = without_quarantine(run, index)? {
-        return Ok(plain(keys));
+    if let Some(tables) = without_quarantine(run, index)? {
+        run.relieve_keys()?;
+        return Ok(all(tables));
     }
     let records = run.read(index, &scan_columns(layout))?;
     let filtered = records.filtered();
@@ -174,60 +132,104 @@ fn read(run: &RunContext, index: u32) -> Result<ReadChunk> {
         keys = row_keys(layout, &rest.batch)?;
         rest
     };
-    let keys = layout.tables.iter().zip(keys).map(|(table, keys)| by_record(layout, table, keys, &records.batch));
-    let keys = keys.collect::<Result<_>>()?;
-    Ok(ReadChunk { index, records: records.batch.num_rows() as u32, filtered, quarantine, keys })
+    let mut tables = Vec::with_capacity(keys.len());
+    for (table, keys) in (0..).zip(&keys) {
+        tables.push(match keys {
+            Some(keys) => by_record(run, index, table, keys, &records.batch)?,
+            None => LocalTable::default(),
+        });
+    }
+    run.relieve_keys()?;
+    Ok(ChunkScan { records: records.batch.num_rows() as u32, filtered, quarantine, tables })
 }
 
 /// The keys of a chunk whose rows are all records: from pages where that can be. `None` if it has to go the general
 /// way, because rows are filtered, or because a key is null where it must not be, or because pages give none of them.
-fn without_quarantine(run: &RunContext, index: u32) -> Result<Option<Vec<Vec<Source>>>> {
+fn without_quarantine(run: &RunContext, index: u32) -> Result<Option<Vec<LocalTable>>> {
     let layout = &run.layout;
     if run.records.filters_rows() || !run.pages_allowed(index) {
         return Ok(None);
     }
-    let is_bad = |table: &TableLayout, keys: &[Source]| {
-        table.on_null_key != OnNullKey::Null && keys.iter().any(|source| source.nulls() > 0)
-    };
-    let mut found: Vec<Option<Vec<Source>>> = Vec::with_capacity(layout.tables.len());
-    for table in &layout.tables {
-        let keys = if table.is_keyed() { pages::key_groups(run, index, table)? } else { Some(Vec::new()) };
-        if keys.as_ref().is_some_and(|keys| is_bad(table, keys)) {
-            return Ok(None);
+    let mut found: Vec<Option<LocalTable>> = layout.tables.iter().map(|_| None).collect();
+    let mut paged = Vec::new();
+    for (table, place) in layout.tables.iter().zip(&mut found) {
+        if !table.is_keyed() {
+            *place = Some(LocalTable::default());
         }
-        found.push(keys);
+        paged.push(table.is_keyed() && pages::is_possible(run, index, table)?);
     }
-    if layout.tables.iter().zip(&found).all(|(table, keys)| !table.is_keyed() || keys.is_none()) {
+    if !paged.contains(&true) {
         return Ok(None);
     }
-    let columns = columns_of(layout, |table| found[table].is_none());
-    let records = if columns.is_empty() { None } else { Some(run.read(index, &columns)?) };
-    let mut all = Vec::with_capacity(found.len());
-    for (table, found) in layout.tables.iter().zip(found) {
-        all.push(match (found, &records) {
-            (Some(found), _) => found,
-            (None, Some(records)) => {
-                let keys = by_record(layout, table, table_keys(table, &records.batch)?, &records.batch)?;
-                if is_bad(table, &keys) {
-                    return Ok(None);
-                }
-                keys
+    // No key may be merged of a record that goes to quarantine, so all of them are looked at before.
+    let is_strict = |table: &TableLayout| table.on_null_key != OnNullKey::Null;
+    for (table, _) in layout.tables.iter().zip(&paged).filter(|(table, paged)| **paged && is_strict(table)) {
+        if pages::count_nulls(run, index, table)? != Some(0) {
+            return Ok(None);
+        }
+    }
+    let columns = columns_of(layout, |table| !paged[table]);
+    if !columns.is_empty() {
+        let batch = run.read(index, &columns)?.batch;
+        let mut keys = Vec::new();
+        for (table, layout) in layout.tables.iter().enumerate().filter(|(table, _)| !paged[*table]) {
+            let Some(of_table) = table_keys(layout, &batch)? else { continue };
+            if is_strict(layout) && of_table.nulls() > 0 {
+                return Ok(None);
             }
-            (None, None) => return Err(IngestError::internal("the columns of a key were not read")),
+            keys.push((table, of_table));
+        }
+        for (table, keys) in keys {
+            found[table] = Some(by_record(run, index, table as u32, &keys, &batch)?);
+        }
+    }
+    for table in (0..paged.len()).filter(|&table| paged[table]) {
+        found[table] = Some(match pages::merge_keys(run, index, table as u32)? {
+            Some(keys) => keys,
+            // Some page is of another kind. What was merged of it already is merged again, which changes nothing.
+            None => {
+                let batch = run.read(index, &columns_of(layout, |other| other == table))?.batch;
+                let keys = table_keys(&layout.tables[table], &batch)?;
+                let keys = keys.ok_or_else(|| IngestError::internal("a table with a key has none"))?;
+                by_record(run, index, table as u32, &keys, &batch)?
+            }
         });
     }
-    Ok(Some(all))
+    let scanned = |table: Option<LocalTable>| table.ok_or_else(|| IngestError::internal("a table was not scanned"));
+    found.into_iter().map(scanned).collect::<Result<_>>().map(Some)
 }
 
-fn by_record(layout: &Layout, table: &TableLayout, keys: Option<RowKeys>, batch: &RecordBatch) -> Result<Vec<Source>> {
-    let Some(keys) = keys else { return Ok(Vec::new()) };
+/// Merges the keys of a chunk's records.
+fn by_record(run: &RunContext, index: u32, table: u32, keys: &RowKeys, batch: &RecordBatch) -> Result<LocalTable> {
+    let layout = run.table(table);
     let count = batch.num_rows();
-    let attributes = if compares(table) {
-        row_hashes(&columns_in(batch, &table.compared_columns(layout))?, count)
+    let attributes = if compares(layout) {
+        row_hashes(&columns_in(batch, &layout.compared_columns(&run.layout))?, count)
     } else {
         Vec::new()
     };
-    Ok(vec![Source { keys, first: None, attributes, count, form: Form::Records }])
+    let base = run.first_position(index);
+    let records = (0..count as u32).filter_map(|record| keys.get(record as usize).map(|key| (key, record)));
+    let sorted = if layout.codec.as_ref().is_some_and(KeyCodec::is_fixed) {
+        SortedKeys::fixed(
+            run.plan.shards,
+            records.filter_map(|(key, record)| match key {
+                KeyRef::Fixed(key) => Some((key, record, base + record)),
+                KeyRef::Bytes(_) => None,
+            }),
+        )
+    } else {
+        SortedKeys::bytes(
+            run.plan.shards,
+            records.filter_map(|(key, record)| match key {
+                KeyRef::Bytes(key) => Some((key, record, base + record)),
+                KeyRef::Fixed(_) => None,
+            }),
+        )
+    };
+    let mut handles = vec![NO_KEY; count];
+    run.keys(table).merge(&sorted, &attributes, index, &mut handles)?;
+    Ok(LocalTable { parts: vec![Part::Rows(handles)], null_keys: keys.nulls() as u64 })
 }
 
 fn columns_in(batch: &RecordBatch, names: &[String]) -> Result<Vec<ArrayRef>> {

@@ -2,29 +2,23 @@
 //! chunks that they are, references as the key's indices into another dictionary. Only what cannot be had so is encoded.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch};
 use parquet::file::statistics::Statistics;
 use seriatim_pipeline::model::Id;
 
-use super::rows::ids_from;
+use super::rows::ids_in;
 use super::sink::{GroupColumn, Sink};
 use crate::context::RunContext;
 use crate::error::{IngestError, Result};
-use crate::keys::NO_KEY;
 use crate::number::Ids;
-use crate::pages::{Fault, copied, exchanged, gather_indices, is_copyable};
+use crate::pages::{Fault, IdValues, copied, encoded_ids, exchanged, is_copyable};
 use crate::plan::Paths;
 use crate::scan::{ChunkScan, LocalTable, Part};
 use crate::source::{SourceColumn, contain};
 
 /// Rows that a row group must have to be worth copying, on average: readers like large ones.
 const COPY_ROWS: u32 = 16_384;
-
-/// A reference keeps the key's dictionary if its entries occur more often than this, on average. Below that, IDs row by
-/// row are smaller, and take less time than compressing a dictionary of them.
-const LARGE_DICTIONARY: usize = 2;
 
 /// Whether the rows of a chunk can be written as copies.
 pub(super) fn is_possible(run: &RunContext, chunk: u32, scan: &ChunkScan) -> bool {
@@ -56,7 +50,7 @@ pub(super) fn write_copies(
     ids: &BTreeMap<usize, Ids<'_>>,
 ) -> Result<()> {
     let origins = origins(run, sink, table, chunk, scan, ids)?;
-    let mut read = Reader { run, chunk, columns: encoded(&origins), batch: None };
+    let mut read = Reader { run, chunk, columns: record_columns(&origins), batch: None };
     let place = &run.plan.chunks[chunk as usize];
     let mut row = 0;
     for (group, rows) in (0..).zip(run.group_rows(chunk)?) {
@@ -106,7 +100,7 @@ fn origins<'a>(
 }
 
 /// The columns of the records that have to be encoded, whatever the pages are like.
-fn encoded(origins: &[Origin<'_>]) -> Vec<String> {
+fn record_columns(origins: &[Origin<'_>]) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     for origin in origins {
         if let Origin::Records(name) = origin
@@ -139,24 +133,15 @@ fn column(
     match origin {
         Origin::Own(id) => {
             let places = first + range.start as u64..first + range.end as u64;
-            Ok(GroupColumn::Values(Arc::new(ids_from(id, places)?)))
+            encoded(sink, at.field, &IdValues { ids: ids_in(id, places)?, present: None })
         }
         Origin::Reference { ids, keys, column } => match part(keys, at.group, range) {
-            PartOf::Rows(handles) => Ok(GroupColumn::Values(Arc::new(ids.of(handles)))),
+            PartOf::Rows(handles) => encoded(sink, at.field, &ids.values(handles)),
             PartOf::Dictionary { nulls, handles } => {
                 let column =
                     column.as_ref().ok_or_else(|| IngestError::internal("a key's pages are of no source column"))?;
                 let target = sink.column(at.field).ok_or_else(|| IngestError::internal("a reference is nested"))?;
-                if handles.len() * LARGE_DICTIONARY >= at.rows as usize {
-                    let rows: Vec<u32> = (0..at.rows).collect();
-                    let indices =
-                        read_pages(run, read.chunk, || gather_indices(&column.read(at.group)?, &rows, handles.len()))?;
-                    let handles: Vec<u32> =
-                        indices.iter().map(|&at| handles.get(at as usize).copied().unwrap_or(NO_KEY)).collect();
-                    return Ok(GroupColumn::Values(Arc::new(ids.of(&handles))));
-                }
-                let ids = |handle: &u32| if *handle == NO_KEY { None } else { Some(ids.get(*handle)) };
-                let ids: Vec<Option<i64>> = handles.iter().map(ids).collect();
+                let ids = ids.optional(handles);
                 let statistics = statistics(&ids, nulls);
                 let entries: Vec<i64> = ids.into_iter().map(Option::unwrap_or_default).collect();
                 let made = || exchanged(&column.read(at.group)?, &target, &entries, statistics);
@@ -173,6 +158,13 @@ fn column(
         }
         Origin::Records(name) => Ok(GroupColumn::Values(read.column(name, at)?)),
     }
+}
+
+/// IDs as the column `field` of a row group.
+fn encoded(sink: &Sink, field: usize, ids: &IdValues) -> Result<GroupColumn> {
+    let target = sink.column(field).ok_or_else(|| IngestError::internal("a column of IDs is nested"))?;
+    let chunk = encoded_ids(ids, &target).map_err(|_| IngestError::internal("a column of IDs cannot be written"))?;
+    Ok(GroupColumn::Chunk(Box::new(chunk)))
 }
 
 /// Works on pages that the scan has read, so that they are of a known kind.

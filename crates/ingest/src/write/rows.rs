@@ -130,7 +130,7 @@ pub(super) fn build(
         let mut references = Vec::new();
         for &target in &run.table(rows.table).references {
             let ids = ids.get(&target).ok_or_else(|| IngestError::internal("the IDs of a reference are missing"))?;
-            references.push(ids.of(&handles(run, chunk, scan, target, rows.records.as_deref())?));
+            references.push(ids.array(&handles(run, chunk, scan, target, rows.records.as_deref())?));
         }
         write(rows.table, &assemble(run, rows, values, references)?)?;
     }
@@ -146,10 +146,11 @@ fn assemble(
     let layout = run.table(rows.table);
     let mut columns: Vec<ArrayRef> = Vec::with_capacity(layout.schema.fields().len());
     if let Some(id) = &layout.id {
-        columns.push(Arc::new(match &rows.places {
-            Places::Range(places) => ids_from(id, places.clone())?,
-            Places::List(places) => ids_from(id, places.iter().copied())?,
-        }));
+        let ids = match &rows.places {
+            Places::Range(places) => ids_in(id, places.clone())?,
+            Places::List(places) => ids_at(id, places)?,
+        };
+        columns.push(Arc::new(Int64Array::from(ids)));
     }
     let mut values = values.into_iter();
     columns.extend(values.by_ref().take(layout.key.len()));
@@ -161,9 +162,17 @@ fn assemble(
 }
 
 /// The IDs at these places.
-pub(super) fn ids_from(id: &Id, places: impl Iterator<Item = u64>) -> Result<Int64Array> {
-    let ids: Option<Vec<i64>> = places.map(|place| id_of(id, place)).collect();
-    Ok(Int64Array::from(ids.ok_or_else(|| out_of_range(id))?))
+fn ids_at(id: &Id, places: &[u64]) -> Result<Vec<i64>> {
+    let ids: Option<Vec<i64>> = places.iter().map(|&place| id_of(id, place)).collect();
+    ids.ok_or_else(|| out_of_range(id))
+}
+
+/// The same of places that follow each other.
+pub(super) fn ids_in(id: &Id, places: Range<u64>) -> Result<Vec<i64>> {
+    let Some(last) = places.end.checked_sub(1).filter(|_| !places.is_empty()) else { return Ok(Vec::new()) };
+    let (first, _) = id_of(id, places.start).zip(id_of(id, last)).ok_or_else(|| out_of_range(id))?;
+    // Both ends are in range, so every ID between them is.
+    Ok((0..places.end - places.start).map(|n| first.wrapping_add(id.step.wrapping_mul(n as i64))).collect())
 }
 
 /// For each column of a table's rows the values, from pages; `None` where pages do not give them.
