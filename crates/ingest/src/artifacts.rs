@@ -26,6 +26,11 @@ pub(crate) enum ArtifactKey {
 }
 
 impl ArtifactKey {
+    /// Whether every span needs it; the others are needed once, or a few times close together.
+    fn is_for_all(self) -> bool {
+        matches!(self, Self::Numbering(_) | Self::Places(_))
+    }
+
     fn file_name(self) -> String {
         match self {
             Self::Scan(chunk) => format!("scan-{chunk}"),
@@ -186,7 +191,8 @@ impl Artifacts {
             // A value of its own size over budget stays until the next one comes.
             while left > self.budget {
                 let stays = |(k, s): &(&ArtifactKey, &mut Slot)| **k != key && s.value.is_some() && !s.leaving;
-                let Some((key, slot)) = slots.iter_mut().filter(stays).min_by_key(|(_, s)| s.used_at) else { break };
+                let rank = |(k, s): &(&ArtifactKey, &mut Slot)| (k.is_for_all(), s.used_at);
+                let Some((key, slot)) = slots.iter_mut().filter(stays).min_by_key(rank) else { break };
                 slot.leaving = true;
                 left = left.saturating_sub(slot.bytes);
                 leaving.push((*key, slot.value.clone().filter(|_| !slot.on_disk), slot.encode));

@@ -34,8 +34,8 @@ const ATTRIBUTES: &str = "_attributes";
 /// Keys of a leaf, about: what is read at least to look one up.
 const LEAF_KEYS: u64 = 4096;
 const MOST_LEAVES: u64 = 65_536;
-/// Keys that are sorted at once when a segment is written, about.
-const BATCH_KEYS: u64 = 1 << 17;
+/// Keys that are sorted at once when a segment is written, about: few enough to be near.
+const BATCH_KEYS: u64 = 1 << 15;
 
 /// The attributes' hash of a key that was kept while conflicts were no errors.
 pub(crate) const UNKNOWN: u64 = 0;
@@ -66,13 +66,17 @@ impl Entries {
     /// The same in order of leaf, then of place; also how many keys each leaf of those from `first` on has.
     fn sorted(&self, fixed: bool, leaves: u32, first: u32, sizes: &mut [usize]) -> Self {
         let leaf = |index: usize| shard_of(self.keys.get(index).hash(), leaves);
-        let mut order: Vec<(u32, u64, u32)> =
-            self.places.iter().enumerate().map(|(index, &place)| (leaf(index), place, index as u32)).collect();
+        // Leaf, place, index, from the top: one number is sorted faster than three.
+        let packed = |(index, &place): (usize, &u64)| {
+            u128::from(leaf(index)) << 96 | u128::from(place) << 32 | u128::from(index as u32)
+        };
+        let mut order: Vec<u128> = self.places.iter().enumerate().map(packed).collect();
         order.sort_unstable();
         let mut sorted = Self::new(fixed, order.len());
-        for (leaf, place, index) in order {
+        for packed in order {
+            let (leaf, place, index) = ((packed >> 96) as u32, (packed >> 32) as u64, packed as u32 as usize);
             sizes[(leaf - first) as usize] += 1;
-            sorted.push(self.keys.get(index as usize), place, self.attributes[index as usize]);
+            sorted.push(self.keys.get(index), place, self.attributes[index]);
         }
         sorted
     }

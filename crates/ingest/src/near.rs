@@ -3,7 +3,7 @@
 //! there is: the language has no stable safe form of this hint yet.
 
 /// Says that the item at `index` will be read soon. An index beyond the end is no error.
-#[inline(always)]
+#[inline]
 pub(crate) fn ask_for<T>(items: &[T], index: usize) {
     #[cfg(target_arch = "x86_64")]
     if let Some(item) = items.get(index) {

@@ -183,19 +183,13 @@ impl Places {
             Origin::New(first) => numbering.place(first),
             Origin::Known(place) => place,
         };
-        let resolutions: Vec<_> = (0..run.plan.shards)
-            .map(|shard| run.resolution(table, shard, &reserved.segments))
-            .collect::<Result<_>>()?;
-        let mut starts = Vec::with_capacity(resolutions.len());
-        let mut sum = 0_usize;
-        for resolution in &resolutions {
+        let mut starts = Vec::with_capacity(run.plan.shards as usize);
+        let mut values = PlaceValues::Narrow(Vec::with_capacity(run.keys(table).handles()));
+        // One shard at a time: with little memory, each is read from disk.
+        for shard in 0..run.plan.shards {
             // Handles are 32-bit numbers, and so are places among them.
-            starts.push(sum as u32);
-            sum += resolution.origins().len();
-        }
-        let mut values = PlaceValues::Narrow(Vec::with_capacity(sum));
-        for resolution in &resolutions {
-            for place in resolution.origins().map(place) {
+            starts.push(values.len() as u32);
+            for place in run.resolution(table, shard, &reserved.segments)?.origins().map(place) {
                 values.push(place);
             }
         }
@@ -204,6 +198,13 @@ impl Places {
 }
 
 impl PlaceValues {
+    fn len(&self) -> usize {
+        match self {
+            Self::Narrow(values) => values.len(),
+            Self::Wide(values) => values.len(),
+        }
+    }
+
     fn push(&mut self, place: u64) {
         match (&mut *self, u32::try_from(place)) {
             (Self::Narrow(values), Ok(place)) => values.push(place),

@@ -17,7 +17,7 @@ use crate::steps::{
     Admission, Admit, Assemble, CleanUp, KeepCommitted, KeepKeys, MakePlan, PlanFacts, Publish, ResolveShards,
     ScanChunks, ScanFacts, ShardFacts, Withdraw, WriteSpan,
 };
-use crate::write::Staged;
+use crate::write::{Shared, Staged};
 
 /// The orchestration's name.
 pub(crate) const INGEST: &str = "ingest";
@@ -230,7 +230,10 @@ async fn publish<E: Engine>(
         staged.extend(outcome.staged);
         pieces.extend(outcome.pieces);
     }
-    let assemble = |(table, group)| Assemble { run: run.clone(), reserved: reserved.clone(), table, group };
+    let assemble = |file: Shared| {
+        let (table, group) = (file.table, file.group);
+        Assemble { run: run.clone(), reserved: reserved.clone(), table, group }
+    };
     staged.extend(engine.all(pieces.into_iter().map(assemble).collect()).await?);
     staged.sort_by_key(|s| (s.table, s.group));
     let step = Publish {

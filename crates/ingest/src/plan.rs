@@ -80,6 +80,7 @@ pub enum Paths {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Cut {
     pub(crate) chunk_rows: u32,
+    /// 0: as many as suit the number of records.
     pub(crate) shards: u32,
     #[serde(default)]
     pub(crate) paths: Paths,
@@ -143,11 +144,16 @@ pub(crate) fn make_plan(
         source_columns,
         spans: cut_spans(&chunks, span_rows),
         chunks,
-        shards: cut.shards,
+        shards: if cut.shards == 0 { suited_shards(records) } else { cut.shards },
         file_rows: span_rows,
         paths: cut.paths,
     };
     Ok((plan, bound))
+}
+
+/// So many hash shards that one of them is near while it is looked at, however many keys there are.
+fn suited_shards(records: u64) -> u32 {
+    (records / 100_000).clamp(16, 1024).next_power_of_two() as u32
 }
 
 /// The records and the tables of a plan.

@@ -43,7 +43,7 @@ pub(crate) struct ShardResolution {
 
 impl ShardResolution {
     /// What each handle's key turned out to be.
-    pub(crate) fn origins(&self) -> impl ExactSizeIterator<Item = Origin> + '_ {
+    pub(crate) fn origins(&self) -> impl Iterator<Item = Origin> + '_ {
         self.origins.iter().map(|&packed| {
             if packed & KNOWN == 0 { Origin::New(packed as u32) } else { Origin::Known(packed & !KNOWN) }
         })

@@ -46,7 +46,8 @@ pub struct RunnerOptions {
     /// Records in a chunk, at most; default 131,072. It is part of a run's plan, so a run that is taken up keeps its
     /// own. For tests: another value gives other files, never other IDs.
     pub chunk_rows: u32,
-    /// Hash shards per table, a power of two from 1 to 4,096; default 64. For tests: changes nothing in the output.
+    /// Hash shards per table, a power of two from 1 to 4,096; 0, the default: as many as suit the number of records. For
+    /// tests: changes nothing in the output.
     pub shards: u32,
     /// How columns are read and written. For tests: another value gives files with other pages, never other values.
     pub paths: Paths,
@@ -58,7 +59,7 @@ impl Default for RunnerOptions {
             workers: std::thread::available_parallelism().map_or(1, usize::from),
             memory: machine_memory() / 2,
             chunk_rows: 131_072,
-            shards: 64,
+            shards: 0,
             paths: Paths::Auto,
         }
     }
@@ -68,7 +69,7 @@ impl RunnerOptions {
     pub(crate) fn cut(&self) -> Cut {
         Cut {
             chunk_rows: self.chunk_rows.max(1),
-            shards: self.shards.clamp(1, 4096).next_power_of_two(),
+            shards: if self.shards == 0 { 0 } else { self.shards.min(4096).next_power_of_two() },
             paths: self.paths,
         }
     }

@@ -228,7 +228,7 @@ impl KeyShard {
     }
 
     /// The number of the key whose slot is `at`; remembers that it appeared at `position` with these attributes.
-    #[inline(always)]
+    #[inline]
     fn meet(&mut self, at: usize, tag: u64, position: u32, attributes: u64) -> u32 {
         let Slot { number, first, .. } = self.slots[at];
         if number != EMPTY {

@@ -73,6 +73,15 @@ impl KeyTable {
         self.bytes.load(Relaxed).max(0) as u64
     }
 
+    /// How many handles were given.
+    pub(crate) fn handles(&self) -> usize {
+        let of_shard = |shard| {
+            let slot = self.lock(shard);
+            slot.base as usize + slot.keys.len() as usize
+        };
+        (0..self.shards.len() as u32).map(of_shard).sum()
+    }
+
     fn lock(&self, shard: u32) -> MutexGuard<'_, Slot> {
         self.shards[shard as usize].lock().unwrap_or_else(PoisonError::into_inner)
     }

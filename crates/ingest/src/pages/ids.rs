@@ -2,6 +2,7 @@
 //! next to nothing, any others just the bits that they differ in; what is packed so tightly is not compressed on top.
 //! Written here because every record gets several of these numbers. Must never change one.
 
+use arrow::array::{Array, Int64Array};
 use parquet::basic::{Compression, Encoding};
 use parquet::file::statistics::Statistics;
 use parquet::schema::types::ColumnDescPtr;
@@ -28,6 +29,15 @@ pub(crate) struct IdValues {
 impl IdValues {
     fn rows(&self) -> usize {
         self.present.as_ref().map_or(self.ids.len(), Vec::len)
+    }
+}
+
+impl From<&Int64Array> for IdValues {
+    fn from(ids: &Int64Array) -> Self {
+        match ids.nulls().filter(|nulls| nulls.null_count() > 0) {
+            None => Self { ids: ids.values().to_vec(), present: None },
+            Some(nulls) => Self { ids: ids.iter().flatten().collect(), present: Some(nulls.iter().collect()) },
+        }
     }
 }
 
@@ -129,7 +139,7 @@ fn varint(mut value: u64, out: &mut Vec<u8>) {
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{Array, AsArray, Int64Array};
+    use arrow::array::AsArray;
     use arrow::datatypes::{DataType, Field, Int64Type, Schema};
     use bytes::Bytes;
     use parquet::arrow::ArrowSchemaConverter;

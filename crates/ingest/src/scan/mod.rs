@@ -184,15 +184,14 @@ fn without_quarantine(run: &RunContext, index: u32) -> Result<Option<Vec<LocalTa
         }
     }
     for table in (0..paged.len()).filter(|&table| paged[table]) {
-        found[table] = Some(match pages::merge_keys(run, index, table as u32)? {
-            Some(keys) => keys,
+        found[table] = Some(if let Some(keys) = pages::merge_keys(run, index, table as u32)? {
+            keys
+        } else {
             // Some page is of another kind. What was merged of it already is merged again, which changes nothing.
-            None => {
-                let batch = run.read(index, &columns_of(layout, |other| other == table))?.batch;
-                let keys = table_keys(&layout.tables[table], &batch)?;
-                let keys = keys.ok_or_else(|| IngestError::internal("a table with a key has none"))?;
-                by_record(run, index, table as u32, &keys, &batch)?
-            }
+            let batch = run.read(index, &columns_of(layout, |other| other == table))?.batch;
+            let keys = table_keys(&layout.tables[table], &batch)?;
+            let keys = keys.ok_or_else(|| IngestError::internal("a table with a key has none"))?;
+            by_record(run, index, table as u32, &keys, &batch)?
         });
     }
     let scanned = |table: Option<LocalTable>| table.ok_or_else(|| IngestError::internal("a table was not scanned"));

@@ -275,14 +275,14 @@ impl KeyValues {
                 let RowKeys::Fixed(keys, None) = codec.encode(&[values.into_array(None, data_type)?]) else {
                     return Err(Fault::Unsupported);
                 };
-                let placed = keys.iter().zip(places);
-                let placed = placed.filter_map(|(&key, place)| place.map(|(index, position)| (key, index, position)));
-                Ok(SortedKeys::fixed(shards, placed))
+                let used = keys.iter().zip(places);
+                let used = used.filter_map(|(&key, place)| place.map(|(index, position)| (key, index, position)));
+                Ok(SortedKeys::fixed(shards, used))
             }
             Self::Strings(strings, _) => {
-                let placed = strings.iter().zip(places);
-                let placed = placed.filter_map(|(key, place)| place.map(|(index, position)| (key, index, position)));
-                let sorted = SortedKeys::bytes(shards, placed);
+                let used = strings.iter().zip(places);
+                let used = used.filter_map(|(key, place)| place.map(|(index, position)| (key, index, position)));
+                let sorted = SortedKeys::bytes(shards, used);
                 if *data_type == DataType::Utf8 && !sorted.is_text() {
                     return Err(Fault::damaged("a string is not valid UTF-8"));
                 }

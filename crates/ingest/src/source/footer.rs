@@ -69,7 +69,8 @@ pub(crate) fn file_facts(name: &str, path: &Path, hash: bool) -> Result<FileFact
 /// The hash of a file's content.
 pub(crate) fn content_hash(path: &Path) -> Result<String> {
     let mut file = File::open(path).map_err(|e| IngestError::io("open", path, &e))?;
-    let (mut hasher, mut buffer) = (Xxh3::new(), vec![0; 1 << 20]);
+    // Small enough to be near when it is hashed.
+    let (mut hasher, mut buffer) = (Xxh3::new(), vec![0; 1 << 17]);
     loop {
         match file.read(&mut buffer).map_err(|e| IngestError::io("read", path, &e))? {
             0 => return Ok(format!("{:032x}", hasher.digest128())),

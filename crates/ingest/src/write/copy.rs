@@ -12,7 +12,7 @@ use super::sink::{GroupColumn, Sink};
 use crate::context::RunContext;
 use crate::error::{IngestError, Result};
 use crate::number::Ids;
-use crate::pages::{Fault, IdValues, copied, encoded_ids, exchanged, is_copyable};
+use crate::pages::{Fault, IdValues, copied, exchanged, is_copyable};
 use crate::plan::Paths;
 use crate::scan::{ChunkScan, LocalTable, Part};
 use crate::source::{SourceColumn, contain};
@@ -133,10 +133,10 @@ fn column(
     match origin {
         Origin::Own(id) => {
             let places = first + range.start as u64..first + range.end as u64;
-            encoded(sink, at.field, &IdValues { ids: ids_in(id, places)?, present: None })
+            sink.encoded(at.field, &IdValues { ids: ids_in(id, places)?, present: None })
         }
         Origin::Reference { ids, keys, column } => match part(keys, at.group, range) {
-            PartOf::Rows(handles) => encoded(sink, at.field, &ids.values(handles)),
+            PartOf::Rows(handles) => sink.encoded(at.field, &ids.values(handles)),
             PartOf::Dictionary { nulls, handles } => {
                 let column =
                     column.as_ref().ok_or_else(|| IngestError::internal("a key's pages are of no source column"))?;
@@ -158,13 +158,6 @@ fn column(
         }
         Origin::Records(name) => Ok(GroupColumn::Values(read.column(name, at)?)),
     }
-}
-
-/// IDs as the column `field` of a row group.
-fn encoded(sink: &Sink, field: usize, ids: &IdValues) -> Result<GroupColumn> {
-    let target = sink.column(field).ok_or_else(|| IngestError::internal("a column of IDs is nested"))?;
-    let chunk = encoded_ids(ids, &target).map_err(|_| IngestError::internal("a column of IDs cannot be written"))?;
-    Ok(GroupColumn::Chunk(Box::new(chunk)))
 }
 
 /// Works on pages that the scan has read, so that they are of a known kind.

@@ -99,20 +99,31 @@ pub(super) fn build(
     ids: &BTreeMap<usize, Ids<'_>>,
     mut write: impl FnMut(u32, &RecordBatch) -> Result<()>,
 ) -> Result<()> {
-    let mut gathered = Vec::with_capacity(chosen.len());
+    // Rows that pages give are written before those of the next table are read: they need room.
+    let mut later = Vec::new();
     let mut missing: Vec<String> = Vec::new();
     for rows in chosen {
         let columns = gather_columns(run, chunk, scan, rows)?;
-        for (name, column) in row_columns(run, rows.table).zip(&columns) {
-            if column.is_none() && !missing.contains(name) {
+        let names = row_columns(run, rows.table).zip(&columns);
+        let absent: Vec<&String> = names.filter(|(_, column)| column.is_none()).map(|(name, _)| name).collect();
+        if absent.is_empty() {
+            let references = references(run, chunk, scan, rows, ids)?;
+            let values = columns.into_iter().flatten().collect();
+            write(rows.table, &assemble(run, rows, values, references)?)?;
+            continue;
+        }
+        for name in absent {
+            if !missing.contains(name) {
                 missing.push(name.clone());
             }
         }
-        gathered.push(columns);
+        later.push((rows, columns));
     }
-    let records =
-        if missing.is_empty() { None } else { Some(run.read(chunk, &missing)?.without(&scan.quarantine)?.batch) };
-    for (rows, columns) in chosen.iter().zip(gathered) {
+    if later.is_empty() {
+        return Ok(());
+    }
+    let records = run.read(chunk, &missing)?.without(&scan.quarantine)?.batch;
+    for (rows, columns) in later {
         let picker = rows.records.as_ref().map(|records| UInt32Array::from(records.clone()));
         let mut values = Vec::with_capacity(columns.len());
         for (name, column) in row_columns(run, rows.table).zip(columns) {
@@ -120,21 +131,33 @@ pub(super) fn build(
                 values.push(column);
                 continue;
             }
-            let column = records.as_ref().and_then(|batch| batch.column_by_name(name));
+            let column = records.column_by_name(name);
             let column = column.ok_or_else(|| IngestError::internal(format!("column '{name}' was not read")))?;
             values.push(match &picker {
                 None => column.clone(),
                 Some(records) => take(column, records, None).map_err(|e| IngestError::internal(e.to_string()))?,
             });
         }
-        let mut references = Vec::new();
-        for &target in &run.table(rows.table).references {
-            let ids = ids.get(&target).ok_or_else(|| IngestError::internal("the IDs of a reference are missing"))?;
-            references.push(ids.array(&handles(run, chunk, scan, target, rows.records.as_deref())?));
-        }
+        let references = references(run, chunk, scan, rows, ids)?;
         write(rows.table, &assemble(run, rows, values, references)?)?;
     }
     Ok(())
+}
+
+/// The IDs that rows refer to, table by table.
+fn references(
+    run: &RunContext,
+    chunk: u32,
+    scan: &ChunkScan,
+    rows: &Chosen,
+    ids: &BTreeMap<usize, Ids<'_>>,
+) -> Result<Vec<Int64Array>> {
+    let mut references = Vec::new();
+    for &target in &run.table(rows.table).references {
+        let ids = ids.get(&target).ok_or_else(|| IngestError::internal("the IDs of a reference are missing"))?;
+        references.push(ids.array(&handles(run, chunk, scan, target, rows.records.as_deref())?));
+    }
+    Ok(references)
 }
 
 fn assemble(

@@ -4,8 +4,8 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use arrow::array::{Array, ArrayRef, RecordBatch};
-use arrow::datatypes::{DataType, Field, SchemaRef};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::datatypes::{DataType, Field, Int64Type, SchemaRef};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::{ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
 use parquet::basic::{BrotliLevel, Compression as Codec, Encoding, GzipLevel, ZstdLevel};
@@ -18,10 +18,13 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::error::{IngestError, Result};
 use crate::files::{make_folder, sync_folder};
-use crate::pages::Finished;
+use crate::pages::{Finished, IdValues, encoded_ids};
 
 /// Rows of a row group, at most: the unit in which readers work in parallel.
 const ROW_GROUP: usize = 131_072;
+
+/// Rows that come at once and make a row group of their own.
+const OWN_GROUP: usize = 32_768;
 
 /// What a finished file is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +41,8 @@ pub(crate) struct Sink {
     writer: SerializedFileWriter<Hashing>,
     factory: ArrowRowGroupWriterFactory,
     schema: SchemaRef,
+    /// The fields that hold IDs.
+    ids: Vec<usize>,
     /// The row group that batches go to, and its rows.
     open: Option<(Vec<ArrowColumnWriter>, usize)>,
     groups: usize,
@@ -103,7 +108,12 @@ pub(crate) fn properties(compression: Compression, ids: &[&str], unique: Option<
 
 impl Sink {
     /// Begins the file that will be at `path`.
-    pub(crate) fn create(path: PathBuf, schema: SchemaRef, properties: WriterProperties) -> Result<Self> {
+    pub(crate) fn create(
+        path: PathBuf,
+        schema: SchemaRef,
+        ids: &[String],
+        properties: WriterProperties,
+    ) -> Result<Self> {
         make_folder(path.parent().unwrap_or(Path::new(".")))?;
         let mut name = path.file_name().unwrap_or_default().to_owned();
         name.push(".tmp");
@@ -113,7 +123,8 @@ impl Sink {
         let writer = ArrowWriter::try_new(out, schema.clone(), Some(properties));
         let (writer, factory) =
             writer.and_then(ArrowWriter::into_serialized_writer).map_err(|e| failed(&temporary, &e))?;
-        Ok(Self { path, temporary, writer, factory, schema, open: None, groups: 0, rows: 0 })
+        let ids = ids.iter().filter_map(|id| schema.index_of(id).ok()).collect();
+        Ok(Self { path, temporary, writer, factory, schema, ids, open: None, groups: 0, rows: 0 })
     }
 
     /// The column of the file that a field is; `None` if it is several, being nested.
@@ -128,24 +139,50 @@ impl Sink {
     pub(crate) fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         let mut from = 0;
         while from < batch.num_rows() {
+            let left = batch.num_rows() - from;
+            if self.open.is_none() && left >= OWN_GROUP {
+                let take = left.min(ROW_GROUP);
+                self.write_as_group(&batch.slice(from, take))?;
+                from += take;
+                continue;
+            }
             if self.open.is_none() {
                 let writers = self.factory.create_column_writers(self.groups);
                 self.open = Some((writers.map_err(|e| failed(&self.temporary, &e))?, 0));
             }
             let Some((writers, rows)) = &mut self.open else { break };
-            let take = (ROW_GROUP - *rows).min(batch.num_rows() - from);
+            let take = (ROW_GROUP - *rows).min(left);
             let mut writers = writers.iter_mut();
             for (field, column) in self.schema.fields().iter().zip(batch.columns()) {
                 encode(field, &column.slice(from, take), &mut writers).map_err(|e| failed(&self.temporary, &e))?;
             }
             *rows += take;
+            self.rows += take as u64;
             from += take;
             if *rows == ROW_GROUP {
                 self.end_group()?;
             }
         }
-        self.rows += batch.num_rows() as u64;
         Ok(())
+    }
+
+    fn write_as_group(&mut self, batch: &RecordBatch) -> Result<()> {
+        let mut columns = Vec::with_capacity(batch.num_columns());
+        for (field, column) in batch.columns().iter().enumerate() {
+            let ids = if self.ids.contains(&field) { column.as_primitive_opt::<Int64Type>() } else { None };
+            columns.push(match ids {
+                Some(ids) => self.encoded(field, &IdValues::from(ids))?,
+                None => GroupColumn::Values(column.clone()),
+            });
+        }
+        self.write_group(batch.num_rows() as u32, columns)
+    }
+
+    /// IDs as the column of a row group that a field is.
+    pub(super) fn encoded(&self, field: usize, ids: &IdValues) -> Result<GroupColumn> {
+        let target = self.column(field).ok_or_else(|| IngestError::internal("a column of IDs is nested"))?;
+        let chunk = encoded_ids(ids, &target).map_err(|_| IngestError::internal("IDs cannot be written"))?;
+        Ok(GroupColumn::Chunk(Box::new(chunk)))
     }
 
     /// Adds a whole row group, given column by column.
@@ -158,7 +195,10 @@ impl Sink {
     }
 
     fn group(&mut self, columns: Vec<GroupColumn>) -> Result<(), ParquetError> {
-        let mut writers = self.factory.create_column_writers(self.groups)?.into_iter();
+        // Making writers costs something, also if they get nothing.
+        let encodes = columns.iter().any(|column| matches!(column, GroupColumn::Values(_)));
+        let writers = if encodes { self.factory.create_column_writers(self.groups)? } else { Vec::new() };
+        let mut writers = writers.into_iter();
         let leaves: Vec<usize> =
             (0..self.schema.fields().len()).map(|field| leaves(self.writer.schema_descr(), field)).collect();
         let mut group = self.writer.next_row_group()?;

@@ -20,8 +20,18 @@ use crate::number::{Ids, Reserved};
 pub(crate) struct SpanOutcome {
     /// Files that are whole.
     pub(crate) staged: Vec<Staged>,
-    /// Tables and groups that the span left a piece for.
-    pub(crate) pieces: BTreeSet<(u32, u32)>,
+    /// Files that the span left a piece for.
+    pub(crate) pieces: BTreeSet<Shared>,
+}
+
+/// A file that several spans have rows of; the order is that in which such files are assembled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Shared {
+    /// Large ones first, so that no worker is left alone with one.
+    pub(crate) rows: std::cmp::Reverse<u64>,
+    pub(crate) table: u32,
+    /// The file's place among those of its table.
+    pub(crate) group: u32,
 }
 
 /// Where a span's rows of one table go.
@@ -87,10 +97,10 @@ pub(super) fn open_file(run: &RunContext, reserved: &Reserved, table: u32, group
         let layout = run.table(table);
         id_columns(&schema, layout.key.len(), layout.references.len(), layout.id.is_some())
     };
-    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    let names: Vec<&str> = ids.iter().map(String::as_str).collect();
     let unique = if table == quarantine_index(run) { None } else { single_key(run, table) };
-    let properties = properties(run.plan.pipeline.output.compression, &ids, unique)?;
-    Sink::create(staged_path(run, reserved, table, group), schema, properties)
+    let properties = properties(run.plan.pipeline.output.compression, &names, unique)?;
+    Sink::create(staged_path(run, reserved, table, group), schema, &ids, properties)
 }
 
 /// The key column of a table whose key is one column.
@@ -130,7 +140,11 @@ pub(crate) fn write_span(run: &RunContext, reserved: &Reserved, span: u32) -> Re
                 let reordered = is_reordered(run, target.table);
                 let takes = |g: &Group| g.from <= span && (reordered || span < g.to);
                 let groups = (0..).zip(&target.groups).filter(|(_, group)| takes(group));
-                outcome.pieces.extend(groups.map(|(index, _)| (target.table, index)));
+                outcome.pieces.extend(groups.map(|(index, group)| Shared {
+                    rows: std::cmp::Reverse(group.rows),
+                    table: target.table,
+                    group: index,
+                }));
             }
         }
     }
