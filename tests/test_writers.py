@@ -1,11 +1,15 @@
-"""Files of other writers: the job is right on what pyarrow, DuckDB and the Rust writer make, alone and mixed.
+"""Files of other writers: the job is right on what pyarrow, DuckDB, Polars, Spark and the Rust writer make, alone and
+mixed.
 
-The results are compared with the same job done by DuckDB's SQL, which shares nothing with the program.
+The results are compared with the same job done by DuckDB's SQL, which shares nothing with the program, or by a plain
+loop over the records.
 """
 
 import datetime
 import decimal
 import itertools
+import math
+import struct
 
 import duckdb
 import polars as pl
@@ -193,9 +197,9 @@ def read_back(folder):
         assert arrow.column(identifier).null_count == 0, table
 
 
-def run(program, folder, paths="auto"):
+def run(program, folder, paths="auto", text=PIPELINE):
     pipeline = folder / "pipeline.yaml"
-    pipeline.write_text(PIPELINE)
+    pipeline.write_text(text)
     report = program.json("run", pipeline, "--paths", paths, cwd=folder)["runs"][-1]
     assert report["status"] == "done", report
     assert_verifies(program, pipeline)
@@ -372,3 +376,135 @@ def test_files_of_the_rust_writer(program, tmp_path):
         found = f"FROM read_parquet('{tmp_path}/out/order_lines/*.parquet')"
         for one, other in itertools.permutations([found, lines]):
             assert only_in_first(connection, one, other) == []
+
+
+def of_bits(bits: int) -> float:
+    """The number with these 64 bits: not-a-numbers are not all the same."""
+    return struct.unpack("<d", struct.pack("<Q", bits))[0]
+
+
+FLOATS = [0.0, -0.0, math.nan, of_bits(0xFFF8_0000_0000_0000), math.inf, -math.inf, 0.5, -1.25, 65504.0]
+MOMENT = datetime.datetime(1969, 12, 31)
+
+#: Column -> its type and the value that belongs to a number: keys of every physical type that Parquet has, and of
+#: every way in which decimals are kept. Several numbers may have one value, as with booleans and floats.
+KEYS = {
+    "flag": (pa.bool_(), lambda n: n % 3 == 0),
+    "int32": (pa.int32(), lambda n: (n - 20) * 50_000_017),
+    "int64": (pa.int64(), lambda n: (n - 20) * 200_000_000_000_000_003),
+    "int96": (pa.timestamp("ns"), lambda n: MOMENT + datetime.timedelta(hours=7 * n, microseconds=n)),
+    "float": (pa.float32(), lambda n: FLOATS[n] if n < len(FLOATS) else n / 8),
+    "double": (pa.float64(), lambda n: FLOATS[n] if n < len(FLOATS) else n / 7),
+    "text": (pa.string(), lambda n: ["", "ä", "a", "日本", "a longer text, and a comma"][n % 5] + "x" * (n // 5)),
+    "bytes": (pa.binary(), lambda n: [b"", b"\0", b"\xff\xfe", b"\0\0"][n % 4] + b"\xc3" * (n // 4)),
+    "fixed": (pa.binary(12), lambda n: bytes([n % 7, 255 - n]) * 6),
+    "money32": (pa.decimal128(9, 2), lambda n: decimal.Decimal((n - 20) * 4_999_999).scaleb(-2)),
+    "money64": (pa.decimal128(18, 4), lambda n: decimal.Decimal((n - 20) * 49_999_999_999_999_999).scaleb(-4)),
+    "wide": (pa.decimal128(38, 10), lambda n: decimal.Decimal((n - 20) * 10**35 + n).scaleb(-10)),
+    "wider": (pa.decimal256(60, 6), lambda n: decimal.Decimal((n - 20) * 10**57 + n).scaleb(-6)),
+}
+PHYSICAL = {"BOOLEAN", "INT32", "INT64", "INT96", "FLOAT", "DOUBLE", "BYTE_ARRAY", "FIXED_LEN_BYTE_ARRAY"}
+
+
+def key_table(rng, rows: int, null_percent: int) -> pa.Table:
+    columns, fields = [], []
+    for name, (kind, value) in KEYS.items():
+        numbers = [None if rng.random() * 100 < null_percent else rng.randrange(40) for _ in range(rows)]
+        columns.append(pa.array([None if n is None else value(n) for n in numbers], kind))
+        fields.append(pa.field(name, kind, nullable=null_percent > 0))
+    return pa.table(columns, schema=pa.schema(fields))
+
+
+def plain(column) -> list:
+    """The values of a column; timestamps as nanoseconds, which Python's own have not."""
+    is_moment = pa.types.is_timestamp(column.type)
+    return (column.cast(pa.timestamp("ns", column.type.tz)).cast(pa.int64()) if is_moment else column).to_pylist()
+
+
+def as_key(value):
+    """One zero (to Python they are equal) and one not-a-number."""
+    return "not a number" if isinstance(value, float) and math.isnan(value) else value
+
+
+def read_table(folder):
+    return pa.concat_tables(pq.read_table(path, partitioning=None) for path in sorted(folder.glob("*.parquet")))
+
+
+def check_keys(program, folder, batches, columns):
+    """Ingests files batch by batch, a table for each column: IDs follow first appearance, either way of reading."""
+    lines = f"  lines: {{id: line_id, references: [{', '.join(f't_{name}' for name in columns)}]}}\n"
+    tables = "".join(f"  t_{name}: {{key: {name}, id: {name}_id}}\n" for name in columns) + lines
+    text = f"version: 1\nname: keys\nsource: {{files: data/*.parquet}}\ntables:\n{tables}output: {{path: out}}\n"
+    published = []
+    for paths in ["pages", "general"]:
+        place = folder / paths
+        (place / "data").mkdir(parents=True)
+        files = []
+        for batch in batches:
+            for file in batch:
+                files.append(place / "data" / f"part-{len(files):03}.parquet")
+                files[-1].symlink_to(file)
+            run(program, place, paths, text)
+        source = {name: [v for file in files for v in plain(pq.read_table(file).column(name))] for name in columns}
+        lines, rows = read_table(place / "out" / "lines"), {}
+        assert lines.column("line_id").to_pylist() == list(range(1, len(next(iter(source.values()))) + 1))
+        for name, values in source.items():
+            ids = {}
+            expected = [None if v is None else ids.setdefault(as_key(v), len(ids) + 1) for v in values]
+            found = read_table(place / "out" / f"t_{name}")
+            assert found.column(f"{name}_id").to_pylist() == list(ids.values()), f"{name}, {paths}"
+            rows[name] = plain(found.column(name))
+            assert [as_key(value) for value in rows[name]] == list(ids), f"{name}, {paths}"
+            assert lines.column(f"{name}_id").to_pylist() == expected, f"{name}, {paths}: references"
+        # Written out, so that zeros of either sign differ.
+        published.append({name: [repr(value) for value in values] for name, values in rows.items()})
+    assert published[0] == published[1], "pages and the general way"
+
+
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+@pytest.mark.parametrize("null_percent", [0, 15], ids=["required", "nullable"])
+@pytest.mark.parametrize("dictionary", [True, False], ids=["dictionary", "plain"])
+def test_keys_of_every_physical_type(program, tmp_path, rng, dictionary, null_percent, version):
+    batches = []
+    for part, rows in enumerate([500, 1, 300]):
+        batches.append([tmp_path / f"{part}.parquet"])
+        pq.write_table(
+            key_table(rng, rows, null_percent),
+            batches[-1][0],
+            use_dictionary=dictionary,
+            data_page_version=version,
+            use_deprecated_int96_timestamps=True,
+            store_decimal_as_integer=True,
+            row_group_size=130,
+            data_page_size=256,
+            write_batch_size=20,
+        )
+    columns = pq.read_metadata(batches[0][0]).row_group(0)
+    assert {columns.column(at).physical_type for at in range(columns.num_columns)} == PHYSICAL
+    assert has_dictionary(batches[0][0]) == dictionary, "the file is what this test is about"
+    check_keys(program, tmp_path, [batches[0] + batches[1], batches[2]], KEYS)
+
+
+def test_files_of_spark(program, tmp_path, rng):
+    """Timestamps as INT96 and as INT64, decimals as integers and as bytes, either version of pages."""
+    sql = pytest.importorskip("pyspark.sql", reason="Spark is not installed")
+    columns = [name for name in KEYS if name != "wider"]
+    table = key_table(rng, 400, 10).select(columns)
+    pq.write_table(table, tmp_path / "made.parquet", use_deprecated_int96_timestamps=True)
+    spark = sql.SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false").getOrCreate()
+    try:
+        for moments, legacy, dictionary, version in [
+            ("INT96", "true", "true", "PARQUET_1_0"),
+            ("TIMESTAMP_MICROS", "false", "false", "PARQUET_2_0"),
+        ]:
+            spark.conf.set("spark.sql.session.timeZone", "UTC")
+            spark.conf.set("spark.sql.parquet.outputTimestampType", moments)
+            spark.conf.set("spark.sql.parquet.writeLegacyFormat", legacy)
+            folder = tmp_path / moments
+            frame = spark.read.parquet(str(tmp_path / "made.parquet")).coalesce(1).write
+            for name, value in {"enable.dictionary": dictionary, "writer.version": version, "page.size": "512"}.items():
+                frame = frame.option(f"parquet.{name}", value)
+            frame.parquet(str(folder))
+            check_keys(program, tmp_path / f"{moments}-ingested", [sorted(folder.glob("*.parquet"))], columns)
+    finally:
+        spark.stop()

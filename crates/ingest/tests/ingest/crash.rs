@@ -4,12 +4,13 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use futures::StreamExt;
 use seriatim_durable::hub::{HubResult, TaskHub, WorkItemStream};
-use seriatim_durable::proto;
+use seriatim_durable::proto::{self, work_item};
 use seriatim_hub::EmbeddedHub;
 use seriatim_ingest::{RunReport, Runner, RunnerOptions};
 use seriatim_pipeline::model::{OnConflict, OnNullKey, Pipeline};
@@ -22,45 +23,95 @@ use crate::oracle::Record;
 use crate::outputs::{assert_same_tree, tree};
 use crate::rng::{Rng, scaled, seed};
 
-/// Where the process dies: at its `step`-th durable step, before or after it is on disk.
+/// Where the process dies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Death {
-    step: u64,
-    committed: bool,
+pub(crate) enum Death {
+    Never,
+    /// At its `step`-th durable step, before or after that is on disk.
+    At {
+        step: u64,
+        committed: bool,
+    },
+    /// When a step of the run with this name is about to begin.
+    Before(&'static str),
+    /// When a step of the run with this name is done, and nothing but its files shows it.
+    After(&'static str),
 }
 
-const NEVER: Death = Death { step: u64::MAX, committed: false };
+/// What is left of a process's life.
+#[derive(Debug)]
+struct Life {
+    death: Death,
+    over: AtomicBool,
+    died: Notify,
+    /// The token of the step that is done and never told of.
+    last: Mutex<Option<String>>,
+}
+
+impl Life {
+    fn new(death: Death) -> Self {
+        Self { death, over: AtomicBool::new(false), died: Notify::new(), last: Mutex::default() }
+    }
+
+    fn end(&self) {
+        self.over.store(true, Ordering::SeqCst);
+        self.died.notify_one();
+    }
+
+    fn is_over(&self) -> bool {
+        self.over.load(Ordering::SeqCst)
+    }
+
+    /// Whether the process lives to see a piece of work.
+    fn sees(&self, item: &proto::WorkItem) -> bool {
+        let name = match &item.request {
+            Some(work_item::Request::ActivityRequest(request)) => request.name.as_str(),
+            _ => "",
+        };
+        match self.death {
+            Death::Before(last) if last == name => self.end(),
+            Death::After(last) if last == name => {
+                *self.last.lock().expect("not poisoned") = Some(item.completion_token.clone());
+            }
+            _ => {}
+        }
+        !self.is_over()
+    }
+}
 
 /// A hub that stops answering for good at a chosen step.
 #[derive(Debug)]
 struct DyingHub {
     hub: Arc<EmbeddedHub>,
-    death: Death,
+    life: Arc<Life>,
     steps: AtomicU64,
-    died: Notify,
 }
 
 impl DyingHub {
     /// A call that changes what is on disk.
     async fn step<T>(&self, call: impl Future<Output = HubResult<T>>) -> HubResult<T> {
         let step = self.steps.fetch_add(1, Ordering::SeqCst) + 1;
-        if step > self.death.step {
+        if self.life.is_over() {
             return std::future::pending().await;
         }
-        if step == self.death.step {
-            if self.death.committed {
-                _ = call.await;
+        match self.life.death {
+            Death::At { step: last, .. } if step > last => std::future::pending().await,
+            Death::At { step: last, committed } if step == last => {
+                self.life.over.store(true, Ordering::SeqCst);
+                if committed {
+                    _ = call.await;
+                }
+                self.life.end();
+                std::future::pending().await
             }
-            self.died.notify_one();
-            return std::future::pending().await;
+            _ => call.await,
         }
-        call.await
     }
 
     /// A call that changes nothing.
     async fn look<T>(&self, call: impl Future<Output = HubResult<T>>) -> HubResult<T> {
         let result = call.await;
-        if self.steps.load(Ordering::SeqCst) >= self.death.step { std::future::pending().await } else { result }
+        if self.life.is_over() { std::future::pending().await } else { result }
     }
 }
 
@@ -126,10 +177,19 @@ impl TaskHub for DyingHub {
     }
 
     async fn work_items(&self, r: proto::GetWorkItemsRequest) -> HubResult<WorkItemStream> {
-        self.look(self.hub.work_items(r)).await
+        let items = self.look(self.hub.work_items(r)).await?;
+        let life = self.life.clone();
+        let seen = move |item: HubResult<proto::WorkItem>| {
+            let is_seen = item.as_ref().map_or(!life.is_over(), |item| life.sees(item));
+            async move { if is_seen { item } else { std::future::pending().await } }
+        };
+        Ok(items.then(seen).boxed())
     }
 
     async fn complete_activity(&self, r: proto::ActivityResponse) -> HubResult<()> {
+        if self.life.last.lock().expect("not poisoned").as_ref() == Some(&r.completion_token) {
+            self.life.end();
+        }
         self.step(self.hub.complete_activity(r)).await
     }
 
@@ -147,16 +207,17 @@ impl TaskHub for DyingHub {
 }
 
 /// One life of a process: its run to the end, or to its death (`None`). Also how many durable steps it took.
-fn live(place: &Place, options: &RunnerOptions, death: Death) -> (Option<Result<RunReport, Failed>>, u64) {
+pub(crate) fn live(place: &Place, options: &RunnerOptions, death: Death) -> (Option<Result<RunReport, Failed>>, u64) {
     let runtime = runtime();
     let (ended, steps) = runtime.block_on(async {
         let hub = open_hub(&place.state());
-        let dying = Arc::new(DyingHub { hub, death, steps: AtomicU64::new(0), died: Notify::new() });
+        let life = Arc::new(Life::new(death));
+        let dying = Arc::new(DyingHub { hub, life: life.clone(), steps: AtomicU64::new(0) });
         let runner = Runner::start(dying.clone(), options.clone(), &place.state()).expect("a runner");
         let project = place.project(&shop());
         let ended = tokio::select! {
             result = runner.run(&project) => Some(outcome(result)),
-            () = dying.died.notified() => None,
+            () = life.died.notified() => None,
         };
         (ended, dying.steps.load(Ordering::SeqCst))
     });
@@ -165,7 +226,7 @@ fn live(place: &Place, options: &RunnerOptions, death: Death) -> (Option<Result<
     (ended, steps)
 }
 
-fn shop() -> Pipeline {
+pub(crate) fn shop() -> Pipeline {
     let mut orders = keyed("orders", &["order"], &["customers"], &["amount"]);
     orders.on_null_key = OnNullKey::Quarantine;
     orders.on_conflict = OnConflict::Last;
@@ -176,7 +237,7 @@ fn shop() -> Pipeline {
     ])
 }
 
-fn write_parts(folder: &Path, seed: u64, parts: std::ops::Range<u64>) {
+pub(crate) fn write_parts(folder: &Path, seed: u64, parts: std::ops::Range<u64>) {
     let columns =
         [Column::new("customer", Kind::Text), Column::new("order", Kind::I64), Column::new("amount", Kind::I64)];
     for part in parts {
@@ -192,11 +253,11 @@ fn write_parts(folder: &Path, seed: u64, parts: std::ops::Range<u64>) {
 }
 
 /// What two undisturbed runs publish, and how many durable steps each takes.
-fn undisturbed(seed: u64, options: &RunnerOptions) -> (BTreeMap<String, Vec<u8>>, [u64; 2]) {
+pub(crate) fn undisturbed(seed: u64, options: &RunnerOptions) -> (BTreeMap<String, Vec<u8>>, [u64; 2]) {
     let place = Place::new();
     let steps = [0..3, 3..5].map(|parts| {
         write_parts(place.path(), seed, parts);
-        let (ended, steps) = live(&place, options, NEVER);
+        let (ended, steps) = live(&place, options, Death::Never);
         ended.expect("it never dies").expect("the run is done");
         steps
     });
@@ -210,7 +271,7 @@ fn disturbed(seed: u64, options: &RunnerOptions, in_run: usize, deaths: &[Death]
     for (index, parts) in [0..3, 3..5].into_iter().enumerate() {
         write_parts(place.path(), seed, parts);
         let deaths = if index == in_run { deaths } else { &[] };
-        for death in deaths.iter().chain([&NEVER]) {
+        for death in deaths.iter().chain([&Death::Never]) {
             if let (Some(ended), _) = live(&place, options, *death) {
                 // A run that died after its last step is found done: then there is nothing to do.
                 ended.unwrap_or_else(|e| panic!("died at {deaths:?}: {e:?}"));
@@ -221,7 +282,7 @@ fn disturbed(seed: u64, options: &RunnerOptions, in_run: usize, deaths: &[Death]
     tree(&place.output())
 }
 
-fn crash_options() -> RunnerOptions {
+pub(crate) fn crash_options() -> RunnerOptions {
     RunnerOptions { chunk_rows: 100, shards: 2, memory: 1, ..options(2) }
 }
 
@@ -233,7 +294,7 @@ fn g5_a_run_that_dies_at_any_durable_step_ends_with_the_same_bytes() {
     let mut deaths: Vec<(usize, Death)> = Vec::new();
     for (in_run, steps) in steps.into_iter().enumerate() {
         for step in 1..=steps {
-            deaths.extend([false, true].map(|committed| (in_run, Death { step, committed })));
+            deaths.extend([false, true].map(|committed| (in_run, Death::At { step, committed })));
         }
     }
     println!("{} durable steps in two runs", deaths.len() / 2);
@@ -254,7 +315,7 @@ fn g5_a_run_that_dies_again_and_again_ends_with_the_same_bytes() {
     for round in 0..scaled(8) {
         let mut rng = Rng::at(seed, &[u64::from(round)]);
         let in_run = rng.below(2) as usize;
-        let death = |rng: &mut Rng| Death { step: 1 + rng.below(steps[in_run] / 2), committed: rng.percent(50) };
+        let death = |rng: &mut Rng| Death::At { step: 1 + rng.below(steps[in_run] / 2), committed: rng.percent(50) };
         let deaths: Vec<Death> = (0..4).map(|_| death(&mut rng)).collect();
         let found = disturbed(seed, &options, in_run, &deaths);
         assert_same_tree(&expected, &found, &format!("died in run {in_run} at {deaths:?}"));

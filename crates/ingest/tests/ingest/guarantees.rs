@@ -1,14 +1,14 @@
 //! G1 to G4 and G7 on whole pipelines: random ones against the oracle, and small ones that a person can check by eye.
 
 use proptest::test_runner::{Config, FileFailurePersistence, RngSeed, TestCaseError, TestRunner};
-use seriatim_ingest::{RunStatus, RunnerOptions, plan};
-use seriatim_pipeline::model::OnNullKey;
+use seriatim_ingest::{Paths, RunStatus, RunnerOptions, plan};
+use seriatim_pipeline::model::{OnNullKey, Pipeline};
 
 use crate::case::{Case, Sizes, sizes};
 use crate::cells::{Cell, Kind};
 use crate::files::{Column, Layout, write};
 use crate::harness::{Place, audit, compare, compare_report, keyed, options, pipeline, quarantined, run};
-use crate::oracle::{Oracle, Quarantined, SourceFile};
+use crate::oracle::{Oracle, Quarantined, Record, SourceFile};
 use crate::outputs::{assert_same_tree, read_table, tree};
 use crate::rng::{scaled, seed};
 
@@ -227,6 +227,97 @@ fn g7_a_quarantined_record_is_kept_with_its_reason_and_takes_no_id_anywhere() {
     };
     assert_eq!(kept, [entry("data/a.parquet", 1), entry("data/b.parquet", 0)]);
     audit(&place, &pipeline, 2).expect("the audit passes");
+}
+
+/// Several keyed tables, one of them strict about null keys.
+fn strict_orders(on_null_key: OnNullKey) -> Pipeline {
+    let mut orders = keyed("orders", &["order"], &["customers"], &["n"]);
+    orders.on_null_key = on_null_key;
+    pipeline(vec![
+        keyed("customers", &["customer"], &[], &[]),
+        orders,
+        keyed("products", &["product"], &[], &["n"]),
+        keyed("lines", &[], &["orders", "customers", "products"], &["n"]),
+    ])
+}
+
+/// Writes `data/<name>` in row groups of three rows; an empty string stands for a null.
+fn write_orders(place: &Place, name: &str, rows: &[[&str; 3]]) -> SourceFile {
+    let column = |name| Column::new(name, Kind::Text);
+    let columns = [column("customer"), column("order"), column("product"), Column::new("n", Kind::I64)];
+    let cell = |value: &&str| if value.is_empty() { Cell::Null } else { text(value) };
+    let record = |(n, row): (usize, &[&str; 3])| row.iter().map(cell).chain([Cell::Int(n as i128)]).collect();
+    let records: Vec<Record> = rows.iter().enumerate().map(record).collect();
+    let path = format!("data/{name}");
+    write(&place.path().join(&path), &columns, &records, &Layout { row_group: 3, ..Layout::default() });
+    SourceFile { path, records }
+}
+
+/// Orders are null in no row, in one, and in all of a row group; what is not an order's is null here and there too.
+const SOME_NULL_ORDERS: [[&str; 3]; 12] = [
+    ["c1", "o1", "p1"],
+    ["c2", "o2", "p1"],
+    ["c1", "o1", "p2"],
+    // Only this record of the file has c3, and the first one that has p3 is in quarantine.
+    ["c3", "", "p3"],
+    ["", "o3", "p4"],
+    ["c2", "o3", ""],
+    ["c5", "", "p5"],
+    ["c6", "", "p6"],
+    ["c7", "", "p6"],
+    ["c4", "o4", "p3"],
+    ["c8", "", ""],
+    ["c4", "o1", "p1"],
+];
+
+#[test]
+fn g2_g7_the_other_keys_of_a_quarantined_record_take_no_id() {
+    let pipeline = strict_orders(OnNullKey::Quarantine);
+    let names = ["customer", "order", "product", "n"].map(str::to_owned);
+    for chunk_rows in [3, 6, 131_072] {
+        let mut published = Vec::new();
+        for paths in [Paths::Pages, Paths::General] {
+            let what = format!("chunks of {chunk_rows}, {paths:?}");
+            let options = RunnerOptions { chunk_rows, paths, ..options(2) };
+            let place = Place::new();
+            let mut oracle = Oracle::new(&pipeline, &names, &[], |_| true);
+            let mut files = vec![write_orders(&place, "a.parquet", &SOME_NULL_ORDERS)];
+            // A key that was only in quarantine gets the next ID when a record with an order has it.
+            let later = [["c3", "o5", "p6"], ["c1", "o5", "p1"]];
+            for next in [None, Some(&later)] {
+                files.extend(next.map(|rows| write_orders(&place, "b.parquet", rows)));
+                let facts = oracle.run(&files).expect("no error").expect("something to do");
+                let report = run(&place, &pipeline, &options).expect("the run is done");
+                compare_report(&report, &facts, &oracle).unwrap_or_else(|e| panic!("{what}: {e}"));
+                compare(&place, &pipeline, &oracle).unwrap_or_else(|e| panic!("{what}: {e}"));
+            }
+            assert_eq!(ids(&place, "customers"), pairs(&[(1, "c1"), (2, "c2"), (3, "c4"), (4, "c3")]), "{what}");
+            assert_eq!(ids(&place, "orders"), pairs(&[(1, "o1"), (2, "o2"), (3, "o3"), (4, "o4"), (5, "o5")]));
+            assert_eq!(ids(&place, "products"), pairs(&[(1, "p1"), (2, "p2"), (3, "p4"), (4, "p3"), (5, "p6")]));
+            assert_eq!(quarantined(&place, &names).len(), 5, "{what}");
+            audit(&place, &pipeline, 2).expect("the audit passes");
+            published
+                .push(pipeline.tables.iter().map(|t| read_table(&place.output().join(&t.name))).collect::<Vec<_>>());
+        }
+        assert_eq!(published[0], published[1], "chunks of {chunk_rows}: pages and the general way");
+    }
+}
+
+#[test]
+fn a_null_key_that_is_an_error_in_one_table_of_several_is_named_by_its_row() {
+    let pipeline = strict_orders(OnNullKey::Error);
+    for paths in [Paths::Pages, Paths::General] {
+        let place = Place::new();
+        write_orders(&place, "a.parquet", &SOME_NULL_ORDERS[..3]);
+        run(&place, &pipeline, &RunnerOptions { paths, ..options(2) }).expect("no order is null here");
+        let before = tree(&place.output());
+        write_orders(&place, "b.parquet", &SOME_NULL_ORDERS);
+        let failed = run(&place, &pipeline, &RunnerOptions { paths, ..options(2) }).expect_err("an order is null");
+        for word in ["data/b.parquet, row 3", "'orders'", "order"] {
+            assert!(failed.message.contains(word), "{paths:?}: the error names {word}: {failed:?}");
+        }
+        assert_same_tree(&before, &tree(&place.output()), &"a failed run publishes nothing");
+    }
 }
 
 #[test]
