@@ -11,9 +11,9 @@ use serde::Serialize;
 use crate::committed::{
     Committed, CommittedTable, ledger_path, read_committed, read_files, write_committed, write_files,
 };
-use crate::context::RunContext;
+use crate::context::{RunContext, work_folder};
 use crate::error::{IngestError, Result};
-use crate::files::{make_folder, sync_folder, write_json};
+use crate::files::{make_folder, sync_folder, write_json, write_whole};
 use crate::keymap::{Entries, MERGE_SEGMENTS, Prefixes, UNKNOWN, count_keys, cut, visit_shard, write_segment};
 use crate::keys::shard_of;
 use crate::layout::layout_change;
@@ -296,7 +296,9 @@ struct LedgerChunk<'a> {
     ids: Vec<Option<(i64, u64)>>,
 }
 
-fn keep_ledger(run: &RunContext, reserved: &Reserved) -> Result<()> {
+/// Writes the ledger into the run's work folder while rows are written: a run that has only to be published must need
+/// its sources no more.
+pub(crate) fn draft_ledger(run: &RunContext, reserved: &Reserved) -> Result<()> {
     let mut chunks = Vec::with_capacity(run.plan.chunks.len());
     for (index, chunk) in (0..).zip(&run.plan.chunks) {
         let mut ids = Vec::with_capacity(run.layout.tables.len());
@@ -312,9 +314,22 @@ fn keep_ledger(run: &RunContext, reserved: &Reserved) -> Result<()> {
     }
     let tables = run.layout.tables.iter().map(|t| t.name.as_str()).collect();
     let ledger = Ledger { run: &run.plan.run, number: reserved.number, tables, chunks };
+    write_json(&ledger_draft(run), &ledger)
+}
+
+fn ledger_draft(run: &RunContext) -> PathBuf {
+    work_folder(run.state(), &run.plan.run).join("ledger.json")
+}
+
+/// Keeps the ledger of a run that is published.
+fn keep_ledger(run: &RunContext, reserved: &Reserved) -> Result<()> {
+    let draft = ledger_draft(run);
+    if !draft.exists() {
+        draft_ledger(run, reserved)?;
+    }
     let path = ledger_path(run.state(), &run.plan.pipeline.name, reserved.number);
     make_folder(path.parent().unwrap_or(&path))?;
-    write_json(&path, &ledger)
+    write_whole(&path, &fs::read(&draft).map_err(|e| IngestError::io("read", &draft, &e))?)
 }
 
 /// Keeps the copy of the entities after they have committed, and removes key map segments that no longer count.

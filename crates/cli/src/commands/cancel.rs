@@ -82,6 +82,8 @@ async fn end(hub: Arc<dyn TaskHub>, folder: &StateFolder, run: &str) -> Result<R
     if is_over(&report) {
         return Ok(report);
     }
+    // Before the hub gives any work away: a run with little left to do could be published before it is asked to end.
+    seriatim_ingest::request_cancel(&folder.path, run)?;
     let runner = Runner::start(hub, RunnerOptions::default(), &folder.path)?;
     let outcome = runner.cancel(run).await;
     runner.stop().await;

@@ -14,6 +14,7 @@ use super::{Group, Staged, copy, groups, is_reordered, quarantine_index, staged_
 use crate::context::RunContext;
 use crate::error::{IngestError, Result};
 use crate::number::{Ids, Reserved};
+use crate::publish::draft_ledger;
 
 /// What writing a span left.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -111,6 +112,9 @@ fn single_key(run: &RunContext, table: u32) -> Option<&str> {
 /// Writes a span's rows.
 pub(crate) fn write_span(run: &RunContext, reserved: &Reserved, span: u32) -> Result<SpanOutcome> {
     let _one = run.lock_span(span);
+    if span == 0 {
+        draft_ledger(run, reserved)?;
+    }
     let mut targets = Vec::new();
     for table in 0..=quarantine_index(run) {
         targets.push(Target { table, groups: groups(run, reserved, table)?, place: Place::Nowhere });
