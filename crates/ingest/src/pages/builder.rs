@@ -89,15 +89,7 @@ impl ColumnBuilder {
                 } else if column.is_optional() && definition_levels != LEVELS_RLE {
                     return Err(Fault::Unsupported);
                 } else {
-                    let page = Page::DataPage {
-                        buf: body,
-                        num_values: values,
-                        encoding,
-                        def_level_encoding: Encoding::RLE,
-                        rep_level_encoding: Encoding::RLE,
-                        statistics: None,
-                    };
-                    (values, page, size)
+                    (values, v1(body, values, encoding), size)
                 }
             }
             PageKind::DataV2 {
@@ -128,15 +120,7 @@ impl ColumnBuilder {
         debug_assert_eq!(self.codec, Compression::UNCOMPRESSED);
         self.encodings.insert(encoding);
         let size = body.len();
-        let page = Page::DataPage {
-            buf: body,
-            num_values: values,
-            encoding,
-            def_level_encoding: Encoding::RLE,
-            rep_level_encoding: Encoding::RLE,
-            statistics: None,
-        };
-        self.append(page, values, size)
+        self.append(v1(body, values, encoding), values, size)
     }
 
     fn append(&mut self, page: Page, count: u32, size: usize) -> Result<(), Fault> {
@@ -197,6 +181,18 @@ impl ColumnBuilder {
             offset_index: Some(self.locations.build()),
         };
         Ok((bytes, close))
+    }
+}
+
+/// A data page of version 1.
+fn v1(body: Bytes, values: u32, encoding: Encoding) -> Page {
+    Page::DataPage {
+        buf: body,
+        num_values: values,
+        encoding,
+        def_level_encoding: Encoding::RLE,
+        rep_level_encoding: Encoding::RLE,
+        statistics: None,
     }
 }
 
