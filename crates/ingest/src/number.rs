@@ -373,6 +373,17 @@ mod tests {
     }
 
     #[test]
+    fn g4_places_beyond_32_bits_are_kept_whole() {
+        let places = [0, 7, u64::from(u32::MAX), u64::from(u32::MAX) + 1, 3, 1 << 40];
+        let mut values = PlaceValues::Narrow(Vec::new());
+        for (count, &place) in places.iter().enumerate() {
+            values.push(place);
+            assert_eq!(values.len(), count + 1);
+        }
+        assert_eq!(values, PlaceValues::Wide(places.to_vec()));
+    }
+
+    #[test]
     fn ranks_count_the_bits_before() {
         let ranks = Ranks::new(vec![0b1011, 1 << 63, 1]);
         assert_eq!(ranks.ones(0..192).collect::<Vec<_>>(), [0, 1, 3, 127, 128]);

@@ -134,3 +134,43 @@ impl ShardItems<'_> {
 fn starts(counts: &[u32]) -> Vec<u32> {
     counts.iter().scan(0, |sum, count| Some(std::mem::replace(sum, *sum + count))).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sorted(keys: &[&[u8]], shards: u32) -> SortedKeys {
+        SortedKeys::bytes(shards, (0..).zip(keys).map(|(index, key)| (*key, index, 100 + index)))
+    }
+
+    #[test]
+    fn g4_every_key_is_in_its_shard_with_its_bytes_and_its_place() {
+        let keys: Vec<String> = (0..500).map(|n| "x".repeat(n % 37) + &n.to_string()).collect();
+        let keys: Vec<&[u8]> = keys.iter().map(String::as_bytes).collect();
+        for shards in [1, 2, 64] {
+            let sorted = sorted(&keys, shards);
+            let mut found = vec![false; keys.len()];
+            for shard in 0..shards {
+                let ShardItems::Bytes(items, mut data) = sorted.shard(shard) else { panic!("keys are byte strings") };
+                for item in items {
+                    let (key, rest) = data.split_at(item.length as usize);
+                    data = rest;
+                    assert_eq!(key, keys[item.index as usize]);
+                    assert_eq!((item.hash, item.position), (hash_bytes(key) as u32, 100 + item.index));
+                    assert_eq!(shard_of(hash_bytes(key), shards), shard);
+                    found[item.index as usize] = true;
+                }
+                assert!(data.is_empty());
+            }
+            assert!(!found.contains(&false), "{shards} shards");
+        }
+    }
+
+    #[test]
+    fn halves_of_a_character_are_no_text_although_they_are_beside_each_other() {
+        assert!(sorted(&["".as_bytes(), "é".as_bytes(), b"a"], 1).is_text());
+        assert!(!sorted(&[b"\xc3", b"\xa9"], 1).is_text());
+        assert!(!sorted(&[b"a\xc3", b"\xa9b"], 1).is_text());
+        assert!(!sorted(&[b"\xff"], 4).is_text());
+    }
+}
