@@ -266,10 +266,9 @@ impl<'a> Ids<'a> {
 
     /// The IDs that records refer to: none where a record has no key.
     pub(crate) fn values(&self, handles: &[u32]) -> IdValues {
-        let present: Vec<bool>;
         let known: Vec<u32>;
         let (handles, present) = if handles.contains(&NO_KEY) {
-            present = handles.iter().map(|&handle| handle != NO_KEY).collect();
+            let present = handles.iter().map(|&handle| handle != NO_KEY).collect();
             known = handles.iter().copied().filter(|&handle| handle != NO_KEY).collect();
             (known.as_slice(), Some(present))
         } else {

@@ -41,7 +41,7 @@ impl KeyRef<'_> {
 impl Keys {
     /// No keys, of the kind that `fixed` says.
     pub(crate) fn new(fixed: bool) -> Self {
-        if fixed { Self::Fixed(Vec::new()) } else { Self::Bytes { ends: Vec::new(), data: Vec::new() } }
+        Self::with_capacity(fixed, 0)
     }
 
     /// No keys yet, with room for so many.

@@ -9,7 +9,7 @@ use crate::artifacts::{Decoder, Encoder};
 use crate::near::ask_for;
 
 /// Bytes of keys in one shard's memory, each with its length before it: places are 32-bit numbers.
-pub(super) const MOST_KEY_BYTES: usize = u32::MAX as usize;
+const MOST_KEY_BYTES: usize = u32::MAX as usize;
 
 /// Keys whose places are asked for together, while those before them are looked at.
 const TOGETHER: usize = 32;
@@ -317,14 +317,14 @@ impl KeyShard {
             let attributes = part.attributes(number);
             let hash = attributes.map_or(0, |(hash, _)| hash);
             let mut here = EMPTY;
-            let item = (key.hash() as u32, first);
             match key {
                 KeyRef::Fixed(key) => {
-                    let item = FixedItem { key, position: item.1, index: 0 };
+                    let item = FixedItem { key, position: first, index: 0 };
                     self.merge_fixed(&[item], &[hash], |_, number| here = number);
                 }
                 KeyRef::Bytes(bytes) => {
-                    let item = BytesItem { hash: item.0, position: item.1, index: 0, length: bytes.len() as u32 };
+                    let (whole, length) = (hash_bytes(bytes), bytes.len() as u32);
+                    let item = BytesItem { hash: whole as u32, position: first, index: 0, length };
                     if self.merge_bytes(&[item], bytes, &[hash], |_, number| here = number) == 0 {
                         return false;
                     }
@@ -389,6 +389,9 @@ impl KeyShard {
             let hash = hash_bytes(key) as u32;
             shard.put(hash, Slot { tag: (place as u64) << 32 | u64::from(hash), number, first });
             place += LENGTH + key.len();
+        }
+        if place != data.len() {
+            return None;
         }
         let conflicts = conflicts.into_iter().map(|c| c != 0).collect();
         Some(Self { data, last, attributes, conflicts, ..shard })

@@ -45,6 +45,11 @@ impl Strings {
         Ok(())
     }
 
+    /// Whether each of them is valid UTF-8.
+    pub(crate) fn is_text(&self) -> bool {
+        self.iter().all(|string| simdutf8::basic::from_utf8(string).is_ok())
+    }
+
     /// All of them.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &[u8]> + Clone {
         self.pages.iter().flat_map(|page| {
@@ -91,6 +96,11 @@ mod tests {
         let expected: [&[u8]; 6] = [b"one", b"", b"three", b"four", b"aa", b"bb"];
         assert_eq!(strings.iter().collect::<Vec<_>>(), expected);
         assert_eq!(strings.len(), 6);
+        assert!(strings.is_text());
+        strings.extend_plain(Bytes::from_static(b"\xc3\xa9"), 1, Some(2)).unwrap();
+        assert!(strings.is_text());
+        strings.extend_plain(Bytes::from_static(b"\xc3\xa9"), 2, Some(1)).unwrap();
+        assert!(!strings.is_text());
     }
 
     #[test]

@@ -21,6 +21,8 @@ use crate::source::{SourceColumn, contain};
 /// takes little more room than one for each entry, and the column's pages need not be read again.
 const FEW_ROWS: usize = 2;
 
+const NOT_TEXT: &str = "a string is not valid UTF-8";
+
 /// Stands in for the entry of a row whose value is null.
 const NO_ENTRY: u32 = u32::MAX;
 
@@ -165,6 +167,12 @@ impl<'a> Group<'a> {
             Some(Next::Dictionary(bytes, count)) => {
                 let mut values = self.empty.clone();
                 values.extend_plain(bytes, count)?;
+                // Of all entries, as the general way does it, also of those that no row has.
+                if let (KeyValues::Strings(strings, _), Some(DataType::Utf8)) = (&values, self.codec.single_type())
+                    && !strings.is_text()
+                {
+                    return Err(Fault::damaged(NOT_TEXT));
+                }
                 self.dictionary = Some(values);
                 return Ok(Step::Read);
             }
@@ -284,7 +292,7 @@ impl KeyValues {
                 let used = used.filter_map(|(key, place)| place.map(|(index, position)| (key, index, position)));
                 let sorted = SortedKeys::bytes(shards, used);
                 if *data_type == DataType::Utf8 && !sorted.is_text() {
-                    return Err(Fault::damaged("a string is not valid UTF-8"));
+                    return Err(Fault::damaged(NOT_TEXT));
                 }
                 Ok(sorted)
             }
