@@ -105,6 +105,44 @@ pub trait TaskHub: Send + Sync + fmt::Debug {
         request: proto::StreamInstanceHistoryRequest,
     ) -> HubResult<Vec<proto::HistoryEvent>>;
 
+    /// Takes a failed instance up again where it failed: what had failed in it is forgotten and done again.
+    /// `FailedPrecondition` if it has not failed.
+    async fn rewind_instance(&self, request: proto::RewindInstanceRequest) -> HubResult<proto::RewindInstanceResponse> {
+        Err(not_offered("RewindInstance", &request.instance_id))
+    }
+
+    /// Starts an ended instance anew with the name and the input that it had, under its own id or a new one.
+    async fn restart_instance(
+        &self,
+        request: proto::RestartInstanceRequest,
+    ) -> HubResult<proto::RestartInstanceResponse> {
+        Err(not_offered("RestartInstance", &request.instance_id))
+    }
+
+    /// Lists the ids of ended instances by status and time of their end, page by page.
+    async fn list_instance_ids(
+        &self,
+        _request: proto::ListInstanceIdsRequest,
+    ) -> HubResult<proto::ListInstanceIdsResponse> {
+        Err(not_offered("ListInstanceIds", "this hub"))
+    }
+
+    /// Ends instances at once, without a turn of theirs; answers with the ids of those that could not be.
+    async fn skip_graceful_orchestration_terminations(
+        &self,
+        _request: proto::SkipGracefulOrchestrationTerminationsRequest,
+    ) -> HubResult<proto::SkipGracefulOrchestrationTerminationsResponse> {
+        Err(not_offered("SkipGracefulOrchestrationTerminations", "this hub"))
+    }
+
+    /// Removes entities without state and locks whose holder is gone, page by page.
+    async fn clean_entity_storage(
+        &self,
+        _request: proto::CleanEntityStorageRequest,
+    ) -> HubResult<proto::CleanEntityStorageResponse> {
+        Err(not_offered("CleanEntityStorage", "this hub"))
+    }
+
     /// Sends an operation to an entity without waiting for its result.
     async fn signal_entity(&self, request: proto::SignalEntityRequest) -> HubResult<proto::SignalEntityResponse>;
 
@@ -130,4 +168,9 @@ pub trait TaskHub: Send + Sync + fmt::Debug {
 
     /// Gives a work item back undone, by its completion token; it goes out again at once.
     async fn abandon(&self, completion_token: &str) -> HubResult<()>;
+}
+
+/// The answer of a hub that does not have a call which not every hub has.
+fn not_offered(call: &str, to: &str) -> HubError {
+    HubError::Unimplemented(format!("{call}, asked for {to}"))
 }
