@@ -21,6 +21,8 @@ pub(crate) enum ArtifactKey {
     Numbering(u32),
     /// The places of the keys of a table.
     Places(u32),
+    /// The new keys of a table.
+    NewKeys(u32),
     /// The rows of a table that a span leaves for a shared file.
     Piece(u32, u32),
 }
@@ -28,7 +30,7 @@ pub(crate) enum ArtifactKey {
 impl ArtifactKey {
     /// Whether every span needs it; the others are needed once, or a few times close together.
     fn is_for_all(self) -> bool {
-        matches!(self, Self::Numbering(_) | Self::Places(_))
+        matches!(self, Self::Numbering(_) | Self::Places(_) | Self::NewKeys(_))
     }
 
     fn file_name(self) -> String {
@@ -37,6 +39,7 @@ impl ArtifactKey {
             Self::Shard(table, shard) => format!("shard-{table}-{shard}"),
             Self::Numbering(table) => format!("numbering-{table}"),
             Self::Places(table) => format!("places-{table}"),
+            Self::NewKeys(table) => format!("new-keys-{table}"),
             Self::Piece(table, span) => format!("piece-{table}-{span}"),
         }
     }

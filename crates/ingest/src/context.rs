@@ -16,6 +16,7 @@ use crate::error::{ErrorKind, IngestError, Result};
 use crate::files::{make_folder, read_json, write_json, write_whole};
 use crate::keys::{KeyCodec, KeyTable, Tracks};
 use crate::layout::{Layout, TableLayout};
+use crate::new_keys::NewKeys;
 use crate::number::{Numbering, Places, ReservedTable, number};
 use crate::plan::{Bound, Chunk, Paths, Plan, bind};
 use crate::progress::Progress;
@@ -332,6 +333,20 @@ impl RunContext {
     /// The places of a table's keys within its sequence.
     pub(crate) fn places(&self, table: u32, reserved: &ReservedTable) -> Result<Arc<Places>> {
         self.artifacts.get(ArtifactKey::Places(table), || Places::new(self, table, reserved))
+    }
+
+    /// A table's new keys by place, if they are numbers and all in memory.
+    pub(crate) fn new_keys(&self, table: u32, reserved: &ReservedTable) -> Result<Option<Arc<NewKeys>>> {
+        let fixed = self.table(table).codec.as_ref().is_some_and(KeyCodec::is_fixed);
+        if !fixed {
+            return Ok(None);
+        }
+        // A process that takes up another's run knows no keys yet.
+        self.ensure_resolved(table, &reserved.segments)?;
+        if self.keys(table).has_spilled() {
+            return Ok(None);
+        }
+        self.artifacts.get(ArtifactKey::NewKeys(table), || NewKeys::new(self, table, reserved)).map(Some)
     }
 
     /// Keeps the rows that a span leaves for a file that several spans share.

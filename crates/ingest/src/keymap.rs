@@ -20,7 +20,7 @@ use parquet::schema::types::ColumnPath;
 
 use crate::error::{IngestError, Result};
 use crate::files::sync_folder;
-use crate::keys::{KeyRef, Keys, shard_of};
+use crate::keys::{KeyRef, Keys, hash_fixed, shard_of};
 use crate::layout::TableLayout;
 use crate::number::{id_of, ordinal_of};
 use crate::source::contain;
@@ -36,6 +36,9 @@ const LEAF_KEYS: u64 = 4096;
 const MOST_LEAVES: u64 = 65_536;
 /// Keys that are sorted at once when a segment is written, about: few enough to be near.
 const BATCH_KEYS: u64 = 1 << 15;
+
+/// Keys that are put in order by counting at once, about: all keys are gone through for each batch.
+const COUNTED_KEYS: u64 = 1 << 18;
 
 /// The attributes' hash of a key that was kept while conflicts were no errors.
 pub(crate) const UNKNOWN: u64 = 0;
@@ -63,8 +66,35 @@ impl Entries {
         self.attributes.push(attributes);
     }
 
-    /// The same in order of leaf, then of place; also how many keys each leaf of those from `first` on has.
-    fn sorted(&self, fixed: bool, leaves: u32, first: u32, sizes: &mut [usize]) -> Self {
+    /// New keys that are numbers, given in the order of their places from `first` on: those in a batch of leaves, in order
+    /// of leaf, then of place. Counts them by leaf.
+    pub(crate) fn by_leaf(keys: &[u64], first: u64, batch: &mut Batch<'_>) -> Self {
+        let (leaves, own) = (batch.leaves, batch.first..batch.first + batch.sizes.len() as u32);
+        let leaf = |key: u64| {
+            let leaf = shard_of(hash_fixed(key), leaves);
+            own.contains(&leaf).then(|| (leaf - own.start) as usize)
+        };
+        for leaf in keys.iter().filter_map(|&key| leaf(key)) {
+            batch.sizes[leaf] += 1;
+        }
+        let starts = batch.sizes.iter().scan(0, |sum, size| Some(std::mem::replace(sum, *sum + size)));
+        let mut next: Vec<usize> = starts.collect();
+        let count = batch.sizes.iter().sum();
+        let (mut sorted, mut places) = (vec![0; count], vec![0; count]);
+        for (place, &key) in (first..).zip(keys) {
+            if let Some(leaf) = leaf(key) {
+                sorted[next[leaf]] = key;
+                places[next[leaf]] = place;
+                next[leaf] += 1;
+            }
+        }
+        Self { keys: Keys::Fixed(sorted), places, attributes: vec![UNKNOWN; count] }
+    }
+
+    /// The same in order of leaf, then of place. Counts them by leaf.
+    pub(crate) fn sorted(&self, fixed: bool, batch: &mut Batch<'_>) -> Self {
+        let Batch { leaves, first, sizes } = batch;
+        let (leaves, first) = (*leaves, *first);
         let leaf = |index: usize| shard_of(self.keys.get(index).hash(), leaves);
         // Leaf, place, index, from the top: one number is sorted faster than three.
         let packed = |(index, &place): (usize, &u64)| {
@@ -80,6 +110,17 @@ impl Entries {
         }
         sorted
     }
+}
+
+/// Some consecutive leaves of a segment that is being written.
+#[derive(Debug)]
+pub(crate) struct Batch<'a> {
+    /// The segment's leaves.
+    leaves: u32,
+    /// The first one here.
+    first: u32,
+    /// How many keys each of these leaves has.
+    sizes: &'a mut [usize],
 }
 
 /// A key of the key map.
@@ -241,11 +282,12 @@ fn leaf_sizes(metadata: Option<&Vec<KeyValue>>) -> Outcome<Vec<usize>> {
     if sizes.len().is_power_of_two() { Ok(sizes) } else { Err("its number of leaves is not a power of two".into()) }
 }
 
-/// How a segment of about `keys` keys is written: its leaves, and the batches of leaves that are sorted at once. Both
-/// are powers of two.
-pub(crate) fn cut(keys: u64) -> (u32, u32) {
+/// How a segment of about `keys` keys is written: its leaves, and the batches of leaves that are put in order at once,
+/// by sorting them or only by counting. Both are powers of two.
+pub(crate) fn cut(keys: u64, are_counted: bool) -> (u32, u32) {
     let leaves = (keys / LEAF_KEYS).max(1).next_power_of_two().min(MOST_LEAVES);
-    let batches = keys.div_ceil(BATCH_KEYS).max(1).next_power_of_two().min(leaves);
+    let most = if are_counted { COUNTED_KEYS } else { BATCH_KEYS };
+    let batches = keys.div_ceil(most).max(1).next_power_of_two().min(leaves);
     (leaves as u32, batches as u32)
 }
 
@@ -265,12 +307,12 @@ pub(crate) fn count_keys(folder: &Path, segments: &[String]) -> Result<u64> {
     Ok(sum)
 }
 
-/// Writes a segment, batch by batch, and syncs it. Returns how many keys it has.
+/// Writes a segment, batch by batch, each in order, and syncs it. Returns how many keys it has.
 pub(crate) fn write_segment(
     path: &Path,
     table: &TableLayout,
     (leaves, batches): (u32, u32),
-    mut entries: impl FnMut(u32) -> Result<Entries>,
+    mut entries: impl FnMut(u32, &mut Batch<'_>) -> Result<Entries>,
 ) -> Result<u64> {
     let failed =
         |e: &dyn std::fmt::Display| IngestError::io("write the key map", path, &std::io::Error::other(e.to_string()));
@@ -285,7 +327,8 @@ pub(crate) fn write_segment(
     let per_batch = leaves / batches;
     for batch in 0..batches {
         let first = batch * per_batch;
-        let entries = entries(batch)?.sorted(codec.is_fixed(), leaves, first, &mut sizes[first as usize..]);
+        let own = &mut sizes[first as usize..(first + per_batch) as usize];
+        let entries = entries(batch, &mut Batch { leaves, first, sizes: own })?;
         if entries.places.is_empty() {
             continue;
         }

@@ -17,6 +17,7 @@ mod layout;
 mod look;
 mod manifest;
 mod near;
+mod new_keys;
 mod number;
 mod orchestration;
 mod pages;

@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
+use seriatim_pipeline::model::OnConflict;
 
 use crate::committed::{
     Committed, CommittedTable, ledger_path, read_committed, read_files, write_committed, write_files,
@@ -147,8 +148,15 @@ pub(crate) fn keep_keys(run: &RunContext, reserved: &Reserved, table: u32) -> Re
     let layout = run.table(table);
     let fixed = layout.codec.as_ref().is_some_and(crate::keys::KeyCodec::is_fixed);
     let before = if merge { count_keys(&folder, &block.segments)? } else { 0 };
-    let cut = cut(before + block.count);
-    write_segment(&folder.join(&name), layout, cut, |batch| {
+    let alone = !merge && layout.on_conflict != OnConflict::Error;
+    if let Some(keys) = if alone { run.new_keys(table, block)? } else { None } {
+        write_segment(&folder.join(&name), layout, cut(block.count, true), |_, batch| {
+            Ok(Entries::by_leaf(keys.all(), block.first, batch))
+        })?;
+        return Ok([block.segments.as_slice(), &[name]].concat());
+    }
+    let cut = cut(before + block.count, false);
+    write_segment(&folder.join(&name), layout, cut, |batch, order| {
         let mut entries = Entries::new(fixed, ((before + block.count) / u64::from(cut.1)) as usize);
         if merge {
             visit_shard(&folder, &block.segments, layout, batch, cut.1, &Prefixes::all(), |key| {
@@ -157,7 +165,7 @@ pub(crate) fn keep_keys(run: &RunContext, reserved: &Reserved, table: u32) -> Re
             })?;
         }
         add_new_keys(run, table, batch, cut.1, block, &mut entries)?;
-        Ok(entries)
+        Ok(entries.sorted(fixed, order))
     })?;
     Ok(if merge { vec![name] } else { [block.segments.as_slice(), &[name]].concat() })
 }

@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::shard::KeyShard;
@@ -36,6 +36,7 @@ pub(crate) struct KeyTable {
     /// Where shards that do not fit into memory go.
     folder: PathBuf,
     bytes: AtomicI64,
+    has_spilled: AtomicBool,
 }
 
 /// A shard: the keys in memory, and how many were written out before them.
@@ -50,7 +51,14 @@ impl KeyTable {
     /// No keys, of the kind that `fixed` says, in `shards` (a power of two) shards.
     pub(crate) fn new(fixed: bool, tracks: Tracks, shards: u32, folder: PathBuf) -> Self {
         let slot = || Mutex::new(Slot { keys: KeyShard::new(fixed, tracks), spilled: Vec::new(), base: 0 });
-        Self { fixed, tracks, shards: (0..shards).map(|_| slot()).collect(), folder, bytes: AtomicI64::new(0) }
+        Self {
+            fixed,
+            tracks,
+            shards: (0..shards).map(|_| slot()).collect(),
+            folder,
+            bytes: AtomicI64::new(0),
+            has_spilled: AtomicBool::new(false),
+        }
     }
 
     /// How many of a handle's low bits are a number in its shard; those above are the shard.
@@ -71,6 +79,11 @@ impl KeyTable {
     /// The bytes that the keys take in memory.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes.load(Relaxed).max(0) as u64
+    }
+
+    /// Whether some of the keys were written out of memory.
+    pub(crate) fn has_spilled(&self) -> bool {
+        self.has_spilled.load(Relaxed)
     }
 
     /// How many handles were given.
@@ -167,6 +180,7 @@ impl KeyTable {
         fs::create_dir_all(&self.folder)
             .and_then(|()| fs::write(&path, out.finish()))
             .map_err(|e| IngestError::io("write", &path, &e))?;
+        self.has_spilled.store(true, Relaxed);
         let count = slot.keys.len();
         slot.base = slot.base.checked_add(count).ok_or_else(too_many)?;
         slot.spilled.push(count);

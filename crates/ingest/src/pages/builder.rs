@@ -6,6 +6,7 @@ use parquet::basic::{Compression, Encoding, EncodingMask};
 use parquet::column::page::{CompressedPage, Page, PageWriteSpec, PageWriter};
 use parquet::column::writer::ColumnCloseResult;
 use parquet::file::metadata::{ColumnChunkMetaData, OffsetIndexBuilder};
+use parquet::file::page_index::column_index::ColumnIndexMetaData;
 use parquet::file::statistics::Statistics;
 use parquet::file::writer::{SerializedPageWriter, TrackedWrite};
 use parquet::schema::types::ColumnDescPtr;
@@ -28,6 +29,7 @@ pub(super) struct ColumnBuilder {
     uncompressed: usize,
     values: u32,
     locations: OffsetIndexBuilder,
+    index: Option<ColumnIndexMetaData>,
 }
 
 impl ColumnBuilder {
@@ -42,6 +44,7 @@ impl ColumnBuilder {
             uncompressed: 0,
             values: 0,
             locations: OffsetIndexBuilder::new(),
+            index: None,
         }
     }
 
@@ -115,12 +118,15 @@ impl ColumnBuilder {
         self.append(made, count, size)
     }
 
-    /// Adds a data page of version 1 that is not compressed.
-    pub(super) fn uncompressed(&mut self, body: Bytes, values: u32, encoding: Encoding) -> Result<(), Fault> {
-        debug_assert_eq!(self.codec, Compression::UNCOMPRESSED);
+    /// Adds a data page of version 1, compressed already; `size` is what its body was before that.
+    pub(super) fn page(&mut self, body: Bytes, size: usize, values: u32, encoding: Encoding) -> Result<(), Fault> {
         self.encodings.insert(encoding);
-        let size = body.len();
         self.append(v1(body, values, encoding), values, size)
+    }
+
+    /// What is known of the pages, one by one.
+    pub(super) fn index(&mut self, index: ColumnIndexMetaData) {
+        self.index = Some(index);
     }
 
     fn append(&mut self, page: Page, count: u32, size: usize) -> Result<(), Fault> {
@@ -177,7 +183,7 @@ impl ColumnBuilder {
             rows_written: rows.into(),
             metadata: builder.build()?,
             bloom_filter: None,
-            column_index: None,
+            column_index: self.index,
             offset_index: Some(self.locations.build()),
         };
         Ok((bytes, close))

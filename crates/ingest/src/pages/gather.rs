@@ -1,47 +1,86 @@
 //! Some rows of a column chunk. Pages without such rows are not decompressed, and values that nobody wants are not
 //! made.
 
-use arrow::array::ArrayRef;
-use arrow::buffer::NullBuffer;
 use arrow::datatypes::DataType;
 use parquet::basic::Encoding;
 
 use super::chunk::{ColumnBytes, DecodedPage, Fault, Next, Presence};
+use super::picked::{Form, Picked};
 use super::values::Values;
 
-/// The values of these rows of the row group, which ascend, as an array of `data_type`.
-pub(crate) fn gather(column: &ColumnBytes, rows: &[u32], data_type: &DataType) -> Result<ArrayRef, Fault> {
-    let mut values = Values::new(column.column().column_descr()).ok_or(Fault::Unsupported)?;
-    let mut dictionary = None;
-    let mut valid: Vec<bool> = Vec::new();
-    let mut indices = Vec::new();
-    each_page(column, rows, Dictionary::Read, |step, rows| {
-        let page = match step {
-            Step::Dictionary(bytes, count) => {
-                let mut found = Values::new(column.column().column_descr()).ok_or(Fault::Unsupported)?;
-                found.extend_plain(bytes, count)?;
-                dictionary = Some(found);
-                return Ok(());
-            }
-            Step::Page(page) => page,
-        };
-        let wanted = places(page, rows, &mut valid);
-        if page.is_dictionary() {
-            let dictionary = dictionary.as_ref().ok_or_else(|| Fault::damaged("a dictionary is missing"))?;
-            indices.clear();
-            page.indices(dictionary.len(), &mut indices)?;
-            values.pick(dictionary, wanted.iter().map(|&at| indices[at as usize]))
-        } else if page.encoding == Encoding::PLAIN {
-            values.pick_plain(&page.values, &wanted)
-        } else {
-            Err(Fault::Unsupported)
+/// The values of these rows of the row group, which ascend, for a column that is read as `data_type`.
+pub(crate) fn gather(column: &ColumnBytes, rows: &[u32], data_type: &DataType) -> Result<Picked, Fault> {
+    let none = Values::new(column.column().column_descr()).ok_or(Fault::Unsupported)?;
+    let mut found = Found { none, dictionary: None, indices: Vec::new(), plain: None, of_page: Vec::new() };
+    let mut valid: Vec<bool> = Vec::with_capacity(rows.len());
+    each_page(column, rows, Dictionary::Read, |step, rows| match step {
+        Step::Dictionary(bytes, count) => found.dictionary(bytes, count),
+        Step::Page(page) => {
+            let wanted = places(page, rows, &mut valid);
+            found.page(page, &wanted)
         }
     })?;
-    let nulls = valid.contains(&false).then(|| NullBuffer::from(valid));
-    if let Some(nulls) = &nulls {
-        values.spread(nulls);
+    let picked = Picked::new(valid, found.form());
+    if *data_type == DataType::Utf8 && !picked.is_text() {
+        return Err(Fault::damaged("a text is not valid UTF-8"));
     }
-    values.into_array(nulls, data_type)
+    Ok(picked)
+}
+
+/// What was found up to now.
+struct Found {
+    none: Values,
+    dictionary: Option<Values>,
+    /// The values as entries of the dictionary, as long as all are.
+    indices: Vec<u32>,
+    /// The values one by one, from the first page on that is not of the dictionary.
+    plain: Option<Values>,
+    /// Room for the indices of a page.
+    of_page: Vec<u32>,
+}
+
+impl Found {
+    fn dictionary(&mut self, bytes: &[u8], count: usize) -> Result<(), Fault> {
+        let mut found = self.none.none();
+        found.extend_plain(bytes, count)?;
+        self.dictionary = Some(found);
+        Ok(())
+    }
+
+    fn page(&mut self, page: &DecodedPage, wanted: &[u32]) -> Result<(), Fault> {
+        if page.is_dictionary() {
+            let dictionary = self.dictionary.as_ref().ok_or_else(|| Fault::damaged("a dictionary is missing"))?;
+            self.of_page.clear();
+            page.indices(dictionary.len(), &mut self.of_page)?;
+            let indices = wanted.iter().map(|&at| self.of_page[at as usize]);
+            match &mut self.plain {
+                None => self.indices.extend(indices),
+                Some(values) => values.pick(dictionary, indices)?,
+            }
+            return Ok(());
+        }
+        if page.encoding != Encoding::PLAIN {
+            return Err(Fault::Unsupported);
+        }
+        if let Some(values) = &mut self.plain {
+            return values.pick_plain(&page.values, wanted);
+        }
+        let mut values = self.none.none();
+        if let Some(dictionary) = &self.dictionary {
+            values.pick(dictionary, std::mem::take(&mut self.indices).into_iter())?;
+        }
+        values.pick_plain(&page.values, wanted)?;
+        self.plain = Some(values);
+        Ok(())
+    }
+
+    fn form(self) -> Form {
+        match (self.plain, self.dictionary) {
+            (Some(values), _) => Form::Plain(values),
+            (None, Some(dictionary)) => Form::Coded { dictionary, indices: self.indices },
+            (None, None) => Form::Plain(self.none),
+        }
+    }
 }
 
 /// The dictionary indices of these rows, which ascend; `u32::MAX` where a row has no value. Only for a column chunk

@@ -49,13 +49,7 @@ pub(crate) fn constant(mut bytes: &[u8], width: u32, count: usize) -> Option<u32
 /// One run of `count` times `value`, of one bit.
 pub(crate) fn run_of_bits(count: u32, value: bool) -> Vec<u8> {
     let mut out = Vec::with_capacity(6);
-    let mut header = u64::from(count) << 1;
-    while header >= 0x80 {
-        out.push(header as u8 | 0x80);
-        header >>= 7;
-    }
-    out.push(header as u8);
-    out.push(u8::from(value));
+    write_run(count as usize, u32::from(value), 1, &mut out);
     out
 }
 
@@ -63,14 +57,63 @@ pub(crate) fn run_of_bits(count: u32, value: bool) -> Vec<u8> {
 pub(crate) fn packed_bits(bits: &[bool]) -> Vec<u8> {
     let groups = bits.len().div_ceil(8);
     let mut out = Vec::with_capacity(groups + 6);
-    let mut header = (groups as u64) << 1 | 1;
-    while header >= 0x80 {
-        out.push(header as u8 | 0x80);
-        header >>= 7;
-    }
-    out.push(header as u8);
+    write_varint((groups as u64) << 1 | 1, &mut out);
     out.extend(bits.chunks(8).map(|group| group.iter().rev().fold(0, |byte, &bit| byte << 1 | u8::from(bit))));
     out
+}
+
+/// So many equal values are written as a run of their own: fewer are no longer when they are packed with others.
+const RUN: usize = 64;
+
+/// Appends values of at most `width` bits, 1 to 32: long runs of one value as such, what is between them packed.
+pub(super) fn encode(values: &[u32], width: u32, out: &mut Vec<u8>) {
+    let (mut packed, mut at) = (0, 0);
+    while at < values.len() {
+        let run = values[at..].iter().take_while(|&&value| value == values[at]).count();
+        // Packed values come in eights, so the first ones of a run may have to fill up those before it.
+        let fill = (packed..at).len().next_multiple_of(8) - (packed..at).len();
+        if run >= RUN + fill {
+            write_packed(&values[packed..at + fill], width, out);
+            write_run(run - fill, values[at], width, out);
+            packed = at + run;
+        }
+        at += run;
+    }
+    write_packed(&values[packed..], width, out);
+}
+
+fn write_run(count: usize, value: u32, width: u32, out: &mut Vec<u8>) {
+    write_varint((count as u64) << 1, out);
+    out.extend_from_slice(&value.to_le_bytes()[..width.div_ceil(8) as usize]);
+}
+
+fn write_packed(values: &[u32], width: u32, out: &mut Vec<u8>) {
+    if values.is_empty() {
+        return;
+    }
+    let groups = values.len().div_ceil(8);
+    write_varint((groups as u64) << 1 | 1, out);
+    out.reserve(groups * width as usize + 8);
+    let (mut word, mut bits) = (0_u64, 0);
+    for &value in values.iter().chain(std::iter::repeat_n(&0, groups * 8 - values.len())) {
+        word |= u64::from(value) << bits;
+        bits += width;
+        if bits >= 32 {
+            out.extend_from_slice(&(word as u32).to_le_bytes());
+            word >>= 32;
+            bits -= 32;
+        }
+    }
+    // Eight values of any width end with a byte.
+    out.extend_from_slice(&word.to_le_bytes()[..bits as usize / 8]);
+}
+
+fn write_varint(mut value: u64, out: &mut Vec<u8>) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
 }
 
 fn varint(bytes: &mut &[u8]) -> Result<u64, Fault> {
@@ -172,6 +215,29 @@ mod tests {
         assert_eq!(out, [3, 3, 3, 3, 3, 0, 1, 2, 3, 4, 5, 6, 7, 6, 6]);
         assert_eq!(constant(&run_of_bits(1000, true), 1, 1000), Some(1));
         assert_eq!(constant(&bytes, 3, 15), None);
+    }
+
+    #[test]
+    fn what_is_encoded_comes_back() {
+        for width in 1..=32_u32 {
+            let mask = if width == 32 { u32::MAX } else { (1 << width) - 1 };
+            let mut values: Vec<u32> = Vec::new();
+            for part in 0..40_u32 {
+                // Runs of all lengths around those that are worth one, and values between them.
+                values.resize(values.len() + (part * 7 % 90) as usize, part & mask);
+                values.extend((0..part % 11).map(|n| (n * part).wrapping_mul(2_654_435_761) & mask));
+            }
+            for count in (0..values.len()).step_by(37) {
+                let mut bytes = Vec::new();
+                encode(&values[..count], width, &mut bytes);
+                let mut out = Vec::new();
+                decode(&bytes, width, count, &mut out).unwrap();
+                assert_eq!(out, values[..count], "width {width}, {count} values");
+            }
+        }
+        let mut run = Vec::new();
+        encode(&vec![5; 100_000], 9, &mut run);
+        assert!(run.len() < 8, "a run of one value is short: {run:?}");
     }
 
     #[test]

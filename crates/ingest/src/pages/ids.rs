@@ -63,7 +63,8 @@ pub(crate) fn encoded_ids(values: &IdValues, target: &ColumnDescPtr) -> Result<F
             body.extend_from_slice(&levels);
         }
         pack_differences(here, &mut body);
-        builder.uncompressed(body.into(), (to - from) as u32, Encoding::DELTA_BINARY_PACKED)?;
+        let size = body.len();
+        builder.page(body.into(), size, (to - from) as u32, Encoding::DELTA_BINARY_PACKED)?;
     }
     let (least, most) = (values.ids.iter().min().copied(), values.ids.iter().max().copied());
     let statistics = Statistics::new(least, most, None, Some((rows - values.ids.len()) as u64), false);

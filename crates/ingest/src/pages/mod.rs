@@ -4,20 +4,26 @@
 //!
 //! The format is that of <https://github.com/apache/parquet-format>: `parquet.thrift`, `Encodings.md`.
 
+mod attributes;
 mod builder;
 mod chunk;
+mod codec;
 mod copy;
 mod gather;
 mod header;
 mod hybrid;
 mod ids;
+mod order;
+mod picked;
 mod strings;
 mod values;
 
+pub(crate) use attributes::encoded_values;
 pub(crate) use builder::Finished;
 pub(crate) use chunk::{ColumnBytes, DecodedPage, Fault, Next, Pages, Presence};
 pub(crate) use copy::{copied, exchanged, is_copyable};
 pub(crate) use gather::{gather, gather_indices};
 pub(crate) use ids::{IdValues, encoded_ids};
+pub(crate) use picked::Picked;
 pub(crate) use strings::Strings;
 pub(crate) use values::{Values, is_supported};

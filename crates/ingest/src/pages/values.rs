@@ -1,6 +1,7 @@
 //! Plain values: what dictionaries and plain pages hold, and how they become Arrow arrays of the types that the general
 //! reader gives. A type that is not handled here is not supported; it must never come out as something else.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -80,6 +81,27 @@ impl Values {
             },
             Physical::BOOLEAN | Physical::INT96 => return None,
         })
+    }
+
+    /// No values, of the same type.
+    pub(super) fn none(&self) -> Self {
+        match self {
+            Self::I32(_) => Self::I32(Vec::new()),
+            Self::I64(_) => Self::I64(Vec::new()),
+            Self::F32(_) => Self::F32(Vec::new()),
+            Self::F64(_) => Self::F64(Vec::new()),
+            Self::Bytes { .. } => Self::Bytes { offsets: vec![0], data: Vec::new() },
+            Self::Fixed { width, .. } => Self::Fixed { width: *width, data: Vec::new() },
+        }
+    }
+
+    /// Canonical keys as values of a column's physical type; `None` if that is no kind of integer.
+    pub(crate) fn integers(descriptor: &ColumnDescriptor, keys: &[u64]) -> Option<Self> {
+        match descriptor.physical_type() {
+            Physical::INT32 => Some(Self::I32(keys.iter().map(|&key| key as i32).collect())),
+            Physical::INT64 => Some(Self::I64(keys.iter().map(|&key| key as i64).collect())),
+            _ => None,
+        }
     }
 
     /// How many.
@@ -198,6 +220,51 @@ impl Values {
             _ => return Err(Fault::Unsupported),
         }
         Ok(())
+    }
+
+    /// One of the byte strings.
+    pub(super) fn byte_string(&self, at: usize) -> &[u8] {
+        match self {
+            Self::Bytes { offsets, data } => &data[offsets[at] as usize..offsets[at + 1] as usize],
+            Self::Fixed { width, data } => &data[at * width..(at + 1) * width],
+            Self::I32(_) | Self::I64(_) | Self::F32(_) | Self::F64(_) => &[],
+        }
+    }
+
+    /// Whether every byte string is text.
+    pub(super) fn is_text(&self) -> bool {
+        let Self::Bytes { offsets, data } = self else { return false };
+        // Where one ends, a letter must.
+        let ends = |&offset: &i32| data.get(offset as usize).is_none_or(|byte| byte & 0xc0 != 0x80);
+        simdutf8::basic::from_utf8(data).is_ok() && offsets.iter().all(ends)
+    }
+
+    /// How many bytes some of the values take in a plain page.
+    pub(super) fn plain_size(&self, range: Range<usize>) -> usize {
+        match self {
+            Self::I32(_) | Self::F32(_) => range.len() * 4,
+            Self::I64(_) | Self::F64(_) => range.len() * 8,
+            Self::Bytes { offsets, .. } => (offsets[range.end] - offsets[range.start]) as usize + range.len() * 4,
+            Self::Fixed { width, .. } => range.len() * width,
+        }
+    }
+
+    /// Appends some of the values as a plain page has them.
+    pub(super) fn write_plain(&self, range: Range<usize>, out: &mut Vec<u8>) {
+        match self {
+            Self::I32(values) => out.extend(values[range].iter().flat_map(|value| value.to_le_bytes())),
+            Self::I64(values) => out.extend(values[range].iter().flat_map(|value| value.to_le_bytes())),
+            Self::F32(values) => out.extend(values[range].iter().flat_map(|value| value.to_le_bytes())),
+            Self::F64(values) => out.extend(values[range].iter().flat_map(|value| value.to_le_bytes())),
+            Self::Bytes { .. } => {
+                for at in range {
+                    let value = self.byte_string(at);
+                    out.extend_from_slice(&(value.len() as u32).to_le_bytes());
+                    out.extend_from_slice(value);
+                }
+            }
+            Self::Fixed { width, data } => out.extend_from_slice(&data[range.start * width..range.end * width]),
+        }
     }
 
     /// Spreads the values over the rows that have one; the other rows get whatever is cheap.

@@ -51,6 +51,14 @@ impl SourceColumn {
         is_supported(self.descriptor(), &self.data_type)
     }
 
+    /// Whether the footer tells of no encodings but plain values and dictionaries of them.
+    pub(crate) fn is_plain(&self) -> bool {
+        use parquet::basic::Encoding::{PLAIN, PLAIN_DICTIONARY, RLE, RLE_DICTIONARY};
+        let is_plain = |encoding| matches!(encoding, PLAIN | RLE | PLAIN_DICTIONARY | RLE_DICTIONARY);
+        let mut groups = self.groups.clone();
+        groups.all(|group| self.metadata.row_group(group).column(self.leaf).encodings().all(is_plain))
+    }
+
     /// How many row groups the chunk has.
     pub(crate) fn groups(&self) -> usize {
         self.groups.len()

@@ -12,11 +12,12 @@ use arrow::compute::{concat, take};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use seriatim_pipeline::model::{Id, OnConflict};
 
+use super::sink::{GroupColumn, ROW_GROUP, Sink};
 use crate::context::RunContext;
 use crate::error::{IngestError, Result};
 use crate::keys::NO_KEY;
 use crate::number::{Ids, Reserved, id_of, out_of_range};
-use crate::pages::{Fault, gather, gather_indices};
+use crate::pages::{Fault, IdValues, Picked, Values, gather, gather_indices};
 use crate::scan::{ChunkScan, Part};
 use crate::source::{SourceColumn, contain};
 
@@ -31,6 +32,16 @@ pub(super) struct Chosen {
 enum Places {
     Range(Range<u64>),
     List(Vec<u64>),
+}
+
+impl Places {
+    /// The IDs of some of the rows.
+    fn ids(&self, id: &Id, rows: Range<usize>) -> Result<Vec<i64>> {
+        match self {
+            Self::Range(places) => ids_in(id, places.start + rows.start as u64..places.start + rows.end as u64),
+            Self::List(places) => ids_at(id, &places[rows]),
+        }
+    }
 }
 
 impl Chosen {
@@ -90,26 +101,42 @@ fn row_columns(run: &RunContext, table: u32) -> impl Iterator<Item = &String> {
     layout.key.iter().chain(&layout.columns)
 }
 
-/// Builds the rows of the chosen tables of a chunk, and gives them to `write`.
+/// Where rows go.
+pub(super) trait Destination {
+    /// The file that a table's rows go to at once, if they do.
+    fn file(&mut self, table: u32) -> Result<Option<&mut Sink>>;
+
+    /// Takes rows of a table.
+    fn write(&mut self, table: u32, rows: &RecordBatch) -> Result<()>;
+}
+
+/// Builds the rows of the chosen tables of a chunk, and gives them to where they go.
 pub(super) fn build(
     run: &RunContext,
+    reserved: &Reserved,
     chunk: u32,
     scan: &ChunkScan,
     chosen: &[Chosen],
     ids: &BTreeMap<usize, Ids<'_>>,
-    mut write: impl FnMut(u32, &RecordBatch) -> Result<()>,
+    to: &mut impl Destination,
 ) -> Result<()> {
     // Rows that pages give are written before those of the next table are read: they need room.
     let mut later = Vec::new();
     let mut missing: Vec<String> = Vec::new();
     for rows in chosen {
-        let columns = gather_columns(run, chunk, scan, rows)?;
+        let columns = gather_columns(run, reserved, chunk, scan, rows)?;
         let names = row_columns(run, rows.table).zip(&columns);
         let absent: Vec<&String> = names.filter(|(_, column)| column.is_none()).map(|(name, _)| name).collect();
         if absent.is_empty() {
+            let columns: Vec<Gathered> = columns.into_iter().flatten().collect();
+            let sink = to.file(rows.table)?.filter(|sink| sink.takes_groups(rows.len()));
+            if let Some(sink) = sink.filter(|_| run.plan.chunks[chunk as usize].groups == 1) {
+                write_groups(run, chunk, scan, rows, columns, ids, sink)?;
+                continue;
+            }
+            let values = columns.into_iter().map(Gathered::into_array).collect::<Result<_>>()?;
             let references = references(run, chunk, scan, rows, ids)?;
-            let values = columns.into_iter().flatten().collect();
-            write(rows.table, &assemble(run, rows, values, references)?)?;
+            to.write(rows.table, &assemble(run, rows, values, references)?)?;
             continue;
         }
         for name in absent {
@@ -128,7 +155,7 @@ pub(super) fn build(
         let mut values = Vec::with_capacity(columns.len());
         for (name, column) in row_columns(run, rows.table).zip(columns) {
             if let Some(column) = column {
-                values.push(column);
+                values.push(column.into_array()?);
                 continue;
             }
             let column = records.column_by_name(name);
@@ -139,9 +166,73 @@ pub(super) fn build(
             });
         }
         let references = references(run, chunk, scan, rows, ids)?;
-        write(rows.table, &assemble(run, rows, values, references)?)?;
+        to.write(rows.table, &assemble(run, rows, values, references)?)?;
     }
     Ok(())
+}
+
+/// Writes rows as row groups of about the same size, column by column, the way their values were found.
+fn write_groups(
+    run: &RunContext,
+    chunk: u32,
+    scan: &ChunkScan,
+    rows: &Chosen,
+    columns: Vec<Gathered>,
+    ids: &BTreeMap<usize, Ids<'_>>,
+    sink: &mut Sink,
+) -> Result<()> {
+    let layout = run.table(rows.table);
+    let mut referenced = Vec::new();
+    for &target in &layout.references {
+        let ids = ids.get(&target).ok_or_else(|| IngestError::internal("the IDs of a reference are missing"))?;
+        referenced.push((ids, handles(run, chunk, scan, target, rows.records.as_deref())?));
+    }
+    let mut columns: Vec<Writable> = columns.into_iter().map(Writable::Picked).collect();
+    let groups = rows.len().div_ceil(ROW_GROUP);
+    for group in 0..groups {
+        let range = rows.len() * group / groups..rows.len() * (group + 1) / groups;
+        let mut made = Vec::with_capacity(layout.schema.fields().len());
+        if let Some(id) = &layout.id {
+            let ids = rows.places.ids(id, range.clone())?;
+            made.push(sink.encoded(made.len(), &IdValues { ids, present: None })?);
+        }
+        let (keys, attributes) = columns.split_at_mut(layout.key.len());
+        for column in keys {
+            made.push(column.write(sink, made.len(), range.clone())?);
+        }
+        for (ids, handles) in &referenced {
+            made.push(sink.encoded(made.len(), &ids.values(&handles[range.clone()]))?);
+        }
+        for column in attributes {
+            made.push(column.write(sink, made.len(), range.clone())?);
+        }
+        sink.write_group(range.len() as u32, made)?;
+    }
+    Ok(())
+}
+
+/// A column on its way into row groups.
+enum Writable {
+    Picked(Gathered),
+    /// It has to go through an array.
+    Array(ArrayRef),
+}
+
+impl Writable {
+    fn write(&mut self, sink: &Sink, field: usize, rows: Range<usize>) -> Result<GroupColumn> {
+        if let Self::Picked(column) = self {
+            let picked = column.parts.first().and_then(|part| sink.picked(field, part, rows.clone()));
+            if let Some(made) = picked {
+                return Ok(made);
+            }
+            let parts = std::mem::take(&mut column.parts);
+            *self = Self::Array(Gathered { parts, data_type: column.data_type.clone() }.into_array()?);
+        }
+        match self {
+            Self::Array(array) => Ok(GroupColumn::Values(array.slice(rows.start, rows.len()))),
+            Self::Picked(_) => Err(IngestError::internal("a column is neither picked nor an array")),
+        }
+    }
 }
 
 /// The IDs that rows refer to, table by table.
@@ -169,11 +260,7 @@ fn assemble(
     let layout = run.table(rows.table);
     let mut columns: Vec<ArrayRef> = Vec::with_capacity(layout.schema.fields().len());
     if let Some(id) = &layout.id {
-        let ids = match &rows.places {
-            Places::Range(places) => ids_in(id, places.clone())?,
-            Places::List(places) => ids_at(id, places)?,
-        };
-        columns.push(Arc::new(Int64Array::from(ids)));
+        columns.push(Arc::new(Int64Array::from(rows.places.ids(id, 0..rows.len())?)));
     }
     let mut values = values.into_iter();
     columns.extend(values.by_ref().take(layout.key.len()));
@@ -198,22 +285,76 @@ pub(super) fn ids_in(id: &Id, places: Range<u64>) -> Result<Vec<i64>> {
     Ok((0..places.end - places.start).map(|n| first.wrapping_add(id.step.wrapping_mul(n as i64))).collect())
 }
 
+/// The values of a column in some rows of a chunk, row group by row group.
+struct Gathered {
+    parts: Vec<Picked>,
+    data_type: DataType,
+}
+
+impl Gathered {
+    fn into_array(self) -> Result<ArrayRef> {
+        let array = |part: Picked| match part.into_array(&self.data_type) {
+            Ok(array) => Ok(array),
+            // The column is readable, or nothing would have been gathered.
+            Err(Fault::Unsupported) => Err(IngestError::internal("gathered values cannot be an array")),
+            Err(Fault::Damaged(text)) => Err(IngestError::internal(text)),
+        };
+        let mut arrays = self.parts.into_iter().map(array).collect::<Result<Vec<_>>>()?;
+        match arrays.len() {
+            0 => Ok(arrow::array::new_empty_array(&self.data_type)),
+            1 => Ok(arrays.remove(0)),
+            _ => {
+                let several: Vec<&dyn Array> = arrays.iter().map(AsRef::as_ref).collect();
+                concat(&several).map_err(|e| IngestError::internal(e.to_string()))
+            }
+        }
+    }
+}
+
 /// For each column of a table's rows the values, from pages; `None` where pages do not give them.
-fn gather_columns(run: &RunContext, chunk: u32, scan: &ChunkScan, rows: &Chosen) -> Result<Vec<Option<ArrayRef>>> {
+fn gather_columns(
+    run: &RunContext,
+    reserved: &Reserved,
+    chunk: u32,
+    scan: &ChunkScan,
+    rows: &Chosen,
+) -> Result<Vec<Option<Gathered>>> {
     let whole = run.pages_allowed(chunk) && scan.records == run.plan.chunks[chunk as usize].rows;
     let records = rows.records.as_deref().filter(|records| whole && records.is_sorted());
     let Some(records) = records else { return Ok(row_columns(run, rows.table).map(|_| None).collect()) };
-    let gather = |name: &String| -> Result<Option<ArrayRef>> {
-        match run.source_column(chunk, name)?.filter(SourceColumn::is_readable) {
-            Some(column) => gather_column(run, chunk, &column, records),
-            None => Ok(None),
+    let layout = run.table(rows.table);
+    let gather = |name: &String| -> Result<Option<Gathered>> {
+        let Some(column) = run.source_column(chunk, name)?.filter(SourceColumn::is_readable) else { return Ok(None) };
+        if layout.key == [name.as_str()]
+            && let Some(keys) = kept_keys(run, reserved, chunk, &column, rows)?
+        {
+            return Ok(Some(keys));
         }
+        gather_column(run, chunk, &column, records)
     };
     row_columns(run, rows.table).map(gather).collect()
 }
 
-fn gather_column(run: &RunContext, chunk: u32, column: &SourceColumn, records: &[u32]) -> Result<Option<ArrayRef>> {
-    let mut parts: Vec<ArrayRef> = Vec::new();
+/// The key column of new things, if the keys are at hand; it is as it would be if it were gathered from pages, which can
+/// be done, too.
+fn kept_keys(
+    run: &RunContext,
+    reserved: &Reserved,
+    chunk: u32,
+    column: &SourceColumn,
+    rows: &Chosen,
+) -> Result<Option<Gathered>> {
+    let Places::Range(places) = &rows.places else { return Ok(None) };
+    if run.plan.chunks[chunk as usize].groups != 1 || !column.is_plain() {
+        return Ok(None);
+    }
+    let Some(keys) = run.new_keys(rows.table, &reserved.tables[rows.table as usize])? else { return Ok(None) };
+    let values = Values::integers(column.descriptor(), keys.at(places.clone()));
+    Ok(values.map(|values| Gathered { parts: vec![Picked::all(values)], data_type: column.data_type().clone() }))
+}
+
+fn gather_column(run: &RunContext, chunk: u32, column: &SourceColumn, records: &[u32]) -> Result<Option<Gathered>> {
+    let mut parts = Vec::new();
     let (mut rest, mut base) = (records, 0);
     for group in 0..column.groups() {
         let end = base + column.group_rows(group);
@@ -222,21 +363,14 @@ fn gather_column(run: &RunContext, chunk: u32, column: &SourceColumn, records: &
         if !here.is_empty() {
             let rows: Vec<u32> = here.iter().map(|record| record - base).collect();
             match contain(|| Ok(column.read(group).and_then(|bytes| gather(&bytes, &rows, column.data_type())))) {
-                Ok(Ok(array)) => parts.push(array),
+                Ok(Ok(picked)) => parts.push(picked),
                 Ok(Err(Fault::Unsupported)) => return Ok(None),
                 Ok(Err(Fault::Damaged(text))) | Err(text) => return Err(run.damaged(chunk, &text)),
             }
         }
         base = end;
     }
-    match parts.as_slice() {
-        [only] => Ok(Some(only.clone())),
-        [] => Ok(Some(arrow::array::new_empty_array(column.data_type()))),
-        several => {
-            let several: Vec<&dyn Array> = several.iter().map(AsRef::as_ref).collect();
-            concat(&several).map(Some).map_err(|e| IngestError::internal(e.to_string()))
-        }
-    }
+    Ok(Some(Gathered { parts, data_type: column.data_type().clone() }))
 }
 
 /// The handles of the keys that a chunk's records have in a table; of these records, or of all.

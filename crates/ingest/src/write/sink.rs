@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
@@ -18,13 +19,13 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::error::{IngestError, Result};
 use crate::files::{make_folder, sync_folder};
-use crate::pages::{Finished, IdValues, encoded_ids};
+use crate::pages::{Finished, IdValues, Picked, encoded_ids, encoded_values};
 
 /// Rows of a row group, at most: the unit in which readers work in parallel.
-const ROW_GROUP: usize = 131_072;
+pub(super) const ROW_GROUP: usize = 131_072;
 
-/// Rows that come at once and make a row group of their own.
-const OWN_GROUP: usize = 32_768;
+/// Rows that come at once and make a row group of their own, usually.
+pub(super) const OWN_GROUP: usize = 32_768;
 
 /// What a finished file is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +44,10 @@ pub(crate) struct Sink {
     schema: SchemaRef,
     /// The fields that hold IDs.
     ids: Vec<usize>,
+    /// How what is not an ID is compressed.
+    codec: Codec,
+    /// Rows that come at once and make a row group of their own.
+    own_group: usize,
     /// The row group that batches go to, and its rows.
     open: Option<(Vec<ArrowColumnWriter>, usize)>,
     groups: usize,
@@ -113,18 +118,20 @@ impl Sink {
         schema: SchemaRef,
         ids: &[String],
         properties: WriterProperties,
+        own_group: usize,
     ) -> Result<Self> {
         make_folder(path.parent().unwrap_or(Path::new(".")))?;
         let mut name = path.file_name().unwrap_or_default().to_owned();
         name.push(".tmp");
         let temporary = path.with_file_name(name);
         let file = File::create(&temporary).map_err(|e| IngestError::io("create", &temporary, &e))?;
+        let codec = properties.compression(&ColumnPath::new(Vec::new()));
         let out = Hashing { file: BufWriter::with_capacity(1 << 18, file), hasher: Box::default(), bytes: 0 };
         let writer = ArrowWriter::try_new(out, schema.clone(), Some(properties));
         let (writer, factory) =
             writer.and_then(ArrowWriter::into_serialized_writer).map_err(|e| failed(&temporary, &e))?;
         let ids = ids.iter().filter_map(|id| schema.index_of(id).ok()).collect();
-        Ok(Self { path, temporary, writer, factory, schema, ids, open: None, groups: 0, rows: 0 })
+        Ok(Self { path, temporary, writer, factory, schema, ids, codec, own_group, open: None, groups: 0, rows: 0 })
     }
 
     /// The column of the file that a field is; `None` if it is several, being nested.
@@ -140,7 +147,7 @@ impl Sink {
         let mut from = 0;
         while from < batch.num_rows() {
             let left = batch.num_rows() - from;
-            if self.open.is_none() && left >= OWN_GROUP {
+            if self.takes_groups(left) {
                 let take = left.min(ROW_GROUP);
                 self.write_as_group(&batch.slice(from, take))?;
                 from += take;
@@ -176,6 +183,17 @@ impl Sink {
             });
         }
         self.write_group(batch.num_rows() as u32, columns)
+    }
+
+    /// Whether so many rows that come at once are a row group of their own, or several.
+    pub(super) fn takes_groups(&self, rows: usize) -> bool {
+        self.open.is_none() && rows >= self.own_group
+    }
+
+    /// Picked values as the column of a row group that a field is; `None` if only arrays of them can be written.
+    pub(super) fn picked(&self, field: usize, picked: &Picked, rows: Range<usize>) -> Option<GroupColumn> {
+        let chunk = encoded_values(picked, rows, &self.column(field)?, self.codec).ok()?;
+        Some(GroupColumn::Chunk(Box::new(chunk)))
     }
 
     /// IDs as the column of a row group that a field is.

@@ -8,12 +8,13 @@ use arrow::array::RecordBatch;
 use serde::{Deserialize, Serialize};
 
 use super::piece::Piece;
-use super::rows::{Chosen, build, choose, quarantine_rows, quarantine_schema};
-use super::sink::{Sink, id_columns, properties};
+use super::rows::{Chosen, Destination, build, choose, quarantine_rows, quarantine_schema};
+use super::sink::{OWN_GROUP, Sink, id_columns, properties};
 use super::{Group, Staged, copy, groups, is_reordered, quarantine_index, staged_path};
 use crate::context::RunContext;
 use crate::error::{IngestError, Result};
 use crate::number::{Ids, Reserved};
+use crate::plan::Paths;
 use crate::publish::draft_ledger;
 
 /// What writing a span left.
@@ -101,7 +102,8 @@ pub(super) fn open_file(run: &RunContext, reserved: &Reserved, table: u32, group
     let names: Vec<&str> = ids.iter().map(String::as_str).collect();
     let unique = if table == quarantine_index(run) { None } else { single_key(run, table) };
     let properties = properties(run.plan.pipeline.output.compression, &names, unique)?;
-    Sink::create(staged_path(run, reserved, table, group), schema, &ids, properties)
+    let own_group = if run.plan.paths == Paths::Pages { 1 } else { OWN_GROUP };
+    Sink::create(staged_path(run, reserved, table, group), schema, &ids, properties, own_group)
 }
 
 /// The key column of a table whose key is one column.
@@ -214,7 +216,7 @@ fn write_chunk(
             }
         }
     }
-    build(run, chunk, &found, &chosen, ids, |table, batch| targets[table as usize].write(run, reserved, span, batch))?;
+    build(run, reserved, chunk, &found, &chosen, ids, &mut OfSpan { run, reserved, span, targets })?;
     if !found.quarantine.is_empty() {
         let batch = quarantine_rows(run, reserved.number, chunk)?;
         targets[quarantine_index(run) as usize].write(run, reserved, span, &batch)?;
@@ -239,5 +241,33 @@ pub(super) fn write_all_rows(
     if copy::is_possible(run, chunk, &scan) {
         return copy::write_copies(run, sink, table, chunk, rows.first(), &scan, ids);
     }
-    build(run, chunk, &scan, &[rows], ids, |_, batch| sink.write(batch))
+    build(run, reserved, chunk, &scan, &[rows], ids, sink)
+}
+
+/// The tables of a span as where rows go.
+struct OfSpan<'a> {
+    run: &'a RunContext,
+    reserved: &'a Reserved,
+    span: u32,
+    targets: &'a mut [Target],
+}
+
+impl Destination for OfSpan<'_> {
+    fn file(&mut self, table: u32) -> Result<Option<&mut Sink>> {
+        self.targets[table as usize].file(self.run, self.reserved, self.span)
+    }
+
+    fn write(&mut self, table: u32, rows: &RecordBatch) -> Result<()> {
+        self.targets[table as usize].write(self.run, self.reserved, self.span, rows)
+    }
+}
+
+impl Destination for Sink {
+    fn file(&mut self, _table: u32) -> Result<Option<&mut Sink>> {
+        Ok(Some(self))
+    }
+
+    fn write(&mut self, _table: u32, rows: &RecordBatch) -> Result<()> {
+        self.write(rows)
+    }
 }
