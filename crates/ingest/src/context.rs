@@ -16,7 +16,7 @@ use crate::error::{ErrorKind, IngestError, Result};
 use crate::files::{make_folder, read_json, write_json, write_whole};
 use crate::keys::{KeyCodec, KeyTable, Tracks};
 use crate::layout::{Layout, TableLayout};
-use crate::new_keys::NewKeys;
+use crate::new_keys::{NewKeys, is_kept};
 use crate::number::{Numbering, Places, ReservedTable, number};
 use crate::plan::{Bound, Chunk, Paths, Plan, bind};
 use crate::progress::Progress;
@@ -335,10 +335,9 @@ impl RunContext {
         self.artifacts.get(ArtifactKey::Places(table), || Places::new(self, table, reserved))
     }
 
-    /// A table's new keys by place, if they are numbers and all in memory.
+    /// A table's new keys by place, if they are of a kind that is kept and all in memory.
     pub(crate) fn new_keys(&self, table: u32, reserved: &ReservedTable) -> Result<Option<Arc<NewKeys>>> {
-        let fixed = self.table(table).codec.as_ref().is_some_and(KeyCodec::is_fixed);
-        if !fixed {
+        if !is_kept(self.table(table)) {
             return Ok(None);
         }
         // A process that takes up another's run knows no keys yet.

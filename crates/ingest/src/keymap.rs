@@ -9,14 +9,13 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, UInt64Array};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, UInt64Type};
-use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection, RowSelector,
 };
-use parquet::basic::{Compression, Encoding};
+use parquet::arrow::{ArrowSchemaConverter, ArrowWriter};
+use parquet::basic::{Compression, Encoding, Type};
 use parquet::file::metadata::{KeyValue, PageIndexPolicy};
 use parquet::file::properties::WriterProperties;
-use parquet::schema::types::ColumnPath;
 
 use crate::error::{IngestError, Result};
 use crate::files::sync_folder;
@@ -34,11 +33,8 @@ const ATTRIBUTES: &str = "_attributes";
 /// Keys of a leaf, about: what is read at least to look one up.
 const LEAF_KEYS: u64 = 4096;
 const MOST_LEAVES: u64 = 65_536;
-/// Keys that are sorted at once when a segment is written, about: few enough to be near.
+/// Keys that are sorted and written at once, about: few enough to be near.
 const BATCH_KEYS: u64 = 1 << 15;
-
-/// Keys that are put in order by counting at once, about: all keys are gone through for each batch.
-const COUNTED_KEYS: u64 = 1 << 18;
 
 /// The attributes' hash of a key that was kept while conflicts were no errors.
 pub(crate) const UNKNOWN: u64 = 0;
@@ -66,35 +62,8 @@ impl Entries {
         self.attributes.push(attributes);
     }
 
-    /// New keys that are numbers, given in the order of their places from `first` on: those in a batch of leaves, in order
-    /// of leaf, then of place. Counts them by leaf.
-    pub(crate) fn by_leaf(keys: &[u64], first: u64, batch: &mut Batch<'_>) -> Self {
-        let (leaves, own) = (batch.leaves, batch.first..batch.first + batch.sizes.len() as u32);
-        let leaf = |key: u64| {
-            let leaf = shard_of(hash_fixed(key), leaves);
-            own.contains(&leaf).then(|| (leaf - own.start) as usize)
-        };
-        for leaf in keys.iter().filter_map(|&key| leaf(key)) {
-            batch.sizes[leaf] += 1;
-        }
-        let starts = batch.sizes.iter().scan(0, |sum, size| Some(std::mem::replace(sum, *sum + size)));
-        let mut next: Vec<usize> = starts.collect();
-        let count = batch.sizes.iter().sum();
-        let (mut sorted, mut places) = (vec![0; count], vec![0; count]);
-        for (place, &key) in (first..).zip(keys) {
-            if let Some(leaf) = leaf(key) {
-                sorted[next[leaf]] = key;
-                places[next[leaf]] = place;
-                next[leaf] += 1;
-            }
-        }
-        Self { keys: Keys::Fixed(sorted), places, attributes: vec![UNKNOWN; count] }
-    }
-
-    /// The same in order of leaf, then of place. Counts them by leaf.
-    pub(crate) fn sorted(&self, fixed: bool, batch: &mut Batch<'_>) -> Self {
-        let Batch { leaves, first, sizes } = batch;
-        let (leaves, first) = (*leaves, *first);
+    /// The same in order of leaf, then of place; also how many keys each leaf of those from `first` on has.
+    fn sorted(&self, fixed: bool, leaves: u32, first: u32, sizes: &mut [usize]) -> Self {
         let leaf = |index: usize| shard_of(self.keys.get(index).hash(), leaves);
         // Leaf, place, index, from the top: one number is sorted faster than three.
         let packed = |(index, &place): (usize, &u64)| {
@@ -112,15 +81,98 @@ impl Entries {
     }
 }
 
-/// Some consecutive leaves of a segment that is being written.
-#[derive(Debug)]
-pub(crate) struct Batch<'a> {
-    /// The segment's leaves.
-    leaves: u32,
-    /// The first one here.
-    first: u32,
-    /// How many keys each of these leaves has.
-    sizes: &'a mut [usize],
+/// The keys of a segment in the order in which it has them: by leaf, then by place.
+pub(crate) trait InOrder {
+    /// The next ones; `None` at the end.
+    fn next(&mut self) -> Result<Option<Entries>>;
+
+    /// How many keys each leaf has. Only at the end.
+    fn sizes(&self) -> &[usize];
+}
+
+/// Keys in any order, sorted some leaves at a time.
+pub(crate) struct Sorting<F> {
+    fixed: bool,
+    batches: u32,
+    next: u32,
+    sizes: Vec<usize>,
+    entries: F,
+}
+
+impl<F: FnMut(u32, u32) -> Result<Entries>> Sorting<F> {
+    /// About `count` keys; `entries` gives those whose hashes are in a batch of so many.
+    pub(crate) fn new(fixed: bool, count: u64, entries: F) -> Self {
+        let leaves = leaves(count);
+        let batches = count.div_ceil(BATCH_KEYS).max(1).next_power_of_two().min(leaves.into()) as u32;
+        Self { fixed, batches, next: 0, sizes: vec![0; leaves as usize], entries }
+    }
+}
+
+impl<F: FnMut(u32, u32) -> Result<Entries>> InOrder for Sorting<F> {
+    fn next(&mut self) -> Result<Option<Entries>> {
+        if self.next == self.batches {
+            return Ok(None);
+        }
+        let leaves = self.sizes.len() as u32;
+        let first = self.next * (leaves / self.batches);
+        let entries = (self.entries)(self.next, self.batches)?;
+        self.next += 1;
+        Ok(Some(entries.sorted(self.fixed, leaves, first, &mut self.sizes[first as usize..])))
+    }
+
+    fn sizes(&self) -> &[usize] {
+        &self.sizes
+    }
+}
+
+/// New keys that are numbers, which are in the order of their places: within a leaf they stay so, and putting them into
+/// leaves takes no more than counting.
+pub(crate) struct Counting<'a> {
+    keys: &'a [u64],
+    /// The place of the first one.
+    first: u64,
+    /// Which key comes where.
+    order: Vec<u32>,
+    sizes: Vec<usize>,
+    at: usize,
+}
+
+impl<'a> Counting<'a> {
+    /// Keys in the order of their places, from `first` on; they are fewer than the records of a run.
+    pub(crate) fn new(keys: &'a [u64], first: u64) -> Self {
+        let leaves = leaves(keys.len() as u64);
+        let mut sizes = vec![0; leaves as usize];
+        for &key in keys {
+            sizes[shard_of(hash_fixed(key), leaves) as usize] += 1;
+        }
+        let starts = sizes.iter().scan(0, |sum, size| Some(std::mem::replace(sum, *sum + size)));
+        let mut next: Vec<usize> = starts.collect();
+        let mut order = vec![0; keys.len()];
+        for (index, &key) in (0..).zip(keys) {
+            let next = &mut next[shard_of(hash_fixed(key), leaves) as usize];
+            order[*next] = index;
+            *next += 1;
+        }
+        Self { keys, first, order, sizes, at: 0 }
+    }
+}
+
+impl InOrder for Counting<'_> {
+    fn next(&mut self) -> Result<Option<Entries>> {
+        if self.at == self.order.len() {
+            return Ok(None);
+        }
+        let to = self.order.len().min(self.at + BATCH_KEYS as usize);
+        let order = &self.order[self.at..to];
+        self.at = to;
+        let keys = Keys::Fixed(order.iter().map(|&index| self.keys[index as usize]).collect());
+        let places = order.iter().map(|&index| self.first + u64::from(index)).collect();
+        Ok(Some(Entries { keys, places, attributes: vec![UNKNOWN; order.len()] }))
+    }
+
+    fn sizes(&self) -> &[usize] {
+        &self.sizes
+    }
 }
 
 /// A key of the key map.
@@ -282,13 +334,9 @@ fn leaf_sizes(metadata: Option<&Vec<KeyValue>>) -> Outcome<Vec<usize>> {
     if sizes.len().is_power_of_two() { Ok(sizes) } else { Err("its number of leaves is not a power of two".into()) }
 }
 
-/// How a segment of about `keys` keys is written: its leaves, and the batches of leaves that are put in order at once,
-/// by sorting them or only by counting. Both are powers of two.
-pub(crate) fn cut(keys: u64, are_counted: bool) -> (u32, u32) {
-    let leaves = (keys / LEAF_KEYS).max(1).next_power_of_two().min(MOST_LEAVES);
-    let most = if are_counted { COUNTED_KEYS } else { BATCH_KEYS };
-    let batches = keys.div_ceil(most).max(1).next_power_of_two().min(leaves);
-    (leaves as u32, batches as u32)
+/// The leaves of a segment of about so many keys, a power of two.
+fn leaves(keys: u64) -> u32 {
+    (keys / LEAF_KEYS).max(1).next_power_of_two().min(MOST_LEAVES) as u32
 }
 
 /// How many keys segments have.
@@ -307,13 +355,8 @@ pub(crate) fn count_keys(folder: &Path, segments: &[String]) -> Result<u64> {
     Ok(sum)
 }
 
-/// Writes a segment, batch by batch, each in order, and syncs it. Returns how many keys it has.
-pub(crate) fn write_segment(
-    path: &Path,
-    table: &TableLayout,
-    (leaves, batches): (u32, u32),
-    mut entries: impl FnMut(u32, &mut Batch<'_>) -> Result<Entries>,
-) -> Result<u64> {
+/// Writes a segment, batch by batch, and syncs it. Returns how many keys it has.
+pub(crate) fn write_segment(path: &Path, table: &TableLayout, keys: &mut impl InOrder) -> Result<u64> {
     let failed =
         |e: &dyn std::fmt::Display| IngestError::io("write the key map", path, &std::io::Error::other(e.to_string()));
     let codec = table.codec.as_ref().ok_or_else(|| IngestError::internal("a table without key has no key map"))?;
@@ -321,14 +364,8 @@ pub(crate) fn write_segment(
     let schema = segment_schema(table, &id.column);
     let temporary = path.with_extension("tmp");
     let file = File::create(&temporary).map_err(|e| IngestError::io("create", &temporary, &e))?;
-    let mut writer =
-        ArrowWriter::try_new(file, schema.clone(), Some(properties(&id.column))).map_err(|e| failed(&e))?;
-    let mut sizes = vec![0; leaves as usize];
-    let per_batch = leaves / batches;
-    for batch in 0..batches {
-        let first = batch * per_batch;
-        let own = &mut sizes[first as usize..(first + per_batch) as usize];
-        let entries = entries(batch, &mut Batch { leaves, first, sizes: own })?;
+    let mut writer = ArrowWriter::try_new(file, schema.clone(), Some(properties(&schema)?)).map_err(|e| failed(&e))?;
+    while let Some(entries) = keys.next()? {
         if entries.places.is_empty() {
             continue;
         }
@@ -341,13 +378,13 @@ pub(crate) fn write_segment(
         let batch = RecordBatch::try_new(schema.clone(), columns).map_err(|e| IngestError::internal(e.to_string()))?;
         writer.write(&batch).map_err(|e| failed(&e))?;
     }
-    let text: Vec<String> = sizes.iter().map(usize::to_string).collect();
+    let text: Vec<String> = keys.sizes().iter().map(usize::to_string).collect();
     writer.append_key_value_metadata(KeyValue::new(LEAVES_KEY.to_owned(), text.join(",")));
     let file = writer.into_inner().map_err(|e| failed(&e))?;
     file.sync_all().map_err(|e| IngestError::io("sync", &temporary, &e))?;
     std::fs::rename(&temporary, path).map_err(|e| IngestError::io("rename", &temporary, &e))?;
     sync_folder(path)?;
-    Ok(sizes.iter().sum::<usize>() as u64)
+    Ok(keys.sizes().iter().sum::<usize>() as u64)
 }
 
 fn segment_schema(table: &TableLayout, id: &str) -> Arc<Schema> {
@@ -360,12 +397,59 @@ fn segment_schema(table: &TableLayout, id: &str) -> Arc<Schema> {
     Arc::new(Schema::new(fields))
 }
 
-/// Keys occur once, so a dictionary would only cost; IDs ascend within a leaf; pages are small, to be skipped.
-fn properties(id: &str) -> WriterProperties {
-    WriterProperties::builder()
+/// Keys occur once, so a dictionary would only cost; whole numbers are packed as differences, which leaves a codec nothing
+/// to do; pages are small, to be skipped.
+fn properties(schema: &Schema) -> Result<WriterProperties> {
+    let columns = ArrowSchemaConverter::new().convert(schema).map_err(|e| IngestError::internal(e.to_string()))?;
+    let mut builder = WriterProperties::builder()
         .set_compression(Compression::LZ4_RAW)
         .set_dictionary_enabled(false)
-        .set_data_page_row_count_limit(LEAF_KEYS as usize)
-        .set_column_encoding(ColumnPath::from(id), Encoding::DELTA_BINARY_PACKED)
-        .build()
+        .set_data_page_row_count_limit(LEAF_KEYS as usize);
+    for column in columns.columns().iter().filter(|column| column.name() != ATTRIBUTES) {
+        if matches!(column.physical_type(), Type::INT32 | Type::INT64) {
+            builder = builder
+                .set_column_encoding(column.path().clone(), Encoding::DELTA_BINARY_PACKED)
+                .set_column_compression(column.path().clone(), Compression::UNCOMPRESSED);
+        }
+    }
+    Ok(builder.build())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all(mut keys: impl InOrder) -> (Vec<Keys>, Vec<u64>, Vec<usize>) {
+        let (mut all, mut places) = (Vec::new(), Vec::new());
+        while let Some(entries) = keys.next().unwrap() {
+            assert_eq!((entries.keys.len(), entries.attributes.len()), (entries.places.len(), entries.places.len()));
+            all.extend((0..entries.keys.len()).map(|index| {
+                let mut one = Keys::new(true);
+                one.push(entries.keys.get(index));
+                one
+            }));
+            places.extend(entries.places);
+        }
+        (all, places, keys.sizes().to_vec())
+    }
+
+    #[test]
+    fn g4_counting_puts_keys_in_the_order_that_sorting_does() {
+        for count in [0_u64, 1, 4096, 50_000, 150_000] {
+            let keys: Vec<u64> = (0..count).map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15)).collect();
+            let counted = all(Counting::new(&keys, 1000));
+            let sorted = all(Sorting::new(true, count, |batch, batches| {
+                let mut entries = Entries::new(true, 0);
+                // Sorting is given them in whatever order the shards have them.
+                for (index, &key) in keys.iter().enumerate().rev() {
+                    if shard_of(hash_fixed(key), batches) == batch {
+                        entries.push(KeyRef::Fixed(key), 1000 + index as u64, UNKNOWN);
+                    }
+                }
+                Ok(entries)
+            }));
+            assert_eq!(counted.1.len() as u64, count);
+            assert_eq!(counted, sorted, "{count} keys");
+        }
+    }
 }

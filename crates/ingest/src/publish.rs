@@ -15,7 +15,9 @@ use crate::committed::{
 use crate::context::{RunContext, work_folder};
 use crate::error::{IngestError, Result};
 use crate::files::{make_folder, sync_folder, write_json, write_whole};
-use crate::keymap::{Entries, MERGE_SEGMENTS, Prefixes, UNKNOWN, count_keys, cut, visit_shard, write_segment};
+use crate::keymap::{
+    Counting, Entries, MERGE_SEGMENTS, Prefixes, Sorting, UNKNOWN, count_keys, visit_shard, write_segment,
+};
 use crate::keys::shard_of;
 use crate::layout::layout_change;
 use crate::manifest::{Manifest, ManifestFile, ManifestRun, manifest_path, read_manifest};
@@ -148,25 +150,25 @@ pub(crate) fn keep_keys(run: &RunContext, reserved: &Reserved, table: u32) -> Re
     let layout = run.table(table);
     let fixed = layout.codec.as_ref().is_some_and(crate::keys::KeyCodec::is_fixed);
     let before = if merge { count_keys(&folder, &block.segments)? } else { 0 };
+    let path = folder.join(&name);
     let alone = !merge && layout.on_conflict != OnConflict::Error;
-    if let Some(keys) = if alone { run.new_keys(table, block)? } else { None } {
-        write_segment(&folder.join(&name), layout, cut(block.count, true), |_, batch| {
-            Ok(Entries::by_leaf(keys.all(), block.first, batch))
-        })?;
-        return Ok([block.segments.as_slice(), &[name]].concat());
+    let kept = if alone && fixed { run.new_keys(table, block)? } else { None };
+    if let Some(keys) = kept.as_ref().and_then(|kept| kept.numbers()) {
+        write_segment(&path, layout, &mut Counting::new(keys, block.first))?;
+    } else {
+        let mut sorting = Sorting::new(fixed, before + block.count, |batch, batches| {
+            let mut entries = Entries::new(fixed, ((before + block.count) / u64::from(batches)) as usize);
+            if merge {
+                visit_shard(&folder, &block.segments, layout, batch, batches, &Prefixes::all(), |key| {
+                    entries.push(key.key, key.place, key.attributes);
+                    Ok(())
+                })?;
+            }
+            add_new_keys(run, table, batch, batches, block, &mut entries)?;
+            Ok(entries)
+        });
+        write_segment(&path, layout, &mut sorting)?;
     }
-    let cut = cut(before + block.count, false);
-    write_segment(&folder.join(&name), layout, cut, |batch, order| {
-        let mut entries = Entries::new(fixed, ((before + block.count) / u64::from(cut.1)) as usize);
-        if merge {
-            visit_shard(&folder, &block.segments, layout, batch, cut.1, &Prefixes::all(), |key| {
-                entries.push(key.key, key.place, key.attributes);
-                Ok(())
-            })?;
-        }
-        add_new_keys(run, table, batch, cut.1, block, &mut entries)?;
-        Ok(entries.sorted(fixed, order))
-    })?;
     Ok(if merge { vec![name] } else { [block.segments.as_slice(), &[name]].concat() })
 }
 

@@ -47,7 +47,9 @@ impl Strings {
 
     /// Whether each of them is valid UTF-8.
     pub(crate) fn is_text(&self) -> bool {
-        self.iter().all(|string| simdutf8::basic::from_utf8(string).is_ok())
+        // Lengths of short strings look like ASCII, too.
+        let is_ascii = self.pages.iter().all(|page| page.bytes.is_ascii());
+        is_ascii || self.iter().all(|string| simdutf8::basic::from_utf8(string).is_ok())
     }
 
     /// All of them.

@@ -95,15 +95,6 @@ impl Values {
         }
     }
 
-    /// Canonical keys as values of a column's physical type; `None` if that is no kind of integer.
-    pub(crate) fn integers(descriptor: &ColumnDescriptor, keys: &[u64]) -> Option<Self> {
-        match descriptor.physical_type() {
-            Physical::INT32 => Some(Self::I32(keys.iter().map(|&key| key as i32).collect())),
-            Physical::INT64 => Some(Self::I64(keys.iter().map(|&key| key as i64).collect())),
-            _ => None,
-        }
-    }
-
     /// How many.
     pub(crate) fn len(&self) -> usize {
         match self {

@@ -349,7 +349,7 @@ fn kept_keys(
         return Ok(None);
     }
     let Some(keys) = run.new_keys(rows.table, &reserved.tables[rows.table as usize])? else { return Ok(None) };
-    let values = Values::integers(column.descriptor(), keys.at(places.clone()));
+    let values = Values::new(column.descriptor()).and_then(|like| keys.values(places.clone(), &like));
     Ok(values.map(|values| Gathered { parts: vec![Picked::all(values)], data_type: column.data_type().clone() }))
 }
 
