@@ -6,8 +6,10 @@ use std::str::FromStr;
 
 /// Why a text is not the address of a hub.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{problem}; expected http://HOST:PORT, https://HOST:PORT or a connection string such as \
-         Endpoint=https://HOST;TaskHub=NAME;Authentication=DefaultAzure")]
+#[error(
+    "{problem}; expected http://HOST:PORT, https://HOST:PORT or a connection string such as \
+         Endpoint=https://HOST;TaskHub=NAME;Authentication=DefaultAzure"
+)]
 pub struct AddressError {
     problem: String,
 }
@@ -162,8 +164,7 @@ fn values(text: &str) -> Result<Values, AddressError> {
     let mut found = Values::default();
     let mut rest = text.trim_start_matches([';', ' ']);
     while !rest.is_empty() {
-        let (key, after) =
-            rest.split_once('=').ok_or_else(|| wrong("a part of the connection string has no \"=\""))?;
+        let (key, after) = rest.split_once('=').ok_or_else(|| wrong("a part of the connection string has no \"=\""))?;
         let after = after.trim_start();
         let (value, left) = match after.chars().next() {
             Some(quote @ ('"' | '\'')) => quoted(&after[1..], quote)?,
@@ -251,10 +252,7 @@ mod tests {
         );
         assert_eq!(azure.endpoint(), "https://mine.westeurope.durabletask.io");
         assert_eq!(azure.task_hub(), Some("orders"));
-        assert_eq!(
-            azure.authentication(),
-            &Authentication::ManagedIdentity { client_id: Some("4711".to_owned()) }
-        );
+        assert_eq!(azure.authentication(), &Authentication::ManagedIdentity { client_id: Some("4711".to_owned()) });
         let emulator = read("Endpoint=http://localhost:8080;TaskHub=default;Authentication=None");
         assert_eq!((emulator.is_tls(), emulator.task_hub()), (false, Some("default")));
         let workload = read(

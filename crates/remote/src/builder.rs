@@ -197,7 +197,7 @@ fn channel(address: &Address, tls: &TlsOptions, keep_alive: Option<Duration>) ->
     }
     endpoint = endpoint
         .connect_timeout(Duration::from_secs(10))
-        .tcp_keepalive(Some(Duration::from_secs(60)))
+        .tcp_keepalive(Some(Duration::from_mins(1)))
         // A worker of many cores has thousands of answers under way on one connection.
         .initial_connection_window_size(Some(16 << 20))
         .initial_stream_window_size(Some(4 << 20));

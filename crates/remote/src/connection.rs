@@ -101,9 +101,8 @@ impl Connection {
         limits: Limits,
     ) -> Self {
         // What is too large is found out by whoever makes it, and told in better words than the encoder has.
-        let stub = Stub::new(channel)
-            .max_decoding_message_size(limits.received_bytes)
-            .max_encoding_message_size(usize::MAX);
+        let stub =
+            Stub::new(channel).max_decoding_message_size(limits.received_bytes).max_encoding_message_size(usize::MAX);
         Self { endpoint: address.to_string(), stub, headers, tokens, limits }
     }
 
@@ -119,7 +118,12 @@ impl Connection {
     }
 
     /// Makes a call.
-    pub(crate) async fn call<Q, R, F>(&self, call: Call, message: Q, send: impl Fn(Stub, Request<Q>) -> F) -> HubResult<R>
+    pub(crate) async fn call<Q, R, F>(
+        &self,
+        call: Call,
+        message: Q,
+        send: impl Fn(Stub, Request<Q>) -> F,
+    ) -> HubResult<R>
     where
         Q: Clone,
         F: Future<Output = Result<Response<R>, Status>>,

@@ -102,7 +102,8 @@ impl WorkloadIdentity {
         token_file: Option<&str>,
     ) -> Result<Self, CredentialError> {
         let purpose = "workload identity";
-        let or = |given: Option<&str>, name| given.map_or_else(|| variables.required(name, purpose), |v| Ok(v.to_owned()));
+        let or =
+            |given: Option<&str>, name| given.map_or_else(|| variables.required(name, purpose), |v| Ok(v.to_owned()));
         Ok(Self {
             uri: token_uri(variables, &or(tenant_id, "AZURE_TENANT_ID")?)?,
             client_id: or(client_id, "AZURE_CLIENT_ID")?,
@@ -268,6 +269,9 @@ impl Credential for FirstThatWorks {
                 Err(error) => reasons.push(format!("{name}: {error}")),
             }
         }
-        Err(CredentialError::Refused(format!("no way of getting a token for Azure works here ({})", reasons.join("; "))))
+        Err(CredentialError::Refused(format!(
+            "no way of getting a token for Azure works here ({})",
+            reasons.join("; ")
+        )))
     }
 }

@@ -1,6 +1,7 @@
 //! The few HTTP requests that getting a token takes. This module must never follow a redirect (it would carry a secret
 //! elsewhere), read an answer without bound, or repeat an answer's text in an error: a token may be in it.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -123,10 +124,10 @@ fn refusal(whom: &str, status: StatusCode, body: &[u8]) -> CredentialError {
     let mut text = format!("{whom} refused: HTTP {}", status.as_u16());
     let plain = |code: &String| code.len() <= 64 && code.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     if let Some(code) = said.as_ref().and_then(|said| said.error.clone()).filter(plain) {
-        text.push_str(&format!(", {code}"));
+        let _ = write!(text, ", {code}"); // a String takes everything
     }
     for code in said.and_then(|said| said.error_codes).unwrap_or_default() {
-        text.push_str(&format!(", AADSTS{code}"));
+        let _ = write!(text, ", AADSTS{code}");
     }
     if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
         CredentialError::Unreachable(text)
@@ -145,7 +146,7 @@ fn escaped(text: &str) -> String {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             out.push(char::from(byte));
         } else {
-            out.push_str(&format!("%{byte:02X}"));
+            let _ = write!(out, "%{byte:02X}"); // a String takes everything
         }
         out
     })
@@ -157,7 +158,10 @@ mod tests {
 
     #[test]
     fn forms_are_escaped() {
-        assert_eq!(form(&[("scope", "https://a/.default"), ("b", "ü &=")]), "scope=https%3A%2F%2Fa%2F.default&b=%C3%BC%20%26%3D");
+        assert_eq!(
+            form(&[("scope", "https://a/.default"), ("b", "ü &=")]),
+            "scope=https%3A%2F%2Fa%2F.default&b=%C3%BC%20%26%3D"
+        );
     }
 
     #[test]

@@ -77,9 +77,14 @@ pub fn credential_for(
         Authentication::ManagedIdentity { client_id } => {
             Arc::new(ManagedIdentity::from_variables(variables, client_id.clone())?)
         }
-        Authentication::WorkloadIdentity { client_id, tenant_id, token_file } => Arc::new(
-            WorkloadIdentity::from_variables(variables, client_id.as_deref(), tenant_id.as_deref(), token_file.as_deref())?,
-        ),
+        Authentication::WorkloadIdentity { client_id, tenant_id, token_file } => {
+            Arc::new(WorkloadIdentity::from_variables(
+                variables,
+                client_id.as_deref(),
+                tenant_id.as_deref(),
+                token_file.as_deref(),
+            )?)
+        }
         Authentication::AzureCli => Arc::new(AzureCli::default()),
         Authentication::DefaultAzure => Arc::new(FirstThatWorks::default_azure(variables)),
     }))
@@ -189,10 +194,7 @@ mod tests {
                 return Err(CredentialError::Unreachable("nobody there".to_owned()));
             }
             let number = self.asked.fetch_add(1, SeqCst) + 1;
-            Ok(AccessToken {
-                secret: Secret::new(format!("{resource} {number}")),
-                expires: self.lifetime.map(at),
-            })
+            Ok(AccessToken { secret: Secret::new(format!("{resource} {number}")), expires: self.lifetime.map(at) })
         }
     }
 

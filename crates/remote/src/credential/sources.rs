@@ -14,9 +14,11 @@ use crate::secret::Secret;
 /// How long a token from a file is kept before the file is read again: whoever renews it writes it anew.
 const FILE_HOLDS: Duration = Duration::from_mins(6);
 
+type Lookup = dyn Fn(&str) -> Option<String> + Send + Sync;
+
 /// Where settings are looked up by name: the process's environment, or a fixed list in its place.
 #[derive(Clone)]
-pub struct Variables(Arc<dyn Fn(&str) -> Option<String> + Send + Sync>);
+pub struct Variables(Arc<Lookup>);
 
 impl Variables {
     /// The environment of this process.

@@ -62,7 +62,8 @@ fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 fn hash(payload: &[u8]) -> String {
-    digest(&SHA256, payload).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    let digits = |byte: &u8| [byte >> 4, byte & 15].map(|digit| char::from(b"0123456789abcdef"[usize::from(digit)]));
+    digest(&SHA256, payload).as_ref().iter().flat_map(digits).collect()
 }
 
 /// The digits and the length in a token.
@@ -85,9 +86,8 @@ impl PayloadStore for FolderStore {
             store.write(&name, payload.as_bytes())?;
             Ok(format!("{PREFIX}{name}:{}", payload.len()))
         });
-        kept.await.map_err(|error| {
-            PayloadError::Unavailable(format!("cannot write into {}: {error}", self.folder.display()))
-        })
+        kept.await
+            .map_err(|error| PayloadError::Unavailable(format!("cannot write into {}: {error}", self.folder.display())))
     }
 
     async fn get(&self, token: &str) -> Result<String, PayloadError> {
