@@ -118,7 +118,11 @@ impl Server {
             if let Some(tls) = listen.tls {
                 server = server.tls_config(tls).unwrap();
             }
-            server.add_service(service).serve_with_incoming(TcpIncoming::from(listener)).await.unwrap();
+            server
+                .add_service(service)
+                .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)))
+                .await
+                .unwrap();
         });
         let port = port.recv_timeout(Duration::from_mins(1)).expect("the server listens");
         Self { record, port, runtime: Some(runtime) }
@@ -206,7 +210,12 @@ macro_rules! forward {
             ) -> Result<Response<Self::GetWorkItemsStream>, Status> {
                 let record = Arc::clone(&self.record);
                 record.enter("GetWorkItems", &request)?;
-                let message = request.into_inner();
+                let mut message = request.into_inner();
+                // The Python SDK gives no limit for entities and wants them nevertheless.
+                let filters = message.work_item_filters.as_ref();
+                if message.max_concurrent_entity_work_items == 0 && filters.is_none_or(|f| !f.entities.is_empty()) {
+                    message.max_concurrent_entity_work_items = message.max_concurrent_orchestration_work_items;
+                }
                 record.requests.lock().unwrap().push(message.clone());
                 if record.falls_silent() {
                     let request = Some(proto::work_item::Request::HealthPing(proto::HealthPing {}));
