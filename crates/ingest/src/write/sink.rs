@@ -17,7 +17,7 @@ use seriatim_pipeline::model::Compression;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::error::{IngestError, Result};
-use crate::files::{make_folder, sync_folder};
+use crate::files::{make_folder, sync_folder, temporary};
 use crate::pages::{Finished, IdValues, encoded_ids};
 
 /// Rows of a row group, at most: the unit in which readers work in parallel.
@@ -115,9 +115,7 @@ impl Sink {
         properties: WriterProperties,
     ) -> Result<Self> {
         make_folder(path.parent().unwrap_or(Path::new(".")))?;
-        let mut name = path.file_name().unwrap_or_default().to_owned();
-        name.push(".tmp");
-        let temporary = path.with_file_name(name);
+        let temporary = temporary(&path);
         let file = File::create(&temporary).map_err(|e| IngestError::io("create", &temporary, &e))?;
         let out = Hashing { file: BufWriter::with_capacity(1 << 18, file), hasher: Box::default(), bytes: 0 };
         let writer = ArrowWriter::try_new(out, schema.clone(), Some(properties));
