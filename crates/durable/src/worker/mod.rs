@@ -282,8 +282,8 @@ impl<'a> Running<'a> {
                         let kept_token = token.clone();
                         let task = self.tasks.spawn(async move {
                             // The semaphore is never closed; without a permit the item would still be right to run.
-                            let _permit = limit.acquire().await.ok();
-                            shop.serve(request, token).await
+                            let permit = limit.acquire_owned().await.ok();
+                            shop.serve(request, token, permit).await
                         });
                         self.tokens.insert(task.id(), kept_token);
                     }
