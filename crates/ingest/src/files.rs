@@ -28,13 +28,10 @@ pub(crate) fn own_folder(name: &str) -> String {
 /// Where the file that will be at `path` is written. Without other processes it is always the same place, so that what
 /// a crash left there is written over.
 pub(crate) fn temporary(path: &Path) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    if let Some(apart) = APART.get() {
-        name.push(".");
-        name.push(apart);
+    match APART.get() {
+        Some(apart) => path.with_extension(format!("{apart}.tmp")),
+        None => path.with_extension("tmp"),
     }
-    name.push(".tmp");
-    path.with_file_name(name)
 }
 
 /// Syncs the folder that holds `path`, so that a rename in it survives a power cut.
