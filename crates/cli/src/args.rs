@@ -68,6 +68,8 @@ pub(crate) enum Command {
     Cancel(OneRunArgs),
     /// Audit the outputs: unique, dense, stable IDs, nothing lost, every reference meets its row
     Verify(VerifyArgs),
+    /// Work for a task hub elsewhere: `seriatim serve`, or Azure Durable Task Scheduler
+    Worker(WorkerArgs),
     /// Print the JSON Schema of the pipeline file
     Schema,
     /// Print a completion script for a shell
@@ -256,6 +258,51 @@ pub(crate) struct VerifyArgs {
     /// Print one JSON document instead of text
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Which task hub, and how to reach it.
+#[derive(Debug, Args)]
+pub(crate) struct HubArgs {
+    /// The task hub: `http://HOST:PORT`, `https://HOST:PORT`, or a connection string such as
+    /// `Endpoint=https://HOST;TaskHub=NAME;Authentication=DefaultAzure`
+    #[arg(long = "hub", value_name = "ADDRESS", env = "SERIATIM_HUB", hide_env_values = true)]
+    pub(crate) address: String,
+    /// The task hub by name, if the server has several
+    #[arg(long, value_name = "NAME")]
+    pub(crate) task_hub: Option<String>,
+    /// A file with the token that the server asks for; it is read again when the token is renewed [default: the
+    /// environment variable `SERIATIM_HUB_TOKEN`, if it is set]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// Certificates (PEM) of the only authorities to trust [default: the public ones]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+    /// The certificate (PEM) to show to the server
+    #[arg(long, value_name = "FILE", requires = "key")]
+    pub(crate) cert: Option<PathBuf>,
+    /// The key (PEM) of that certificate
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub(crate) key: Option<PathBuf>,
+    /// A folder that all workers and clients reach, for inputs and outputs that are too large for the hub
+    #[arg(long, value_name = "DIR")]
+    pub(crate) payloads: Option<PathBuf>,
+    /// Bytes from which on they go there
+    #[arg(long, value_name = "SIZE", default_value = "256KiB", value_parser = human::parse_bytes)]
+    pub(crate) payload_threshold: u64,
+}
+
+/// `seriatim worker`
+#[derive(Debug, Args)]
+pub(crate) struct WorkerArgs {
+    /// Which task hub.
+    #[command(flatten)]
+    pub(crate) hub: HubArgs,
+    /// The state folder of the pipelines, which all workers share
+    #[arg(long, value_name = "DIR", default_value = ".seriatim")]
+    pub(crate) state: PathBuf,
+    /// How much of the machine to use.
+    #[command(flatten)]
+    pub(crate) machine: MachineArgs,
 }
 
 #[cfg(test)]

@@ -42,6 +42,9 @@ pub enum HubError {
     /// lease has passed to another worker: drop the work, somebody else has it.
     #[error("not possible now: {0}")]
     FailedPrecondition(String),
+    /// The hub does not know who asks, or does not let them: give a credential that it takes.
+    #[error("not allowed by this task hub: {0}")]
+    Unauthorized(String),
     /// The hub is closing or out of reach: try again later, with the same request.
     #[error("the task hub is unavailable: {0}")]
     Unavailable(String),

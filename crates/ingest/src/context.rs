@@ -6,6 +6,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use arrow::datatypes::SchemaRef;
 use parquet::arrow::ArrowWriter;
@@ -13,7 +14,7 @@ use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 
 use crate::artifacts::{ArtifactKey, Artifacts};
 use crate::error::{ErrorKind, IngestError, Result};
-use crate::files::{make_folder, read_json, write_json, write_whole};
+use crate::files::{make_folder, own_folder, read_json, write_json, write_whole};
 use crate::keys::{KeyCodec, KeyTable, Tracks};
 use crate::layout::{Layout, TableLayout};
 use crate::new_keys::{NewKeys, is_kept};
@@ -35,6 +36,8 @@ pub(crate) struct RunContext {
     pub(crate) layout: Layout,
     pub(crate) progress: Arc<Progress>,
     state: PathBuf,
+    /// The plan's file as it was when this was made.
+    edition: Option<(SystemTime, u64)>,
     artifacts: Artifacts,
     footers: Mutex<HashMap<u32, ArrowReaderMetadata>>,
     // Small, and asked for often: never spilled.
@@ -76,6 +79,12 @@ pub(crate) fn cancel_path(state: &Path, run: &str) -> PathBuf {
     state.join("runs").join(format!("{run}.cancel"))
 }
 
+/// What tells a plan's file from one that takes its place.
+fn edition(state: &Path, run: &str) -> Option<(SystemTime, u64)> {
+    let file = std::fs::metadata(plan_path(state, run)).ok()?;
+    Some((file.modified().ok()?, file.len()))
+}
+
 fn schema_path(state: &Path, run: &str) -> PathBuf {
     work_folder(state, run).join("schema.parquet")
 }
@@ -100,7 +109,7 @@ fn kept_schema(state: &Path, run: &str) -> Result<SchemaRef> {
 impl RunContext {
     /// A run whose plan was just made.
     pub(crate) fn new(plan: Plan, bound: Bound, state: &Path, memory: u64, progress: Arc<Progress>) -> Self {
-        let spill = work_folder(state, &plan.run).join("spill");
+        let spill = work_folder(state, &plan.run).join(own_folder("spill"));
         let mut positions = vec![0];
         positions.extend(plan.chunks.iter().scan(0, |sum, chunk| {
             *sum += chunk.rows;
@@ -124,10 +133,11 @@ impl RunContext {
             positions,
             keys,
             firsts,
-            plan,
             records: bound.records,
             layout: bound.layout,
             progress,
+            edition: edition(state, &plan.run),
+            plan,
             state: state.to_owned(),
         }
     }
@@ -141,6 +151,11 @@ impl RunContext {
         })?;
         let bound = bind(&plan.pipeline, &*kept_schema(state, run)?)?;
         Ok(Self::new(plan, bound, state, memory, progress))
+    }
+
+    /// Whether the plan is still the one that the run has: another process may have planned it anew, or ended it.
+    pub(crate) fn is_current(&self) -> bool {
+        self.edition.is_some() && self.edition == edition(&self.state, &self.plan.run)
     }
 
     /// The output folder.

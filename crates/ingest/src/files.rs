@@ -3,12 +3,36 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{IngestError, Result};
+
+/// What tells the temporary files of this process from those of others that work in the same folders, if there are any.
+static APART: OnceLock<String> = OnceLock::new();
+
+/// From now on other processes may work in the same folders, on the same runs: what this one has not finished gets
+/// names that no other process uses.
+pub(crate) fn keep_apart() {
+    APART.get_or_init(|| uuid::Uuid::new_v4().as_simple().to_string());
+}
+
+/// The name of a folder for what this process alone reads back.
+pub(crate) fn own_folder(name: &str) -> String {
+    APART.get().map_or_else(|| name.to_owned(), |apart| format!("{name}-{apart}"))
+}
+
+/// Where the file that will be at `path` is written. Without other processes it is always the same place, so that what
+/// a crash left there is written over.
+pub(crate) fn temporary(path: &Path) -> PathBuf {
+    match APART.get() {
+        Some(apart) => path.with_extension(format!("{apart}.tmp")),
+        None => path.with_extension("tmp"),
+    }
+}
 
 /// Syncs the folder that holds `path`, so that a rename in it survives a power cut.
 pub(crate) fn sync_folder(path: &Path) -> Result<()> {
@@ -23,7 +47,7 @@ pub(crate) fn make_folder(path: &Path) -> Result<()> {
 
 /// Puts `bytes` at `path`, whole or not at all, and on disk when it returns.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    let temporary = path.with_extension("tmp");
+    let temporary = temporary(path);
     File::create(&temporary)
         .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
         .map_err(|e| IngestError::io("write", &temporary, &e))?;

@@ -362,7 +362,7 @@ pub(crate) fn write_segment(path: &Path, table: &TableLayout, keys: &mut impl In
     let codec = table.codec.as_ref().ok_or_else(|| IngestError::internal("a table without key has no key map"))?;
     let id = table.id.as_ref().ok_or_else(|| IngestError::internal("a keyed table has an ID"))?;
     let schema = segment_schema(table, &id.column);
-    let temporary = path.with_extension("tmp");
+    let temporary = crate::files::temporary(path);
     let file = File::create(&temporary).map_err(|e| IngestError::io("create", &temporary, &e))?;
     let mut writer = ArrowWriter::try_new(file, schema.clone(), Some(properties(&schema)?)).map_err(|e| failed(&e))?;
     while let Some(entries) = keys.next()? {

@@ -13,7 +13,7 @@ use seriatim_durable::{
 };
 
 use crate::error::{ErrorKind, IngestError, Result};
-use crate::files::make_folder;
+use crate::files::{keep_apart, make_folder};
 use crate::number::id_of;
 use crate::orchestration::{INGEST, RunInput, RunOutput, ingest};
 use crate::plan::{Cut, Paths};
@@ -106,13 +106,24 @@ fn hub_error(error: &HubError) -> IngestError {
 }
 
 impl Runner {
-    /// Starts a worker on `hub`, whose steps keep their files in the state folder `state`. Must be called within a
-    /// tokio runtime.
+    /// Starts a worker on `hub`, whose steps keep their files in the state folder `state`. No other process may work on
+    /// the runs of that folder. Must be called within a tokio runtime.
     pub fn start(hub: Arc<dyn TaskHub>, options: RunnerOptions, state: &Path) -> Result<Self> {
+        Self::start_worker(hub, options, state, false)
+    }
+
+    /// The same where other processes work on the same runs, in the same state folder: each finds what it needs of the
+    /// others' steps in files, or does it again.
+    pub fn start_shared(hub: Arc<dyn TaskHub>, options: RunnerOptions, state: &Path) -> Result<Self> {
+        keep_apart();
+        Self::start_worker(hub, options, state, true)
+    }
+
+    fn start_worker(hub: Arc<dyn TaskHub>, options: RunnerOptions, state: &Path, shared: bool) -> Result<Self> {
         make_folder(state)?;
         let progress = Arc::new(Progress::default());
         let workers = options.workers.max(1);
-        let steps = Arc::new(Steps::new(state.to_owned(), options.memory, workers, progress.clone())?);
+        let steps = Arc::new(Steps::new(state.to_owned(), options.memory, workers, progress.clone(), shared)?);
         let mut registry = Registry::new();
         register(&mut registry, &steps);
         registry.orchestration(INGEST, |engine: OrchestrationContext, input: RunInput| async move {
@@ -133,6 +144,14 @@ impl Runner {
             progress,
             mine: Mutex::default(),
         })
+    }
+
+    /// Waits for the worker to end by itself, and says why it did: its hub sent it away for good.
+    pub async fn ended(&mut self) -> IngestError {
+        match self.worker.ended().await {
+            Err(error) => IngestError::new(ErrorKind::System, error.to_string()),
+            Ok(()) => IngestError::internal("the worker ended without a reason"),
+        }
     }
 
     /// How far the work of this process is.

@@ -34,13 +34,21 @@ pub(crate) struct Steps {
     pub(crate) progress: Arc<Progress>,
     runs: Mutex<HashMap<String, Arc<RunContext>>>,
     pool: Pool,
+    /// Whether other processes do steps of the same runs.
+    shared: bool,
 }
 
 impl Steps {
-    pub(crate) fn new(state: PathBuf, memory: u64, workers: usize, progress: Arc<Progress>) -> Result<Self> {
+    pub(crate) fn new(
+        state: PathBuf,
+        memory: u64,
+        workers: usize,
+        progress: Arc<Progress>,
+        shared: bool,
+    ) -> Result<Self> {
         let pool = Pool::new(workers)
             .map_err(|e| IngestError::new(ErrorKind::System, format!("cannot start {workers} threads: {e}")))?;
-        Ok(Self { state, memory, workers, progress, runs: Mutex::default(), pool })
+        Ok(Self { state, memory, workers, progress, runs: Mutex::default(), pool, shared })
     }
 
     /// The run, from memory or from its work folder; an error if it was cancelled.
@@ -52,6 +60,10 @@ impl Steps {
 
     fn uncancelled(&self, run: &str) -> Result<Arc<RunContext>> {
         let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.shared {
+            // A step of another process may have planned a run anew, or ended it.
+            runs.retain(|_, context| context.is_current());
+        }
         if let Some(context) = runs.get(run) {
             return Ok(context.clone());
         }

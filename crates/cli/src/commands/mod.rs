@@ -12,6 +12,7 @@ mod schema;
 mod show;
 pub(crate) mod summary;
 pub(crate) mod verify;
+mod worker;
 
 use crate::args::Command;
 use crate::error::CliError;
@@ -28,6 +29,7 @@ pub(crate) fn execute(command: Command, ui: &Ui) -> Result<(), CliError> {
         Command::Show(args) => show::execute(&args, ui),
         Command::Cancel(args) => cancel::execute(&args, ui),
         Command::Verify(args) => verify::execute(&args, ui),
+        Command::Worker(args) => worker::execute(&args, ui),
         Command::Schema => schema::execute(ui),
         Command::Completions { shell } => completions::execute(shell, ui),
     }

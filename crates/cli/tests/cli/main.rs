@@ -8,4 +8,9 @@ mod errors;
 mod others;
 mod processes;
 mod runs;
+// The server of the remote hub's own tests.
+#[path = "../../../remote/tests/remote/server.rs"]
+#[allow(dead_code)]
+mod server;
 mod support;
+mod workers;

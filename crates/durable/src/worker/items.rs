@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use futures::FutureExt;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::sleep;
 
 use super::cache::{Cache, Key};
@@ -25,6 +26,9 @@ use crate::replay::{Execution, Turn};
 const OFFERS: u32 = 8;
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 
+/// What one item counts as among those that a worker does at a time.
+pub(super) type Permit = Option<OwnedSemaphorePermit>;
+
 /// What all items of a worker share.
 #[derive(Debug)]
 pub(super) struct Shop {
@@ -35,20 +39,23 @@ pub(super) struct Shop {
 
 impl Shop {
     /// Does the work and answers. An error means that the hub did not take the answer.
-    pub(super) async fn serve(&self, request: Request, token: String) -> HubResult<()> {
+    ///
+    /// `permit` is what the work counts as, and is given back when it is done: while the hub brings the answer to its
+    /// disk, other work can go on.
+    pub(super) async fn serve(&self, request: Request, token: String, permit: Permit) -> HubResult<()> {
         match request {
-            Request::OrchestratorRequest(request) => self.orchestrate(request, token).await,
-            Request::ActivityRequest(request) => self.act(request, token).await,
-            Request::EntityRequest(request) => self.operate(request, Vec::new(), token).await,
+            Request::OrchestratorRequest(request) => self.orchestrate(request, token, permit).await,
+            Request::ActivityRequest(request) => self.act(request, token, permit).await,
+            Request::EntityRequest(request) => self.operate(request, Vec::new(), token, permit).await,
             Request::EntityRequestV2(request) => {
                 let (batch, infos) = entity::to_batch(request);
-                self.operate(batch, infos, token).await
+                self.operate(batch, infos, token, permit).await
             }
             Request::HealthPing(_) => Ok(()),
         }
     }
 
-    async fn orchestrate(&self, request: proto::OrchestratorRequest, token: String) -> HubResult<()> {
+    async fn orchestrate(&self, request: proto::OrchestratorRequest, token: String, permit: Permit) -> HubResult<()> {
         let key: Key = (request.instance_id.clone(), request.execution_id.clone().unwrap_or_default());
         let (execution, turn) = match self.take_turn(&key, &request).await {
             Ok(done) => done,
@@ -66,6 +73,7 @@ impl Shop {
             completion_token: token,
             ..Default::default()
         };
+        drop(permit);
         // Kept before the hub is told: the next turn of this instance may arrive before the answer to this one.
         let kept = (!ended).then(|| self.cache.put(key.clone(), execution));
         let told = offer(|| self.hub.complete_orchestrator(response.clone())).await;
@@ -112,7 +120,7 @@ impl Shop {
         (execution, turn)
     }
 
-    async fn act(&self, request: proto::ActivityRequest, token: String) -> HubResult<()> {
+    async fn act(&self, request: proto::ActivityRequest, token: String, permit: Permit) -> HubResult<()> {
         let outcome = match self.registry.activity_fn(&request.name) {
             Some(function) => {
                 let context = ActivityContext::new(&request);
@@ -126,6 +134,7 @@ impl Shop {
                 format!("this worker has no activity named \"{}\": register it, or call another", request.name),
             )),
         };
+        drop(permit);
         let (result, failure_details) = match outcome {
             Ok(result) => (result, None),
             Err(failure) => (None, Some(failure.into())),
@@ -145,8 +154,10 @@ impl Shop {
         request: proto::EntityBatchRequest,
         infos: Vec<proto::OperationInfo>,
         token: String,
+        permit: Permit,
     ) -> HubResult<()> {
         let mut result = entity::run_batch(&self.registry, request, infos, SystemTime::now);
+        drop(permit);
         result.completion_token = token;
         offer(|| self.hub.complete_entity(result.clone())).await
     }

@@ -247,7 +247,7 @@ impl<'a> Running<'a> {
             warn!(error = %lost, wait_ms = wait.as_millis(), "the worker lost its task hub and will try again");
             tokio::select! {
                 () = &mut shutdown => return Ok(()),
-                () = sleep(wait) => {}
+                () = sleep(jittered(wait)) => {}
             }
             wait = (wait * 2).min(RECONNECT_LONGEST);
         }
@@ -282,8 +282,8 @@ impl<'a> Running<'a> {
                         let kept_token = token.clone();
                         let task = self.tasks.spawn(async move {
                             // The semaphore is never closed; without a permit the item would still be right to run.
-                            let _permit = limit.acquire().await.ok();
-                            shop.serve(request, token).await
+                            let permit = limit.acquire_owned().await.ok();
+                            shop.serve(request, token, permit).await
                         });
                         self.tokens.insert(task.id(), kept_token);
                     }
@@ -344,6 +344,13 @@ async fn settle(
         }
     }
     Ok(())
+}
+
+/// Half of a wait and a random part of its other half: workers that lost the same hub do not come back in step.
+fn jittered(wait: Duration) -> Duration {
+    // The low 32 bits of such an id are random.
+    let random = f64::from(uuid::Uuid::new_v4().as_u128() as u32) / f64::from(u32::MAX);
+    wait.mul_f64(0.5 + random / 2.0)
 }
 
 async fn give_back(hub: &dyn TaskHub, token: &str) {

@@ -224,17 +224,33 @@ impl Core {
             })
     }
 
-    /// Puts an item into the queue of what is ready; at once if all that it rests on is on disk, else as soon as that
-    /// is so.
+    /// Puts an item into the queue of what is ready; at once if all that it rests on is on disk, or if it may run ahead
+    /// of that, else as soon as it is so.
     pub(super) fn ready_after(&mut self, batch: super::BatchSeq, item: Item) {
-        if batch > self.committed {
-            self.awaiting.entry(batch).or_default().push(item);
-        } else {
+        let ready = match &item {
+            Item::Turn(execution) => self.turn_may_begin(*execution, batch),
+            Item::Batch(_) => self.is_near_disk(batch),
+            Item::Activity(_) => batch <= self.committed,
+        };
+        if ready {
             self.now_on_disk(item);
+        } else {
+            self.awaiting.entry(batch).or_default().push(item);
         }
     }
 
-    /// All that an item rests on is on disk: whoever is free can have it.
+    /// Whether this batch is on disk, or so few are not that what rests on it may run ahead.
+    pub(super) fn is_near_disk(&self, batch: super::BatchSeq) -> bool {
+        batch <= self.near_disk()
+    }
+
+    /// The last batch that turns and entity batches may rest on.
+    pub(super) fn near_disk(&self) -> super::BatchSeq {
+        let ahead = self.emitted.0 - self.committed.0 < self.config.run_ahead;
+        if ahead { self.current_batch() } else { self.committed }
+    }
+
+    /// All that an item rests on is on disk, or it runs ahead of that: whoever is free can have it.
     pub(super) fn now_on_disk(&mut self, item: Item) {
         match item {
             Item::Turn(execution) => self.turn_is_ready(execution),

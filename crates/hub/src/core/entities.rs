@@ -203,14 +203,17 @@ impl Core {
         }
     }
 
-    /// What a batch rests on is on disk: queues the entity, or, if something has changed since, thinks again.
+    /// What a batch rests on is there: queues the entity, or, if something has changed since, thinks again.
     pub(super) fn batch_is_ready(&mut self, id: &EntityId) {
-        let committed = self.committed;
+        let Some(rests_on) = self.entities.get(id).map(Entity::batch_rests_on) else {
+            return;
+        };
+        let ready = rests_on.is_some_and(|batch| self.is_near_disk(batch));
         let Some(entity) = self.entities.get_mut(id) else {
             return;
         };
-        match entity.batch_rests_on() {
-            Some(batch) if batch <= committed => {
+        match rests_on {
+            Some(_) if ready => {
                 let task = Arc::clone(&entity.task);
                 self.dispatch.batches.push(&task, id.clone());
             }
@@ -221,23 +224,25 @@ impl Core {
 
     /// Gives a batch to a worker; false if the entity has none any more.
     pub(super) fn give_batch(&mut self, worker: WorkerId, id: &EntityId) -> bool {
-        let committed = self.committed;
         let limit = self.config.operations_per_batch;
+        let there = self.near_disk();
         let Some(entity) = self.entities.get_mut(id) else {
             return false;
         };
         entity.queued = false;
-        match entity.batch_rests_on() {
-            None => return false,
-            Some(batch) if batch > committed => {
-                self.mark_batch(id);
-                return false;
-            }
-            Some(_) => {}
+        let Some(batch) = entity.batch_rests_on() else {
+            return false;
+        };
+        if !self.is_near_disk(batch) {
+            self.mark_batch(id);
+            return false;
         }
-        let on_disk = entity.runnable().take_while(|(_, queued)| queued.batch <= committed).take(limit);
+        let Some(entity) = self.entities.get_mut(id) else {
+            return false;
+        };
+        let there = entity.runnable().take_while(|(_, queued)| queued.batch <= there).take(limit);
         let (messages, operations): (Vec<_>, Vec<_>) =
-            on_disk.filter_map(|(message, queued)| Some((message, operation(&queued.record)?))).unzip();
+            there.filter_map(|(message, queued)| Some((message, operation(&queued.record)?))).unzip();
         let request = proto::EntityBatchRequest {
             instance_id: id.as_str().to_owned(),
             entity_state: entity.state.as_deref().map(str::to_owned),

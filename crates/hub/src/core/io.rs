@@ -92,7 +92,7 @@ pub struct Reply {
     pub outcome: Result<Answer, HubError>,
 }
 
-/// A work item for a worker. Everything that it rests on is on disk already.
+/// A work item for a worker. Everything that an activity rests on is on disk already.
 #[derive(Debug)]
 pub struct Handout {
     /// Whom it goes to.

@@ -7,8 +7,10 @@
 //! - It gives an answer only when the batch named in it is on disk.
 //! - It ticks at the time that the last effects asked for, or later.
 //!
-//! What the core hands out rests only on batches that were reported as committed; so after a crash, a core that is
-//! rebuilt from the store has at least everything that anybody was shown, and hands the rest out again.
+//! Activities and answers rest only on batches that were reported as committed; so after a crash, a core that is rebuilt
+//! from the store has at least everything that anybody was shown, and hands the rest out again. Turns of orchestrators
+//! and batches of entities may run ahead of the disk: what they do is seen nowhere but in later batches of the same
+//! ordered log, of which a crash loses an end and never a middle.
 //!
 //! Nothing in this module may do I/O, read a clock, draw randomness, start a thread, print, or iterate over a map with
 //! random order: the same inputs give the same effects. A test reads the sources for it.
@@ -77,6 +79,8 @@ pub struct CoreConfig {
     pub operations_per_batch: usize,
     /// At most this many items of one kind are out to one worker, whatever it asks for.
     pub items_per_worker: usize,
+    /// While this many batches are not on disk yet, turns and entity batches wait for it; 0: they always do.
+    pub run_ahead: u64,
 }
 
 impl Default for CoreConfig {
@@ -89,6 +93,7 @@ impl Default for CoreConfig {
             events_per_turn: 5_000,
             operations_per_batch: 1_000,
             items_per_worker: 1_000,
+            run_ahead: 4_096,
         }
     }
 }

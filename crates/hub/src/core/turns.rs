@@ -1,5 +1,5 @@
 //! Turns of orchestrators: what goes into one, and what its completion changes. A turn's new events are the messages
-//! that were on disk when it began; those that arrive while it is out stay for the next one. This module must never
+//! that were there when it began; those that arrive while it is out stay for the next one. This module must never
 //! change anything for a completion whose lease has passed on.
 
 use seriatim_durable::hub::{HubError, HubResult};
@@ -29,6 +29,22 @@ impl Instance {
 }
 
 impl Core {
+    /// Whether a turn that rests on this batch may begin: the batch is on disk, or the turn may run ahead of it. It may if
+    /// the worker needs no history from the store, and if no activities are under way, whose results had better come
+    /// together in one turn.
+    pub(super) fn turn_may_begin(&self, execution: ExecutionNo, batch: BatchSeq) -> bool {
+        if batch <= self.committed {
+            return true;
+        }
+        let instance = self.by_execution.get(&execution).and_then(|id| self.instances.get(id));
+        self.is_near_disk(batch)
+            && instance.is_some_and(|instance| {
+                let knows = |worker| self.dispatch.keeps_history(worker, execution);
+                instance.activities.is_empty()
+                    && (instance.state.history_len == 0 || instance.sticky.is_some_and(knows))
+            })
+    }
+
     /// Sees to it that the instance gets a turn if there is reason for one.
     pub(super) fn mark_turn(&mut self, id: &InstanceId) {
         let Some(instance) = self.instances.get_mut(id) else {
@@ -44,17 +60,20 @@ impl Core {
         }
     }
 
-    /// What a turn rests on is on disk: queues the instance, or, if something has changed since, thinks again.
+    /// What a turn rests on is there: queues the instance, or, if something has changed since, thinks again.
     pub(super) fn turn_is_ready(&mut self, execution: ExecutionNo) {
-        let committed = self.committed;
         let Some(id) = self.by_execution.get(&execution) else {
             return;
         };
+        let Some(rests_on) = self.instances.get(id).map(Instance::turn_rests_on) else {
+            return;
+        };
+        let ready = rests_on.is_some_and(|batch| self.turn_may_begin(execution, batch));
         let Some(instance) = self.instances.get_mut(id) else {
             return;
         };
-        match instance.turn_rests_on() {
-            Some(batch) if batch <= committed => match instance.sticky {
+        match rests_on {
+            Some(_) if ready => match instance.sticky {
                 Some(worker) => self.dispatch.turns.push_for(worker, execution),
                 None => self.dispatch.turns.push(&instance.task, execution),
             },
@@ -68,24 +87,27 @@ impl Core {
         let Some(id) = self.by_execution.get(&execution).cloned() else {
             return false;
         };
-        let committed = self.committed;
         let limit = self.config.events_per_turn;
+        let there = self.near_disk();
         let Some(instance) = self.instances.get_mut(&id) else {
             return false;
         };
         instance.queued = false;
-        match instance.turn_rests_on() {
-            None => return false,
-            Some(batch) if batch > committed => {
-                self.mark_turn(&id);
-                return false;
-            }
-            Some(_) => {}
+        let Some(batch) = instance.turn_rests_on() else {
+            return false;
+        };
+        // It may have been queued for a worker that knew the history and has gone since.
+        if !self.turn_may_begin(execution, batch) {
+            self.mark_turn(&id);
+            return false;
         }
+        let Some(instance) = self.instances.get_mut(&id) else {
+            return false;
+        };
         let stamp = instance.not_before_history(self.now);
-        let on_disk = instance.inbox.iter().take_while(|message| message.batch <= committed);
+        let there = instance.inbox.iter().take_while(|message| message.batch <= there);
         let mut new_events = vec![history::started(stamp)];
-        new_events.extend(on_disk.take(limit).map(|message| restamped((*message.event).clone(), stamp)));
+        new_events.extend(there.take(limit).map(|message| restamped((*message.event).clone(), stamp)));
         let taken = new_events.len() - 1;
 
         let past = HistoryRange { execution, len: instance.state.history_len };

@@ -29,6 +29,10 @@ pub struct HubOptions {
     /// At most this many work items of each kind are with one worker at a time, whatever it asks for. Bounds the
     /// memory of its stream. Default: 1,000. Range: 1 to 100,000.
     pub items_per_worker: usize,
+    /// Turns of orchestrators and batches of entities begin before what they rest on is on disk, as long as fewer than
+    /// this many transitions are not: a chain of them then costs less than a sync each. What is seen outside (answers,
+    /// reads, activities) always waits for the disk. 0: everything does. Default: 4,096. Range: 0 to 100,000.
+    pub run_ahead: usize,
 }
 
 impl Default for HubOptions {
@@ -42,6 +46,7 @@ impl Default for HubOptions {
             events_per_turn: core.events_per_turn,
             operations_per_batch: core.operations_per_batch,
             items_per_worker: core.items_per_worker,
+            run_ahead: usize::try_from(core.run_ahead).unwrap_or(usize::MAX),
         }
     }
 }
@@ -61,6 +66,7 @@ impl HubOptions {
         in_range("events_per_turn", &self.events_per_turn, &(1..=1_000_000))?;
         in_range("operations_per_batch", &self.operations_per_batch, &(1..=1_000_000))?;
         in_range("items_per_worker", &self.items_per_worker, &(1..=100_000))?;
+        in_range("run_ahead", &self.run_ahead, &(0..=100_000))?;
         Ok(CoreConfig {
             session,
             orchestrator_lease: self.orchestrator_lease,
@@ -69,6 +75,7 @@ impl HubOptions {
             events_per_turn: self.events_per_turn,
             operations_per_batch: self.operations_per_batch,
             items_per_worker: self.items_per_worker,
+            run_ahead: self.run_ahead as u64,
         })
     }
 }

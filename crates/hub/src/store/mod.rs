@@ -1,9 +1,11 @@
 //! Where the hub's batches go. A [`Store`] keeps them durably and gives everything back when the hub is opened; it
 //! knows nothing of what the records mean. [`SqliteStore`] is the one for use, [`MemoryStore`] the one for tests and
-//! for measuring what the disk costs. This module must never reorder batches or drop a part of one.
+//! for measuring what the disk costs. This module must never reorder batches, nor drop a part of one that is not undone
+//! by what is written with it.
 
 mod memory;
 mod sqlite;
+mod squeeze;
 
 use std::path::PathBuf;
 

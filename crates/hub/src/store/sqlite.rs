@@ -10,6 +10,7 @@ use prost::Message;
 use rusqlite::{Connection, OpenFlags, Row, ToSql, params};
 use seriatim_durable::proto;
 
+use super::squeeze::squeezed;
 use super::{HistoryReader, Store, StoreError};
 use crate::core::{
     ActivityRecord, ActivitySeq, Batch, EntityId, EntityRecord, ExecutionNo, HistoryRange, InstanceId, InstanceState,
@@ -208,7 +209,7 @@ impl Store for SqliteStore {
     fn commit(&mut self, group: &[Batch]) -> Result<(), StoreError> {
         let transaction = self.connection.unchecked_transaction().map_err(self.failed("write to"))?;
         let mut buffer = Vec::new();
-        for write in group.iter().flat_map(|batch| &batch.writes) {
+        for write in squeezed(group) {
             apply(&transaction, write, &mut buffer).map_err(self.failed("write to"))?;
         }
         if let Some(last) = group.last() {

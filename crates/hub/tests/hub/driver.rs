@@ -1,5 +1,5 @@
 //! Drives the core as a host would, on one thread, with a store in memory and a clock that the test moves. Every step
-//! is checked: answers and work items never run ahead of what was committed.
+//! is checked: answers and activities never run ahead of what was committed.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -12,7 +12,7 @@ use seriatim_durable::proto::orchestrator_action::OrchestratorActionType as Acti
 use seriatim_durable::proto::work_item;
 use seriatim_hub::core::{
     Answer, Batch, BatchSeq, Core, CoreConfig, Effects, HistoryRange, Input, Moment, Reply, Request, RequestId,
-    WorkerId,
+    WorkerId, Write,
 };
 use seriatim_hub::store::{MemoryStore, Store};
 
@@ -320,11 +320,25 @@ impl Driver {
         }
     }
 
-    /// The history as it is in the store now.
-    pub(crate) fn stored_history(&self, id: &str) -> Vec<proto::HistoryEvent> {
+    /// The history as a worker knows it that has taken every turn: what is in the store, and what is on its way there.
+    pub(crate) fn known_history(&self, id: &str) -> Vec<proto::HistoryEvent> {
+        let writes = || self.unwritten.iter().flat_map(|batch| &batch.writes);
+        let mut begun = writes().filter_map(|write| match write {
+            Write::PutExecution { execution, instance, .. } if instance.as_str() == id => Some(*execution),
+            _ => None,
+        });
         let snapshot = (self.reopen)().load().unwrap();
         let stored = snapshot.executions.iter().find(|stored| stored.instance.as_str() == id);
-        stored.map_or_else(Vec::new, |stored| self.read(HistoryRange { execution: stored.execution, len: u64::MAX }))
+        let Some(known) = begun.next_back().or(stored.map(|stored| stored.execution)) else { return Vec::new() };
+        let mut events = self.read(HistoryRange { execution: known, len: u64::MAX });
+        for write in writes() {
+            if let Write::AppendHistory { execution, events: more, .. } = write
+                && *execution == known
+            {
+                events.extend_from_slice(more);
+            }
+        }
+        events
     }
 
     pub(crate) fn entity(&mut self, id: &str) -> Option<proto::EntityMetadata> {

@@ -331,7 +331,7 @@ fn a_result_for_an_execution_that_is_over_is_dropped() {
 
 #[test]
 fn a_batch_with_nothing_on_disk_yet_waits() {
-    let mut hub = Driver::new();
+    let mut hub = Driver::with_config(CoreConfig { run_ahead: 0, ..CoreConfig::default() });
     hub.worker();
     hub.commit_at_once = false;
     hub.ask(Request::SignalEntity(proto::SignalEntityRequest { instance_id: A.into(), ..Default::default() }));
@@ -342,7 +342,8 @@ fn a_batch_with_nothing_on_disk_yet_waits() {
 
 #[test]
 fn a_batch_begins_only_when_the_one_before_is_on_disk() {
-    let mut hub = Driver::with_config(CoreConfig { operations_per_batch: 1, ..CoreConfig::default() });
+    let config = CoreConfig { operations_per_batch: 1, run_ahead: 0, ..CoreConfig::default() };
+    let mut hub = Driver::with_config(config);
     hub.signal(A, "1");
     hub.signal(A, "2");
     hub.worker();

@@ -99,7 +99,7 @@ fn a_turn_takes_only_what_is_on_disk_and_no_more_than_its_limit() {
 
 #[test]
 fn a_turn_that_begins_during_a_commit_leaves_out_what_is_not_on_disk() {
-    let mut hub = Driver::new();
+    let mut hub = Driver::with_config(CoreConfig { run_ahead: 0, ..CoreConfig::default() });
     hub.start("a", "any");
     hub.commit_at_once = false;
     hub.ask(Request::RaiseEvent(proto::RaiseEventRequest { instance_id: "a".into(), ..Default::default() }));

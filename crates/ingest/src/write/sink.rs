@@ -18,7 +18,7 @@ use seriatim_pipeline::model::Compression;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::error::{IngestError, Result};
-use crate::files::{make_folder, sync_folder};
+use crate::files::{make_folder, sync_folder, temporary};
 use crate::pages::{Finished, IdValues, Picked, encoded_ids, encoded_values};
 
 /// Rows of a row group, at most: the unit in which readers work in parallel.
@@ -121,9 +121,7 @@ impl Sink {
         own_group: usize,
     ) -> Result<Self> {
         make_folder(path.parent().unwrap_or(Path::new(".")))?;
-        let mut name = path.file_name().unwrap_or_default().to_owned();
-        name.push(".tmp");
-        let temporary = path.with_file_name(name);
+        let temporary = temporary(&path);
         let file = File::create(&temporary).map_err(|e| IngestError::io("create", &temporary, &e))?;
         let codec = properties.compression(&ColumnPath::new(Vec::new()));
         let out = Hashing { file: BufWriter::with_capacity(1 << 18, file), hasher: Box::default(), bytes: 0 };
