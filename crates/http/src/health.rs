@@ -20,8 +20,8 @@ use crate::route::Answer;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// `GET /healthz`: the process answers.
-pub(crate) fn alive(_: &App, _: &Call) -> Answer {
-    Ok(json_response(200, r#"{"status":"ok"}"#.to_owned()))
+pub(crate) fn alive() -> Response<Body> {
+    json_response(200, r#"{"status":"ok"}"#.to_owned())
 }
 
 /// `GET /readyz`: the default hub answers too, and the server is not about to end.
@@ -50,6 +50,6 @@ pub(crate) async fn metrics(app: &App, _: &Call) -> Answer {
 }
 
 /// `GET /openapi.json`.
-pub(crate) fn document(app: &App, _: &Call) -> Answer {
-    Ok(json_response(200, openapi::document(&app.links, !app.options.tokens.is_empty()).to_string()))
+pub(crate) fn document(app: &App) -> Response<Body> {
+    json_response(200, openapi::document(&app.links, !app.options.tokens.is_empty()).to_string())
 }
