@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used)] // also in the helpers, which are part of tests
 
 mod contract;
-//mod custom_handler;
-//mod data_factory;
+mod custom_handler;
+mod data_factory;
 mod entities;
 mod limits;
 mod operations;

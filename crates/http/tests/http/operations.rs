@@ -1,7 +1,6 @@
 //! What operators use: health, readiness, metrics, traces, a clean end, TLS.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::json;
 use seriatim_durable::{HubResult, TaskHub};
@@ -135,7 +134,7 @@ async fn a_certificate_that_cannot_be_used_is_named() {
     let tls = Some(seriatim_http::Tls { certificate: certificate.clone(), key: certificate.clone() });
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let options = Options { tls, ..Options::default() };
-    let ended = timeout(Duration::from_secs(60), serve(listener, hubs, None, options, std::future::pending())).await;
+    let ended = timeout(DEADLINE, serve(listener, hubs, None, options, std::future::pending())).await;
     let error = ended.expect("it does not begin").unwrap_err();
     assert!(error.to_string().contains(&certificate.display().to_string()), "{error}");
     hub.close().await.unwrap();

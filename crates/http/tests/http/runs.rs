@@ -15,6 +15,8 @@ use crate::support::Served;
 #[derive(Debug, Default)]
 pub(crate) struct Fake {
     runs: Mutex<BTreeMap<String, Run>>,
+    /// At which look at a run it ends, and how.
+    script: Mutex<Option<(u32, RunPhase)>>,
 }
 
 impl Fake {
@@ -22,7 +24,24 @@ impl Fake {
         let mut runs = self.runs.lock().unwrap();
         let run = runs.get_mut(id).unwrap();
         run.phase = phase;
-        run.document = json!({"run": id, "records": 12_345});
+        let error = (phase == RunPhase::Failed).then_some("a file is damaged");
+        run.document = json!({"run": id, "records": 12_345, "error": error});
+    }
+
+    /// The next run that is looked at ends when it is looked at for this time.
+    pub(crate) fn end_at_look(&self, look: u32, phase: RunPhase) {
+        *self.script.lock().unwrap() = Some((look, phase));
+    }
+
+    fn look(&self, id: &str) {
+        let mut script = self.script.lock().unwrap();
+        if let Some((left, phase)) = script.as_mut() {
+            *left -= 1;
+            if *left == 0 {
+                self.end(id, *phase);
+                *script = None;
+            }
+        }
     }
 
     pub(crate) fn ids(&self) -> Vec<String> {
@@ -50,6 +69,7 @@ impl Runs for Fake {
     }
 
     async fn get(&self, id: &str) -> Result<Run, RunsError> {
+        self.look(id);
         let found = self.runs.lock().unwrap().get(id).cloned();
         found.ok_or_else(|| RunsError::NotFound(format!("there is no run \"{id}\"")))
     }
