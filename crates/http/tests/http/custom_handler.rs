@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde_json::Value;
 use seriatim_durable::TaskHub;
 use seriatim_http::{OneHub, Options, custom_handler, serve};
 use seriatim_hub::{EmbeddedHub, HubOptions};
-use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 

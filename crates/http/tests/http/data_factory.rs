@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use seriatim_http::{Options, RunPhase, Runs, Secret};
 use serde_json::{Value, json};
+use seriatim_http::{Options, RunPhase, Runs, Secret};
 
 use crate::runs::Fake;
 use crate::support::{Served, send};
