@@ -116,10 +116,24 @@ impl App {
         };
         let limits = &self.options.limits;
         check_length(parts, limits)?;
-        let call = Call::new(route, names, query, parts.headers.clone())?;
-        let body = if route.takes == Takes::Nothing { Bytes::new() } else { read(body, limits).await? };
-        let call = call.with_body(route.takes, &body, limits.json_depth)?;
-        (route.handler)(self, &call).await
+        let mut call = Call::new(route, names, query, parts.headers.clone())?;
+        let span = self.options.telemetry.as_ref().filter(|_| route.access == Access::Token);
+        let span = span.map(|telemetry| telemetry.begin(route, call.trace.as_ref()));
+        if let Some(span) = &span {
+            call.trace = span.context();
+        }
+        let outcome = self.handle(call, body).await;
+        if let Some(span) = span {
+            span.end(outcome.as_ref().map_or_else(Problem::status, Response::status));
+        }
+        outcome
+    }
+
+    async fn handle(&self, call: Call, body: Body) -> Answer {
+        let limits = &self.options.limits;
+        let body = if call.route.takes == Takes::Nothing { Bytes::new() } else { read(body, limits).await? };
+        let call = call.with_body(&body, limits.json_depth)?;
+        (call.route.handler)(self, &call).await
     }
 
     /// The hub that a request means.

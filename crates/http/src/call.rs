@@ -39,8 +39,8 @@ pub(crate) enum Payload {
 }
 
 /// A request whose form is right.
-#[derive(Debug)]
 pub(crate) struct Call {
+    pub(crate) route: &'static Route,
     parts: Vec<(&'static str, String)>,
     values: Vec<(&'static str, Value)>,
     /// The query as it came, decoded.
@@ -76,13 +76,13 @@ impl Call {
             }
         }
         let trace = trace::read(&headers);
-        Ok(Self { parts, values, query, headers, payload: Payload::Nothing, trace })
+        Ok(Self { route, parts, values, query, headers, payload: Payload::Nothing, trace })
     }
 
     /// Takes the body.
-    pub(crate) fn with_body(mut self, takes: Takes, body: &[u8], depth: usize) -> Result<Self, Problem> {
+    pub(crate) fn with_body(mut self, body: &[u8], depth: usize) -> Result<Self, Problem> {
         let is_json = self.says_json();
-        self.payload = match takes {
+        self.payload = match self.route.takes {
             Takes::Nothing => Payload::Nothing,
             Takes::MaybeJson | Takes::JsonOrText if body.is_empty() => Payload::Nothing,
             Takes::Json if !is_json => {

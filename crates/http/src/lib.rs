@@ -40,6 +40,7 @@ mod route;
 mod runs;
 mod server;
 mod table;
+mod telemetry;
 mod time;
 mod trace;
 
@@ -49,3 +50,5 @@ pub use hubs::{HubFigures, Hubs, OneHub, OpenHub, WorkFigures};
 pub use options::{DURABLE_PATH, Limits, Options, OptionsError, Secret, Tls};
 pub use runs::{Run, RunPhase, Runs, RunsError};
 pub use server::{ServeError, serve};
+pub use telemetry::{Telemetry, TelemetryError};
+pub use url::Url;

@@ -9,6 +9,8 @@ use std::time::Duration;
 use subtle::ConstantTimeEq;
 use url::Url;
 
+use crate::telemetry::Telemetry;
+
 /// Where the Durable Functions contract lies, unless [`Options::durable_path`] says otherwise.
 pub const DURABLE_PATH: &str = "/runtime/webhooks/durabletask";
 
@@ -115,6 +117,8 @@ pub struct Options {
     pub behind_proxy: bool,
     /// Where the Durable Functions contract lies. Default: [`DURABLE_PATH`].
     pub durable_path: String,
+    /// Where spans of requests are sent. Default: nowhere; the trace context of a request is then passed on as it is.
+    pub telemetry: Option<Telemetry>,
     /// What a client may make the server hold.
     pub limits: Limits,
 }
@@ -128,6 +132,7 @@ impl Default for Options {
             tls: None,
             behind_proxy: false,
             durable_path: DURABLE_PATH.to_owned(),
+            telemetry: None,
             limits: Limits::default(),
         }
     }

@@ -86,6 +86,11 @@ impl Problem {
         self
     }
 
+    /// The status that it is answered with.
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
+
     /// Its code.
     pub(crate) fn code(&self) -> Code {
         self.code

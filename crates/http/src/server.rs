@@ -63,10 +63,14 @@ pub async fn serve(
     let address = listener.local_addr().map_err(ServeError::Listener)?;
     let tls = options.tls.as_ref().map(acceptor).transpose()?;
     let limits = options.limits.clone();
+    let telemetry = options.telemetry.clone();
     let (close, closing) = watch::channel(false);
     let app = App::new(hubs, runs, options, address, closing)?;
     let server = Server { router: Arc::clone(&app).into_router(), app, tls, limits };
     server.run(listener, close, shutdown).await;
+    if let Some(telemetry) = telemetry {
+        telemetry.flush().await;
+    }
     Ok(())
 }
 

@@ -12,17 +12,24 @@ const STATE_LENGTH: usize = 512;
 pub(crate) fn read(headers: &HeaderMap) -> Option<proto::TraceContext> {
     let mut parents = headers.get_all("traceparent").iter();
     let parent = parents.next()?.to_str().ok()?;
-    if parents.next().is_some() || !is_parent(parent) {
+    if parents.next().is_some() {
         return None;
     }
     let states: Vec<&str> = headers.get_all("tracestate").iter().filter_map(|value| value.to_str().ok()).collect();
-    let state = states.join(",");
+    context(parent.to_owned(), states.join(","))
+}
+
+/// The protocol's form of a context; `None` if `parent` is not valid.
+pub(crate) fn context(parent: String, state: String) -> Option<proto::TraceContext> {
+    if !is_parent(&parent) {
+        return None;
+    }
     let keep = !state.is_empty() && state.len() <= STATE_LENGTH;
     // The field is deprecated, and still what older workers read.
     #[allow(deprecated)]
     Some(proto::TraceContext {
-        trace_parent: parent.to_owned(),
         span_id: parent.get(36..52).unwrap_or_default().to_owned(),
+        trace_parent: parent,
         trace_state: keep.then_some(state),
     })
 }

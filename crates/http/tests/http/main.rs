@@ -10,4 +10,6 @@ mod limits;
 mod operations;
 mod routes;
 mod runs;
+mod spans;
 mod support;
+mod tls;

@@ -1,6 +1,8 @@
 //! Every route of the table, as the served document lists it: who may use it, and that it is there. A route that is
 //! added to the table is in these tests at once.
 
+use std::sync::{Arc, Mutex};
+
 use serde_json::Value;
 use seriatim_http::{Limits, Options, Secret};
 
@@ -150,6 +152,43 @@ async fn a_token_in_the_url_is_taken_only_where_that_was_switched_on_and_never_c
         assert!(!format!("{answer:?}").contains("canary"), "{answer:?}");
     }
     served.stop().await;
+}
+
+/// Where the log of this process goes, to be read again.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn no_token_is_in_the_log_at_any_level() {
+    let log = Log::default();
+    let writer = log.clone();
+    // For the whole process, because the server's tasks run on other threads; another test's lines do no harm.
+    let filter = tracing_subscriber::EnvFilter::new("trace");
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(move || writer.clone()).init();
+    let served = Served::with(Options { accept_code: true, ..secured() }, None).await;
+    let path = format!("{DURABLE}/instances/nobody");
+    assert_eq!(with_token(&served, "GET", &path).await.status, 404);
+    assert_eq!(served.get(&format!("{path}?code={TOKEN}")).await.status, 404);
+    assert_eq!(served.get(&format!("{path}?code=wrong-{TOKEN}")).await.status, 401);
+    assert_eq!(
+        served.send("GET", &path, &[("authorization", &bearer(&format!("wrong-{TOKEN}")))], "").await.status,
+        401
+    );
+    served.stop().await;
+    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert!(text.contains("answered") && text.contains("getInstance"), "the log is read: {text}");
+    assert!(!text.contains("canary"), "{text}");
 }
 
 #[tokio::test]
