@@ -6,6 +6,8 @@ mod commands;
 mod demo;
 mod engine;
 mod error;
+#[cfg_attr(not(test), expect(dead_code, reason = "the command that serves it is made on another branch"))]
+mod http_runs;
 mod interrupt;
 mod state;
 mod ui;

@@ -15,6 +15,7 @@ pub struct ActivityContext {
     execution_id: Option<String>,
     task_id: i32,
     tags: HashMap<String, String>,
+    trace: Option<proto::TraceContext>,
 }
 
 impl ActivityContext {
@@ -26,6 +27,7 @@ impl ActivityContext {
             execution_id: instance.execution_id,
             task_id: request.task_id,
             tags: request.tags.clone(),
+            trace: request.parent_trace_context.clone(),
         }
     }
 
@@ -48,6 +50,16 @@ impl ActivityContext {
     /// `(instance_id, execution_id, task_id)` can make an effect repeatable.
     pub fn task_id(&self) -> i32 {
         self.task_id
+    }
+
+    /// The trace that the call belongs to, as W3C `traceparent`, for calls of your own to other services.
+    pub fn trace_parent(&self) -> Option<&str> {
+        self.trace.as_ref().map(|trace| trace.trace_parent.as_str())
+    }
+
+    /// What the systems of that trace have added, as W3C `tracestate`.
+    pub fn trace_state(&self) -> Option<&str> {
+        self.trace.as_ref()?.trace_state.as_deref()
     }
 
     /// The tags of the call.

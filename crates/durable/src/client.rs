@@ -32,6 +32,8 @@ pub struct StartOptions {
     /// The instance id may be taken by an instance with one of these statuses, which is then replaced. `None` leaves it
     /// to the hub; an empty list allows none.
     pub replaceable: Option<Vec<OrchestrationStatus>>,
+    /// The trace that it belongs to; its activities and sub-orchestrations then do, too.
+    pub trace: Option<proto::TraceContext>,
 }
 
 /// Which orchestrations are asked for. What is not set does not filter.
@@ -110,6 +112,7 @@ impl Client {
             scheduled_start_timestamp: options.start_at.map(time::to_timestamp),
             orchestration_id_reuse_policy: policy,
             tags: options.tags,
+            parent_trace_context: options.trace,
             request_time: Some(time::to_timestamp(SystemTime::now())),
             ..Default::default()
         };

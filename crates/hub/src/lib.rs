@@ -26,4 +26,4 @@ mod embedded;
 pub mod store;
 
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use embedded::{EmbeddedHub, HubOptions, JournalStats, OpenError, Owner};
+pub use embedded::{DispatchStats, EmbeddedHub, HubOptions, JournalStats, OpenError, Owner, WorkStats};

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use seriatim_durable::hub::{HubError, TaskHub};
+use seriatim_durable::proto::TraceContext;
 use seriatim_durable::{
     Client, Failure, InstanceFilter, OrchestrationContext, OrchestrationState, Registry, StartOptions, Worker,
     WorkerHandle,
@@ -163,11 +164,31 @@ impl Runner {
     /// that fails is a report that says so; `Err` means that the hub or the state folder could not be used.
     pub async fn run(&self, project: &Project) -> Result<RunReport> {
         let since = Instant::now();
+        let report = self.begin(project, None).await?;
+        self.end(report, since).await
+    }
+
+    /// The first half of [`Self::run`]: returns as soon as the run is recorded, with the trace that it belongs to.
+    /// [`Self::finish`] has to follow, or its record stays open.
+    pub async fn begin(&self, project: &Project, trace: Option<TraceContext>) -> Result<RunReport> {
+        match self.begin_interrupted(project).await? {
+            Some(report) => Ok(report),
+            None => self.start_run(project, trace).await,
+        }
+    }
+
+    /// As [`Self::begin`], but only takes up a run that was interrupted; `None` if there is none.
+    pub async fn begin_interrupted(&self, project: &Project) -> Result<Option<RunReport>> {
         let taken = self.take_up(&project.pipeline().name).await?;
-        let mut report = match taken {
-            Some(run) => self.begin_record(project, run, true)?,
-            None => self.start_run(project).await?,
-        };
+        taken.map(|run| self.begin_record(project, run, true)).transpose()
+    }
+
+    /// The second half of [`Self::run`]: waits until the run has ended, and records it.
+    pub async fn finish(&self, report: RunReport) -> Result<RunReport> {
+        self.end(report, Instant::now()).await
+    }
+
+    async fn end(&self, mut report: RunReport, since: Instant) -> Result<RunReport> {
         let state = self.wait(&report.run).await?;
         self.settle(&mut report, &state, since)?;
         Ok(report)
@@ -269,7 +290,7 @@ impl Runner {
         Ok(())
     }
 
-    async fn start_run(&self, project: &Project) -> Result<RunReport> {
+    async fn start_run(&self, project: &Project, trace: Option<TraceContext>) -> Result<RunReport> {
         loop {
             // Another run of this process may have begun since, and has no record yet.
             let run = {
@@ -290,6 +311,7 @@ impl Runner {
             let options = StartOptions {
                 instance_id: Some(run.clone()),
                 replaceable: Some(Vec::new()),
+                trace: trace.clone(),
                 ..StartOptions::default()
             };
             let report = self.begin_record(project, run.clone(), false)?;

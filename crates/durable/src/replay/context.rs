@@ -90,6 +90,12 @@ impl OrchestrationContext {
         self.core.lock().parent_instance_id.clone()
     }
 
+    /// The trace that this orchestration was started in, as W3C `traceparent`. Its activities and sub-orchestrations
+    /// are part of it without further ado.
+    pub fn trace_parent(&self) -> Option<String> {
+        self.core.lock().trace.as_ref().map(|trace| trace.trace_parent.clone())
+    }
+
     /// Whether the code runs over what is recorded already: then say nothing to people, they have heard it.
     pub fn is_replaying(&self) -> bool {
         self.core.lock().replaying
@@ -122,12 +128,13 @@ impl OrchestrationContext {
             Ok(input) => input,
             Err(failure) => return Task::failed(failure),
         };
+        let parent_trace_context = self.core.lock().trace.clone();
         let action = OrchestratorActionType::ScheduleTask(proto::ScheduleTaskAction {
             name: name.to_owned(),
             version: options.version,
             input: Some(input),
             tags: options.tags,
-            parent_trace_context: None,
+            parent_trace_context,
         });
         let mut core = self.core.lock();
         let attempts = options.retry.map(|policy| Attempts::new(policy, core.now));
@@ -157,12 +164,13 @@ impl OrchestrationContext {
             Ok(input) => input,
             Err(failure) => return Task::failed(failure),
         };
+        let parent_trace_context = self.core.lock().trace.clone();
         let action = OrchestratorActionType::CreateSubOrchestration(proto::CreateSubOrchestrationAction {
             instance_id: options.instance_id.unwrap_or_default(),
             name: name.to_owned(),
             version: options.version,
             input: Some(input),
-            parent_trace_context: None,
+            parent_trace_context,
             tags: options.tags,
         });
         let mut core = self.core.lock();

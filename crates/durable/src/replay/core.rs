@@ -89,6 +89,8 @@ pub(crate) struct Core {
     pub(crate) name: String,
     pub(crate) version: Option<String>,
     pub(crate) parent_instance_id: Option<String>,
+    /// The trace that the execution was started in: its activities and sub-orchestrations belong to it too.
+    pub(crate) trace: Option<proto::TraceContext>,
     pub(crate) now: Timestamp,
     pub(crate) replaying: bool,
     pub(crate) custom_status: Option<String>,

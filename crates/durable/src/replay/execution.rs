@@ -273,6 +273,7 @@ impl Execution {
             let mut core = self.core.lock();
             core.name.clone_from(&started.name);
             core.version.clone_from(&started.version);
+            core.trace.clone_from(&started.parent_trace_context);
             let parent = started.parent_instance.as_ref().and_then(|parent| parent.orchestration_instance.as_ref());
             core.parent_instance_id = parent.map(|parent| parent.instance_id.clone());
         }

@@ -10,6 +10,7 @@ mod threads;
 use std::fmt;
 use std::path::Path;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::thread::JoinHandle;
@@ -38,6 +39,46 @@ pub struct JournalStats {
     pub seconds_committing: f64,
 }
 
+/// A number for each kind of work item.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct WorkStats {
+    /// Turns of orchestrators.
+    pub orchestrators: u64,
+    /// Activities.
+    pub activities: u64,
+    /// Batches of entities.
+    pub entities: u64,
+}
+
+/// The same while it is counted: outside of the hub's lock, because every completion comes by.
+#[derive(Debug, Default)]
+struct WorkCounters {
+    orchestrators: AtomicU64,
+    activities: AtomicU64,
+    entities: AtomicU64,
+}
+
+impl WorkCounters {
+    fn read(&self) -> WorkStats {
+        WorkStats {
+            orchestrators: self.orchestrators.load(Ordering::Relaxed),
+            activities: self.activities.load(Ordering::Relaxed),
+            entities: self.entities.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// What a hub has done with work items since it was opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DispatchStats {
+    /// Workers that are connected now.
+    pub workers: u64,
+    /// Work items that were given to workers; one that was given back or lost its lease counts again.
+    pub handed_out: WorkStats,
+    /// Work items whose completion was taken.
+    pub completed: WorkStats,
+}
+
 /// A task hub in this process; see the module's documentation.
 ///
 /// [`close`](Self::close) it when done. Dropping it instead is like a crash: nothing that was acknowledged is lost, but
@@ -45,6 +86,7 @@ pub struct JournalStats {
 pub struct EmbeddedHub {
     shared: Arc<Shared>,
     items_per_worker: usize,
+    completed: WorkCounters,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -85,7 +127,8 @@ impl EmbeddedHub {
         let shared = Shared::new(core, first, Arc::clone(&clock), jobs);
         runtime.spawn(threads::tick(Arc::downgrade(&shared), clock));
         // From here on the hub is dropped, and with it the thread that runs already, if the other one does not start.
-        let hub = Self { shared, items_per_worker: options.items_per_worker, threads: Mutex::default() };
+        let completed = WorkCounters::default();
+        let hub = Self { shared, items_per_worker: options.items_per_worker, completed, threads: Mutex::default() };
         let shared = Arc::clone(&hub.shared);
         hub.spawn("hub-writer", move || threads::write(&shared, store, lock))?;
         let shared = Arc::clone(&hub.shared);
@@ -117,6 +160,11 @@ impl EmbeddedHub {
     /// What the journal has cost up to now.
     pub fn journal_stats(&self) -> JournalStats {
         self.shared.lock().stats
+    }
+
+    /// What was done with work items up to now.
+    pub fn dispatch_stats(&self) -> DispatchStats {
+        DispatchStats { completed: self.completed.read(), ..self.shared.lock().dispatch_stats() }
     }
 
     fn take_threads(&self) -> Vec<JoinHandle<()>> {
@@ -274,15 +322,21 @@ impl TaskHub for EmbeddedHub {
     }
 
     async fn complete_activity(&self, response: proto::ActivityResponse) -> HubResult<()> {
-        self.ask(Request::CompleteActivity(response), DONE).await
+        self.ask(Request::CompleteActivity(response), DONE).await?;
+        self.completed.activities.fetch_add(1, Ordering::Relaxed);
+        Ok(())
     }
 
     async fn complete_orchestrator(&self, response: proto::OrchestratorResponse) -> HubResult<()> {
-        self.ask(Request::CompleteOrchestrator(response), DONE).await
+        self.ask(Request::CompleteOrchestrator(response), DONE).await?;
+        self.completed.orchestrators.fetch_add(1, Ordering::Relaxed);
+        Ok(())
     }
 
     async fn complete_entity(&self, result: proto::EntityBatchResult) -> HubResult<()> {
-        self.ask(Request::CompleteEntity(result), DONE).await
+        self.ask(Request::CompleteEntity(result), DONE).await?;
+        self.completed.entities.fetch_add(1, Ordering::Relaxed);
+        Ok(())
     }
 
     async fn abandon(&self, completion_token: &str) -> HubResult<()> {

@@ -10,7 +10,7 @@ use seriatim_durable::hub::{HubError, HubResult};
 use seriatim_durable::proto;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::JournalStats;
+use super::{DispatchStats, JournalStats, WorkStats};
 use crate::clock::Clock;
 use crate::core::{
     Answer, Batch, BatchSeq, Core, Effects, Handout, HistoryRange, Input, Moment, Reply, Request, RequestId, WorkerId,
@@ -56,6 +56,7 @@ pub(super) struct State {
     last_request: u64,
     last_worker: u64,
     pub(super) stats: JournalStats,
+    handed_out: WorkStats,
 }
 
 /// What the threads and tasks of a hub share.
@@ -83,6 +84,7 @@ impl Shared {
             last_request: 0,
             last_worker: 0,
             stats: JournalStats::default(),
+            handed_out: WorkStats::default(),
         };
         let shared =
             Arc::new(Self { state: Mutex::new(state), work: Condvar::new(), clock, wake: watch::Sender::new(None) });
@@ -121,6 +123,7 @@ impl Shared {
         }
         let mut lost = Vec::new();
         for handout in effects.handouts {
+            state.handed_out.count(&handout.item);
             lost.extend(state.send(handout));
         }
         self.wake.send_if_modified(|wake| std::mem::replace(wake, effects.wake) != effects.wake);
@@ -256,7 +259,24 @@ impl Shared {
     }
 }
 
+impl WorkStats {
+    fn count(&mut self, item: &proto::WorkItem) {
+        use proto::work_item::Request as Kind;
+        match &item.request {
+            Some(Kind::OrchestratorRequest(_)) => self.orchestrators += 1,
+            Some(Kind::ActivityRequest(_)) => self.activities += 1,
+            Some(Kind::EntityRequest(_) | Kind::EntityRequestV2(_)) => self.entities += 1,
+            Some(Kind::HealthPing(_)) | None => {}
+        }
+    }
+}
+
 impl State {
+    /// What was given to workers; what they have completed is counted by whoever takes it.
+    pub(super) fn dispatch_stats(&self) -> DispatchStats {
+        DispatchStats { workers: self.streams.len() as u64, handed_out: self.handed_out, ..DispatchStats::default() }
+    }
+
     /// An error unless the hub takes requests.
     pub(super) fn check_open(&self) -> HubResult<()> {
         match &self.phase {
