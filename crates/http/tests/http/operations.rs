@@ -131,7 +131,7 @@ async fn a_certificate_that_cannot_be_used_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let certificate = folder.path().join("server.pem");
     std::fs::write(&certificate, "no certificate").unwrap();
-    let tls = Some(seriatim_http::Tls { certificate: certificate.clone(), key: certificate.clone() });
+    let tls = Some(seriatim_http::Tls { certificate: certificate.clone(), key: certificate.clone(), client_ca: None });
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let options = Options { tls, ..Options::default() };
     let ended = timeout(DEADLINE, serve(listener, hubs, None, options, std::future::pending())).await;
