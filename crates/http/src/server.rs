@@ -90,6 +90,8 @@ impl Server {
     async fn run(self, listener: TcpListener, close: watch::Sender<bool>, shutdown: impl Future<Output = ()> + Send) {
         let free = Arc::new(Semaphore::new(self.limits.connections));
         let graceful = GracefulShutdown::new();
+        // Connections end when this is dropped, whatever they are at.
+        let (alive, cut) = watch::channel(());
         tokio::pin!(shutdown);
         loop {
             let next = async {
@@ -104,10 +106,13 @@ impl Server {
             };
             match accepted {
                 Ok((stream, _)) => {
-                    let (server, watcher) = (self.clone(), graceful.watcher());
+                    let (server, watcher, mut cut) = (self.clone(), graceful.watcher(), cut.clone());
                     tokio::spawn(async move {
                         server.app.metrics.connected();
-                        server.connection(stream, watcher).await;
+                        tokio::select! {
+                            () = server.connection(stream, watcher) => {}
+                            _ = cut.changed() => {}
+                        }
                         server.app.metrics.disconnected();
                         drop(place);
                     });
@@ -121,8 +126,9 @@ impl Server {
         drop(listener);
         close.send_replace(true);
         if timeout(self.limits.grace, graceful.shutdown()).await.is_err() {
-            tracing::warn!("some requests did not end in time, and were cut off");
+            tracing::warn!("some requests did not end in time, and are cut off");
         }
+        drop(alive);
     }
 
     async fn connection(&self, stream: TcpStream, watcher: Watcher) {
