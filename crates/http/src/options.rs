@@ -46,13 +46,15 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The files that TLS needs, both in PEM form.
+/// The files that TLS needs, all in PEM form.
 #[derive(Debug, Clone)]
 pub struct Tls {
     /// The server's certificate, followed by those that vouch for it.
     pub certificate: PathBuf,
     /// The certificate's private key.
     pub key: PathBuf,
+    /// Authorities of which a client's certificate has to be; `None` lets clients in without one.
+    pub client_ca: Option<PathBuf>,
 }
 
 /// What a client may make this server hold, and for how long. The defaults suit a hub for one team.
@@ -143,7 +145,10 @@ impl Default for Options {
 #[non_exhaustive]
 pub enum OptionsError {
     /// Others can reach the address, and anybody could use the server.
-    #[error("{0} can be reached from other machines, and no token is set: set one, or listen on 127.0.0.1")]
+    #[error(
+        "{0} can be reached from other machines, and no token is set: set one, ask for client certificates, or listen \
+         on 127.0.0.1"
+    )]
     NoToken(SocketAddr),
     /// Others can reach the address, and the token would travel in plain text.
     #[error(
@@ -172,8 +177,8 @@ pub enum OptionsError {
 }
 
 impl Options {
-    /// Whether a server with these settings may listen on `address`: loopback always; any other address needs a token,
-    /// and TLS here or in a proxy.
+    /// Whether a server with these settings may listen on `address`: loopback always; any other address needs TLS, here
+    /// or in a proxy, and a token or clients' certificates.
     pub fn check(&self, address: SocketAddr) -> Result<(), OptionsError> {
         if !self.durable_path.starts_with('/') || self.durable_path.ends_with('/') {
             return Err(OptionsError::BadPath(self.durable_path.clone()));
@@ -187,7 +192,8 @@ impl Options {
         if address.ip().is_loopback() {
             return Ok(());
         }
-        if self.tokens.is_empty() {
+        let mutual = self.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+        if self.tokens.is_empty() && !mutual {
             return Err(OptionsError::NoToken(address));
         }
         if self.tls.is_none() && !self.behind_proxy {
@@ -232,6 +238,12 @@ mod tests {
         options.public_url = Some(Url::parse("https://hub.example/tasks").unwrap());
         assert_eq!(options.check(open), Ok(()));
         assert_eq!(options.base(open), "https://hub.example/tasks");
+
+        let tls = Tls { certificate: "c.pem".into(), key: "k.pem".into(), client_ca: None };
+        let mut mutual = Options { tls: Some(tls.clone()), ..Options::default() };
+        assert_eq!(mutual.check(at("10.0.0.1:80")), Err(OptionsError::NoToken(at("10.0.0.1:80"))));
+        mutual.tls = Some(Tls { client_ca: Some("ca.pem".into()), ..tls });
+        assert_eq!(mutual.check(at("10.0.0.1:80")), Ok(()));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use std::future::Future;
 use std::io;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,10 +19,12 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
-use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::server::danger::ClientCertVerifier;
+use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
 use crate::app::App;
 use crate::hubs::Hubs;
@@ -87,6 +90,8 @@ impl Server {
     async fn run(self, listener: TcpListener, close: watch::Sender<bool>, shutdown: impl Future<Output = ()> + Send) {
         let free = Arc::new(Semaphore::new(self.limits.connections));
         let graceful = GracefulShutdown::new();
+        // Connections end when this is dropped, whatever they are at.
+        let (alive, cut) = watch::channel(());
         tokio::pin!(shutdown);
         loop {
             let next = async {
@@ -101,10 +106,13 @@ impl Server {
             };
             match accepted {
                 Ok((stream, _)) => {
-                    let (server, watcher) = (self.clone(), graceful.watcher());
+                    let (server, watcher, mut cut) = (self.clone(), graceful.watcher(), cut.clone());
                     tokio::spawn(async move {
                         server.app.metrics.connected();
-                        server.connection(stream, watcher).await;
+                        tokio::select! {
+                            () = server.connection(stream, watcher) => {}
+                            _ = cut.changed() => {}
+                        }
                         server.app.metrics.disconnected();
                         drop(place);
                     });
@@ -118,8 +126,9 @@ impl Server {
         drop(listener);
         close.send_replace(true);
         if timeout(self.limits.grace, graceful.shutdown()).await.is_err() {
-            tracing::warn!("some requests did not end in time, and were cut off");
+            tracing::warn!("some requests did not end in time, and are cut off");
         }
+        drop(alive);
     }
 
     async fn connection(&self, stream: TcpStream, watcher: Watcher) {
@@ -153,23 +162,40 @@ impl Server {
     }
 }
 
-/// TLS from two files.
-fn acceptor(tls: &Tls) -> Result<TlsAcceptor, ServeError> {
-    let wrong = |file: &std::path::Path, reason: &dyn std::fmt::Display| ServeError::Tls {
-        file: file.display().to_string(),
-        reason: reason.to_string(),
+/// The certificates in a file.
+fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, ServeError> {
+    let found: Vec<_> =
+        CertificateDer::pem_file_iter(file).and_then(Iterator::collect).map_err(|error| cannot_use(file, &error))?;
+    if found.is_empty() { Err(cannot_use(file, &"there is no certificate in it")) } else { Ok(found) }
+}
+
+fn cannot_use(file: &Path, reason: &dyn std::fmt::Display) -> ServeError {
+    ServeError::Tls { file: file.display().to_string(), reason: reason.to_string() }
+}
+
+/// Who is let in: everybody, or whoever has a certificate of these authorities.
+fn clients(tls: &Tls, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ClientCertVerifier>, ServeError> {
+    let Some(file) = &tls.client_ca else {
+        return Ok(WebPkiClientVerifier::no_client_auth());
     };
-    let in_certificate = |error: &dyn std::fmt::Display| wrong(&tls.certificate, error);
-    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(&tls.certificate)
-        .and_then(Iterator::collect)
-        .map_err(|error| in_certificate(&error))?;
-    if chain.is_empty() {
-        return Err(in_certificate(&"there is no certificate in it"));
+    let mut roots = RootCertStore::empty();
+    for authority in certificates(file)? {
+        roots.add(authority).map_err(|error| cannot_use(file, &error))?;
     }
-    let key = PrivateKeyDer::from_pem_file(&tls.key).map_err(|error| wrong(&tls.key, &error))?;
-    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
+        .build()
+        .map_err(|error| cannot_use(file, &error))
+}
+
+/// TLS from its files.
+fn acceptor(tls: &Tls) -> Result<TlsAcceptor, ServeError> {
+    let chain = certificates(&tls.certificate)?;
+    let key = PrivateKeyDer::from_pem_file(&tls.key).map_err(|error| cannot_use(&tls.key, &error))?;
+    let provider = Arc::new(ring::default_provider());
+    let clients = clients(tls, &provider)?;
+    let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
-        .map_err(|error| in_certificate(&error))?;
+        .and_then(|builder| builder.with_client_cert_verifier(clients).with_single_cert(chain, key))
+        .map_err(|error| cannot_use(&tls.certificate, &error))?;
     Ok(TlsAcceptor::from(Arc::new(config)))
 }

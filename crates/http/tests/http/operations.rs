@@ -1,15 +1,17 @@
 //! What operators use: health, readiness, metrics, traces, a clean end, TLS.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::json;
 use seriatim_durable::{HubResult, TaskHub};
-use seriatim_http::{HubFigures, Hubs, OpenHub, Options, WorkFigures, serve};
+use seriatim_http::{HubFigures, Hubs, Limits, OpenHub, Options, WorkFigures, serve};
 use seriatim_hub::{EmbeddedHub, HubOptions};
-use tokio::net::TcpListener;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
-use crate::support::{DEADLINE, DURABLE, Served, send};
+use crate::support::{DEADLINE, DURABLE, Served, send, to_end};
 
 #[tokio::test]
 async fn a_server_is_alive_without_its_hub_but_not_ready() {
@@ -102,7 +104,9 @@ async fn a_trace_goes_on_from_the_client_to_the_activity() {
 
 #[tokio::test]
 async fn a_server_that_ends_lets_waiting_clients_go() {
-    let mut served = Served::start().await;
+    // Longer than the test waits: they are let go at once, and not when the time is over.
+    let limits = Limits { grace: DEADLINE * 5, ..Limits::default() };
+    let mut served = Served::with(Options { limits, ..Options::default() }, None).await;
     let address = served.address;
     let waiting = tokio::spawn(async move {
         send(address, "POST", &format!("{DURABLE}/orchestrators/wait/patient?timeout=80"), &[], "").await
@@ -112,6 +116,19 @@ async fn a_server_that_ends_lets_waiting_clients_go() {
     let answer = timeout(DEADLINE, waiting).await.expect("it is let go").unwrap();
     assert_eq!(answer.status, 202, "{answer:?}");
     served.stop().await;
+}
+
+#[tokio::test]
+async fn a_request_that_does_not_end_is_cut_off_when_the_server_ends() {
+    let limits = Limits { grace: Duration::from_millis(50), body_time: DEADLINE * 5, ..Limits::default() };
+    let served = Served::with(Options { limits, ..Options::default() }, None).await;
+    let mut stream = TcpStream::connect(served.address).await.unwrap();
+    let head = format!("POST {DURABLE}/orchestrators/echo HTTP/1.1\r\nhost: localhost\r\ncontent-length: 10\r\n\r\n[1");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    // The connection of this question itself is the second one: the server has both.
+    served.until("/metrics", |answer| answer.body.contains("\nseriatim_http_connections 2\n")).await;
+    served.stop().await;
+    assert_eq!(to_end(&mut stream).await, b"");
 }
 
 #[tokio::test]
@@ -131,7 +148,7 @@ async fn a_certificate_that_cannot_be_used_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let certificate = folder.path().join("server.pem");
     std::fs::write(&certificate, "no certificate").unwrap();
-    let tls = Some(seriatim_http::Tls { certificate: certificate.clone(), key: certificate.clone() });
+    let tls = Some(seriatim_http::Tls { certificate: certificate.clone(), key: certificate.clone(), client_ca: None });
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let options = Options { tls, ..Options::default() };
     let ended = timeout(DEADLINE, serve(listener, hubs, None, options, std::future::pending())).await;
