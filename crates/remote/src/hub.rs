@@ -2,6 +2,7 @@
 //! a message means; it replaces large payloads, splits what is too large, and leaves the rest to the connection.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -31,6 +32,8 @@ pub(crate) struct Inner {
     pub(crate) connection: Connection,
     pub(crate) payloads: Option<Payloads>,
     pub(crate) held: Held,
+    /// Whether the hub has ever taken this credential.
+    welcomed: AtomicBool,
 }
 
 /// A call of the generated client, as a function.
@@ -47,7 +50,9 @@ impl RemoteHub {
     }
 
     pub(crate) fn new(connection: Connection, payloads: Option<Payloads>) -> Self {
-        Self { inner: Arc::new(Inner { connection, payloads, held: Held::default() }) }
+        Self {
+            inner: Arc::new(Inner { connection, payloads, held: Held::default(), welcomed: AtomicBool::new(false) }),
+        }
     }
 
     /// Asks whether the hub is there and takes this credential. Sent again for as long as calls are.
@@ -310,7 +315,14 @@ impl TaskHub for RemoteHub {
     /// for.
     async fn work_items(&self, mut request: proto::GetWorkItemsRequest) -> HubResult<WorkItemStream> {
         let hello = Call { patience: Duration::ZERO, ..self.read("Hello") };
-        self.inner.connection.call(hello, (), sending!(hello)).await?;
+        match self.inner.connection.call(hello, (), sending!(hello)).await {
+            Ok(()) => self.inner.welcomed.store(true, Ordering::Relaxed),
+            // A hub that knew the worker once may know it again: rights and keys are changed while programs run.
+            Err(HubError::Unauthorized(why)) if self.inner.welcomed.load(Ordering::Relaxed) => {
+                return Err(HubError::Unavailable(why));
+            }
+            Err(error) => return Err(error),
+        }
         if self.inner.payloads.is_some() {
             request.capabilities.push(proto::WorkerCapability::LargePayloads.into());
         }

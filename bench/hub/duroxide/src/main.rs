@@ -1,5 +1,5 @@
 //! The cases that duroxide has (it has no entities), on its SQLite provider, with a poll interval short enough not to be
-//! what is measured. `duroxide-bench CASE FOLDER [N]`, one JSON line each.
+//! what is measured, and as many workers as by default: with more, its database is locked against itself. `duroxide-bench CASE FOLDER [N]`, one JSON line each.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -48,8 +48,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
         OrchestrationRegistry::builder().register("fan-out", fan_out).register("chain", chain).build();
     let options = RuntimeOptions {
         dispatcher_min_poll_interval: Duration::from_millis(1),
-        orchestration_concurrency: 8,
-        worker_concurrency: 8,
         ..RuntimeOptions::default()
     };
     let runtime = Runtime::start_with_options(store.clone(), activities, orchestrations, options).await;

@@ -79,7 +79,8 @@ pub struct CoreConfig {
     pub operations_per_batch: usize,
     /// At most this many items of one kind are out to one worker, whatever it asks for.
     pub items_per_worker: usize,
-    /// While this many batches are not on disk yet, turns and entity batches wait for it; 0: they always do.
+    /// While this many batches before the current one are not on disk, turns and entity batches wait for it; 0: they
+    /// always do.
     pub run_ahead: u64,
 }
 

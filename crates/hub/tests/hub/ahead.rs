@@ -98,11 +98,11 @@ fn results_of_activities_that_are_under_way_together_come_together() {
 
 #[test]
 fn so_far_and_no_further() {
-    let mut hub = driver(3);
+    let mut hub = driver(2);
     start(&mut hub);
     turn(&mut hub, vec![call(1, A, "add")]);
     batch(&mut hub, "1");
-    assert!(hub.turns.is_empty(), "three transitions are not on disk");
+    assert!(hub.turns.is_empty(), "two transitions before this one are not on disk");
     hub.commit();
     assert_eq!(hub.turns.len(), 1);
 }

@@ -6,8 +6,8 @@ use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use seriatim_durable::hub::HubError;
-use seriatim_durable::{Client, StartOptions};
+use seriatim_durable::hub::{HubError, TaskHub};
+use seriatim_durable::{Client, StartOptions, proto};
 use seriatim_remote::credential::{
     AzureCli, ClientSecret, Credential, FirstThatWorks, ManagedIdentity, StaticToken, TokenFile, WorkloadIdentity,
 };
@@ -234,8 +234,10 @@ async fn a_token_file_that_is_replaced_is_read_when_the_hub_refuses_the_old_one(
     *server.record.token.lock().unwrap() = Some("one".to_owned());
     let builder = RemoteHub::builder(server.url().parse().unwrap()).credential(Arc::new(TokenFile::new(&file)));
     let hub = builder.build(&Variables::of::<&str, &str>([])).unwrap();
-    hub.hello().await.unwrap();
+    assert!(hub.work_items(proto::GetWorkItemsRequest::default()).await.is_ok(), "the worker is let in");
     *server.record.token.lock().unwrap() = Some("two".to_owned());
+    let error = hub.work_items(proto::GetWorkItemsRequest::default()).await.err().expect("it is not let in");
+    assert!(matches!(error, HubError::Unavailable(_)), "a worker that was let in once tries again: {error}");
     let error = hub.hello().await.unwrap_err();
     assert!(matches!(error, HubError::Unauthorized(_)), "{error}");
     std::fs::write(&file, "two").unwrap();
