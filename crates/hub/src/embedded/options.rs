@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::owner::Owner;
 use crate::clock::{Clock, SystemClock};
-use crate::core::CoreConfig;
+use crate::core::{CoreConfig, EntityItems};
 use crate::store::StoreError;
 
 /// Settings of a hub. `HubOptions::default()` is right for a program on one machine.
@@ -29,6 +29,9 @@ pub struct HubOptions {
     /// At most this many work items of each kind are with one worker at a time, whatever it asks for. Bounds the
     /// memory of its stream. Default: 1,000. Range: 1 to 100,000.
     pub items_per_worker: usize,
+    /// In which of the protocol's two forms entities' work items go out. Default: as batches, the form that every
+    /// worker takes.
+    pub entity_items: EntityItems,
 }
 
 impl Default for HubOptions {
@@ -42,6 +45,7 @@ impl Default for HubOptions {
             events_per_turn: core.events_per_turn,
             operations_per_batch: core.operations_per_batch,
             items_per_worker: core.items_per_worker,
+            entity_items: core.entity_items,
         }
     }
 }
@@ -69,6 +73,7 @@ impl HubOptions {
             events_per_turn: self.events_per_turn,
             operations_per_batch: self.operations_per_batch,
             items_per_worker: self.items_per_worker,
+            entity_items: self.entity_items,
         })
     }
 }
