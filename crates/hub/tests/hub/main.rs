@@ -4,6 +4,7 @@
 // A test that cannot go on panics: that is how it fails.
 #![allow(clippy::unwrap_used)]
 
+mod again;
 mod clocks;
 mod dispatch;
 mod driver;

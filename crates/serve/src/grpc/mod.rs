@@ -20,7 +20,7 @@ pub use access::{Security, Tls, Token};
 
 use crate::hubs::Hubs;
 
-/// How long a peer may take for its part of a handshake, and how long one that does not answer counts as alive.
+/// How long a peer that does not answer counts as alive.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How often a silent peer is asked whether it lives: the items of a worker whose machine is gone go to another one
@@ -41,6 +41,8 @@ pub struct Limits {
     pub connections: usize,
     /// Calls at a time on one connection, streams of work items among them; more wait. Default: 1,000.
     pub calls_per_connection: u32,
+    /// How long a client may take to begin: for its first bytes, and for its part of a TLS handshake. Default: 10 s.
+    pub handshake: Duration,
 }
 
 impl Default for Limits {
@@ -50,6 +52,7 @@ impl Default for Limits {
             header_bytes: 16 * 1024,
             connections: 1_000,
             calls_per_connection: 1_000,
+            handshake: Duration::from_secs(10),
         }
     }
 }
@@ -107,7 +110,7 @@ impl GrpcServer {
             .http2_keepalive_interval(Some(ASK_EVERY))
             .http2_keepalive_timeout(Some(PATIENCE));
         if let Some(tls) = &security.tls {
-            builder = builder.tls_config(tls.config(PATIENCE)).map_err(ServeError::Tls)?;
+            builder = builder.tls_config(tls.config(limits.handshake)).map_err(ServeError::Tls)?;
         }
         let cannot_listen = |source| ServeError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(cannot_listen)?;
@@ -131,7 +134,7 @@ impl GrpcServer {
         let service = TaskHubSidecarServiceServer::new(service::Service::new(hubs))
             .max_decoding_message_size(self.limits.message_bytes);
         let service = InterceptedService::new(service, access::Access::new(self.security.token));
-        let incoming = incoming::connections(self.listener, self.limits.connections, PATIENCE);
+        let incoming = incoming::connections(self.listener, self.limits.connections, self.limits.handshake);
         let (stopping, stopped) = tokio::sync::oneshot::channel::<()>();
         let serving = self.builder.add_service(service).serve_with_incoming_shutdown(incoming, async {
             stop.await;
