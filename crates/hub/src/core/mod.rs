@@ -193,7 +193,7 @@ impl Core {
             Request::PurgeInstances(request) => self.purge_instances(request)?,
             Request::InstanceHistory(request) => self.instance_history(&request),
             Request::RewindPlan(request) => self.rewind_plan(&request)?,
-            Request::Rewind(request, histories) => self.rewind_instance(request, histories)?,
+            Request::Rewind(request, histories) => self.rewind_instance(&request, histories)?,
             Request::RestartInstance(request) => self.restart_instance(&request)?,
             Request::ListInstanceIds(request) => self.list_instance_ids(&request)?,
             Request::SkipGracefulTerminations(request) => self.skip_graceful_terminations(request),

@@ -58,7 +58,7 @@ impl Core {
     /// Rewinds the instance, if the histories are still what they were when they were read.
     pub(super) fn rewind_instance(
         &mut self,
-        request: proto::RewindInstanceRequest,
+        request: &proto::RewindInstanceRequest,
         histories: Vec<Past>,
     ) -> HubResult<Answer> {
         let top = self.existing(&request.instance_id)?;

@@ -78,7 +78,7 @@ fn a_rewind_gives_an_outcome_to_everything_that_the_code_waits_for() {
     let mut hub = Driver::new();
     hub.worker();
     hub.start("a", "any");
-    let at = hub.clock.plus(Duration::from_secs(60));
+    let at = hub.clock.plus(Duration::from_mins(1));
     hub.play("a", vec![task(1, "fails"), task(2, "late"), task(3, "under way"), timer(4, at), call(5, "@e@k", "op")]);
     let fails = hub.activities.pop_front().unwrap();
     let late = hub.activities.pop_front().unwrap();
@@ -88,7 +88,7 @@ fn a_rewind_gives_an_outcome_to_everything_that_the_code_waits_for() {
     // These come after the end: nobody keeps them, so the work is done again.
     hub.finish_activity(&late, "2").unwrap();
     hub.finish_batch(Some("1"));
-    hub.pass(Duration::from_secs(120));
+    hub.pass(Duration::from_mins(2));
     assert!(hub.rewind("a").unwrap());
     let given: Vec<_> = hub.activities.iter().map(|activity| activity.request.name.as_str()).collect();
     assert_eq!(given, ["fails", "late"], "what is under way is not begun a second time");

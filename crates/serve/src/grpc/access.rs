@@ -140,8 +140,8 @@ mod tests {
 
     const SECRET: &str = "canary-0123456789";
 
-    fn tls(client_ca: Option<Vec<u8>>) -> Option<Tls> {
-        Some(Tls { certificate: Vec::new(), key: SECRET.into(), client_ca })
+    fn tls(client_ca: Option<Vec<u8>>) -> Tls {
+        Tls { certificate: Vec::new(), key: SECRET.into(), client_ca }
     }
 
     #[test]
@@ -155,9 +155,9 @@ mod tests {
             ("0.0.0.0:1", Security::default(), "--tls-cert"),
             ("[::]:1", Security::default(), "--tls-cert"),
             ("192.168.0.1:1", Security { token: token.clone(), tls: None }, "--tls-cert"),
-            ("192.168.0.1:1", Security { token: None, tls: tls(None) }, "SERIATIM_TOKEN"),
-            ("192.168.0.1:1", Security { token, tls: tls(None) }, ""),
-            ("192.168.0.1:1", Security { token: None, tls: tls(Some(Vec::new())) }, ""),
+            ("192.168.0.1:1", Security { token: None, tls: Some(tls(None)) }, "SERIATIM_TOKEN"),
+            ("192.168.0.1:1", Security { token, tls: Some(tls(None)) }, ""),
+            ("192.168.0.1:1", Security { token: None, tls: Some(tls(Some(Vec::new()))) }, ""),
         ];
         for (address, security, missing) in cases {
             match security.check(address.parse().unwrap()) {
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn secrets_are_never_shown() {
-        let security = Security { token: Some(Token::new(SECRET).unwrap()), tls: tls(None) };
+        let security = Security { token: Some(Token::new(SECRET).unwrap()), tls: Some(tls(None)) };
         let shown = format!("{security:?} {:?}", Access::new(security.token.clone()));
         assert!(!shown.contains("canary"), "{shown}");
         assert!(!Token::new("canary").unwrap_err().to_string().contains("canary"));
