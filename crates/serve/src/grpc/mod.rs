@@ -21,7 +21,7 @@ pub use access::{Security, Tls, Token};
 use crate::hubs::Hubs;
 
 /// How long a peer that does not answer counts as alive.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How often a silent peer is asked whether it lives: the items of a worker whose machine is gone go to another one
 /// after this and [`PATIENCE`].
