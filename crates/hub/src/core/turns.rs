@@ -94,8 +94,11 @@ impl Core {
         let lease = self.dispatch.lease(worker, Item::Turn(execution), Some(deadline));
         instance.turn = Some(Turn { lease, stamp, taken });
         instance.partial = None;
-        instance.sticky = Some(worker);
-        self.dispatch.stick(worker, execution);
+        // A worker that keeps nothing of an instance is no better for its next turn than any other.
+        if self.dispatch.may_keep_history(worker) {
+            instance.sticky = Some(worker);
+            self.dispatch.stick(worker, execution);
+        }
         let count = prost_types::value::Kind::NumberValue(past.len as f64);
         let request = proto::OrchestratorRequest {
             instance_id: id.as_str().to_owned(),
