@@ -52,7 +52,7 @@ def hub(request, server):  # noqa: F811
 
 def result(hub, instance: str):
     state = hub.wait_for_orchestration_completion(instance, timeout=HANG)
-    assert state.runtime_status == OrchestrationStatus.COMPLETED, state
+    assert state and state.runtime_status == OrchestrationStatus.COMPLETED, state
     return json.loads(state.serialized_output) if state.serialized_output else None
 
 
