@@ -60,3 +60,12 @@ def server(program, tmp_path_factory):
     server = Server(program, tmp_path_factory.mktemp("served") / "state")
     yield server
     assert server.stop() == 0
+
+
+@pytest.fixture
+def own_server(program, tmp_path):
+    """A server for one test, which may kill it and start it again."""
+    server = Server(program, tmp_path / "state")
+    yield server
+    if server.process.poll() is None:
+        server.kill()

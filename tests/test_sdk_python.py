@@ -20,7 +20,7 @@ from durabletask.grpc_options import GrpcClientResiliencyOptions, GrpcWorkerResi
 from durabletask.worker import TaskHubGrpcWorker
 
 from conftest import HANG, scale
-from serving import Server, server  # noqa: F401 (a fixture)
+from serving import own_server, server  # noqa: F401 (fixtures)
 
 SDK = Path(__file__).parent / "sdk"
 sys.path.insert(0, str(SDK))
@@ -219,8 +219,8 @@ class Load:
         self._thread.join()
 
 
-def test_a_server_that_is_killed_under_load_loses_nothing_and_does_nothing_twice(program, tmp_path, rng):
-    server = Server(program, tmp_path / "state")  # noqa: F811
+def test_a_server_that_is_killed_under_load_loses_nothing_and_does_nothing_twice(own_server, rng):  # noqa: F811
+    server = own_server  # noqa: F811
     key = "counted"
     with TaskHubGrpcWorker(host_address=server.address, resiliency_options=SOON) as worker:
         orders.register(worker)

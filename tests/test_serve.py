@@ -9,7 +9,7 @@ import pytest
 from durabletask.client import TaskHubGrpcClient
 
 from conftest import HANG
-from serving import Server
+from serving import own_server  # noqa: F401 (a fixture)
 
 CANARY = "canary-0123456789"
 
@@ -41,11 +41,10 @@ def test_it_refuses_to_listen_unprotected(program, tmp_path):
     assert "missing" in said
 
 
-def test_a_state_has_one_server(program, tmp_path):
-    server = Server(program, tmp_path / "state")
+def test_a_state_has_one_server(program, own_server, tmp_path):  # noqa: F811
     said = refusal(program, tmp_path, "--grpc", "127.0.0.1:0", code=1)
-    assert f"process {server.process.pid}" in said
-    assert server.stop() == 0
+    assert f"process {own_server.process.pid}" in said
+    assert own_server.stop() == 0
 
 
 def test_the_token_opens_and_is_never_shown(program, tmp_path, monkeypatch):
