@@ -1,5 +1,6 @@
 //! The command line, as clap reads it: every command, option and help text. Must never do anything but describe.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -70,6 +71,8 @@ pub(crate) enum Command {
     Verify(VerifyArgs),
     /// Work for a task hub elsewhere: `seriatim serve`, or Azure Durable Task Scheduler
     Worker(WorkerArgs),
+    /// Serve task hubs on gRPC, to the official Durable Task SDKs among others
+    Serve(ServeArgs),
     /// Print the JSON Schema of the pipeline file
     Schema,
     /// Print a completion script for a shell
@@ -303,6 +306,53 @@ pub(crate) struct WorkerArgs {
     /// How much of the machine to use.
     #[command(flatten)]
     pub(crate) machine: MachineArgs,
+}
+
+/// `seriatim serve`
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// Where the hubs' state is; it is made if it is missing
+    #[arg(long, value_name = "DIR", default_value = ".seriatim")]
+    pub(crate) state: PathBuf,
+    /// The address of the gRPC server; port 0 takes one that is free
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:4001")]
+    pub(crate) grpc: SocketAddr,
+    /// Who may come in.
+    #[command(flatten)]
+    pub(crate) access: AccessArgs,
+    /// In which of the protocol's two forms entities' work items go out; the SDKs take both
+    #[arg(long, value_enum, hide = true, default_value_t = EntityItems::Batch)]
+    pub(crate) entity_items: EntityItems,
+    /// Print where the server listens as one line of JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What protects a server. An address other than loopback needs TLS, and a token or mutual TLS.
+#[derive(Debug, Args)]
+pub(crate) struct AccessArgs {
+    /// The server's certificate (PEM), followed by those that it rests on
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// The certificate's private key (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// Let only clients in that have a certificate of this authority (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_client_ca: Option<PathBuf>,
+    /// A file with the token that every call must carry as `authorization: Bearer TOKEN`; the environment variable
+    /// `SERIATIM_TOKEN` does the same
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+}
+
+/// The two forms of entities' work items.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum EntityItems {
+    /// As batches of operations.
+    Batch,
+    /// As history events.
+    Events,
 }
 
 #[cfg(test)]

@@ -172,7 +172,8 @@ pub(crate) async fn close(hub: &EmbeddedHub, ui: &Ui) {
     }
 }
 
-fn cannot_open(error: &OpenError) -> CliError {
+/// What a hub says that does not open, with its causes.
+pub(crate) fn cannot_open(error: &OpenError) -> CliError {
     let mut message = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {

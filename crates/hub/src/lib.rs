@@ -25,5 +25,7 @@ pub mod core;
 mod embedded;
 pub mod store;
 
+pub use core::EntityItems;
+
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use embedded::{DispatchStats, EmbeddedHub, HubOptions, JournalStats, OpenError, Owner, WorkStats};

@@ -9,6 +9,7 @@ mod plan;
 pub(crate) mod run;
 mod runs;
 mod schema;
+mod serve;
 mod show;
 pub(crate) mod summary;
 pub(crate) mod verify;
@@ -30,6 +31,7 @@ pub(crate) fn execute(command: Command, ui: &Ui) -> Result<(), CliError> {
         Command::Cancel(args) => cancel::execute(&args, ui),
         Command::Verify(args) => verify::execute(&args, ui),
         Command::Worker(args) => worker::execute(&args, ui),
+        Command::Serve(args) => serve::execute(&args, ui),
         Command::Schema => schema::execute(ui),
         Command::Completions { shell } => completions::execute(shell, ui),
     }

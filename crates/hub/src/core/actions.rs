@@ -16,9 +16,9 @@ use super::time::Moment;
 
 /// The execution whose turn it is.
 #[derive(Debug, Clone, Copy)]
-struct Sender<'a> {
-    id: &'a InstanceId,
-    execution: ExecutionNo,
+pub(super) struct Sender<'a> {
+    pub(super) id: &'a InstanceId,
+    pub(super) execution: ExecutionNo,
 }
 
 impl Core {
@@ -27,7 +27,9 @@ impl Core {
         for action in actions {
             let checked = match &action.orchestrator_action_type {
                 None => Err("it has no type that this hub knows".to_owned()),
-                Some(Action::RewindOrchestration(_)) => Err("this hub does not rewind".to_owned()),
+                Some(Action::RewindOrchestration(_)) => {
+                    Err("this hub rewinds instances itself, without a turn for it".to_owned())
+                }
                 Some(Action::ScheduleTask(task)) if task.name.is_empty() => Err("the activity has no name".to_owned()),
                 Some(Action::CreateSubOrchestration(sub)) if sub.name.is_empty() => {
                     Err("the sub-orchestration has no name".to_owned())
@@ -88,7 +90,12 @@ impl Core {
         completion
     }
 
-    fn schedule_task(&mut self, sender: Sender<'_>, number: i32, task: proto::ScheduleTaskAction) -> EventType {
+    pub(super) fn schedule_task(
+        &mut self,
+        sender: Sender<'_>,
+        number: i32,
+        task: proto::ScheduleTaskAction,
+    ) -> EventType {
         let execution_id = self.instances.get(sender.id).and_then(Instance::execution_id).map(str::to_owned);
         let request = proto::ActivityRequest {
             name: task.name.clone(),
@@ -119,7 +126,26 @@ impl Core {
         sub: proto::CreateSubOrchestrationAction,
     ) -> EventType {
         let child = if sub.instance_id.is_empty() { self.child_id(sender.id, number) } else { sub.instance_id };
-        let child_id = InstanceId::from(child.as_str());
+        let created = proto::SubOrchestrationInstanceCreatedEvent {
+            instance_id: child,
+            name: sub.name,
+            version: sub.version,
+            input: sub.input,
+            parent_trace_context: sub.parent_trace_context,
+            tags: sub.tags,
+        };
+        self.start_child(sender, number, &created);
+        EventType::SubOrchestrationInstanceCreated(created)
+    }
+
+    /// Starts a sub-orchestration in the place of one that has ended; tells its parent if there is one still at work.
+    pub(super) fn start_child(
+        &mut self,
+        sender: Sender<'_>,
+        number: i32,
+        sub: &proto::SubOrchestrationInstanceCreatedEvent,
+    ) {
+        let child_id = InstanceId::from(sub.instance_id.as_str());
         if self.instances.get(&child_id).is_none_or(Instance::has_ended) {
             self.remove_instance(&child_id);
             let parent = self.instances.get(sender.id);
@@ -137,7 +163,7 @@ impl Core {
                 version: sub.version.clone(),
                 input: sub.input.clone(),
                 orchestration_instance: Some(proto::OrchestrationInstance {
-                    instance_id: child.clone(),
+                    instance_id: sub.instance_id.clone(),
                     execution_id: None,
                 }),
                 parent_instance,
@@ -148,7 +174,7 @@ impl Core {
             self.create_instance(&child_id, start);
         } else {
             let message = format!(
-                "sub-orchestration `{}` cannot be started as `{child}`: an instance with that id is still running",
+                "sub-orchestration `{}` cannot be started as `{child_id}`: an instance with that id is still running",
                 sub.name
             );
             let failed = proto::SubOrchestrationInstanceFailedEvent {
@@ -157,14 +183,6 @@ impl Core {
             };
             self.deliver(sender.id, EventType::SubOrchestrationInstanceFailed(failed));
         }
-        EventType::SubOrchestrationInstanceCreated(proto::SubOrchestrationInstanceCreatedEvent {
-            instance_id: child,
-            name: sub.name,
-            version: sub.version,
-            input: sub.input,
-            parent_trace_context: sub.parent_trace_context,
-            tags: sub.tags,
-        })
     }
 
     /// The id of a sub-orchestration for which none was chosen: the same whenever the same turn is completed.
@@ -183,8 +201,6 @@ impl Core {
     }
 
     fn send_entity_message(&mut self, sender: Sender<'_>, action: proto::SendEntityMessageAction) -> Option<EventType> {
-        let id = sender.id.as_str().to_owned();
-        let execution_id = self.instances.get(sender.id).and_then(Instance::execution_id).map(str::to_owned);
         Some(match action.entity_message_type? {
             EntityMessage::EntityOperationSignaled(signal) => {
                 let event = EventType::EntityOperationSignaled(signal.clone());
@@ -192,12 +208,7 @@ impl Core {
                 EventType::EntityOperationSignaled(signal)
             }
             EntityMessage::EntityOperationCalled(call) => {
-                let event = EventType::EntityOperationCalled(proto::EntityOperationCalledEvent {
-                    parent_instance_id: Some(id),
-                    parent_execution_id: execution_id,
-                    ..call.clone()
-                });
-                self.send_operation(sender, call.target_instance_id.as_deref(), call.scheduled_time, event);
+                self.call_entity(sender, &call);
                 EventType::EntityOperationCalled(call)
             }
             EntityMessage::EntityLockRequested(request) => {
@@ -208,7 +219,7 @@ impl Core {
                 let asked = proto::EntityLockRequestedEvent {
                     lock_set: locks.iter().map(|id| id.as_str().to_owned()).collect(),
                     position: 0,
-                    parent_instance_id: Some(id),
+                    parent_instance_id: Some(sender.id.as_str().to_owned()),
                     critical_section_id: request.critical_section_id.clone(),
                 };
                 self.request_next_lock(sender.id, sender.execution, asked);
@@ -221,6 +232,16 @@ impl Core {
                 EventType::EntityUnlockSent(unlock)
             }
         })
+    }
+
+    /// Sends an operation to an entity, whose answer the sender waits for.
+    pub(super) fn call_entity(&mut self, sender: Sender<'_>, call: &proto::EntityOperationCalledEvent) {
+        let event = EventType::EntityOperationCalled(proto::EntityOperationCalledEvent {
+            parent_instance_id: Some(sender.id.as_str().to_owned()),
+            parent_execution_id: self.instances.get(sender.id).and_then(Instance::execution_id).map(str::to_owned),
+            ..call.clone()
+        });
+        self.send_operation(sender, call.target_instance_id.as_deref(), call.scheduled_time, event);
     }
 
     fn send_operation(
@@ -238,6 +259,7 @@ impl Core {
             event: history::event(NO_ACTION, self.now, event),
             sender: sender.execution.0,
             sender_instance: sender.id.as_str().to_owned(),
+            trace: None,
         };
         self.send_at(scheduled.as_ref().map(Moment::from), record);
     }

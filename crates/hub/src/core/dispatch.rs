@@ -81,6 +81,11 @@ impl Dispatch {
         self.workers.get(&worker).is_some_and(|w| w.keeps_history && w.sticky.contains(&execution))
     }
 
+    /// Whether this worker says that it keeps histories that it has seen.
+    pub(super) fn may_keep_history(&self, worker: WorkerId) -> bool {
+        self.workers.get(&worker).is_some_and(|w| w.keeps_history)
+    }
+
     pub(super) fn stick(&mut self, worker: WorkerId, execution: ExecutionNo) {
         if let Some(worker) = self.workers.get_mut(&worker) {
             worker.sticky.insert(execution);

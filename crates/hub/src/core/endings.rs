@@ -53,6 +53,28 @@ impl Core {
         }
     }
 
+    /// Ends instances at once, also those that a worker is at: what it sends comes too late.
+    pub(super) fn skip_graceful_terminations(
+        &mut self,
+        request: proto::SkipGracefulOrchestrationTerminationsRequest,
+    ) -> Answer {
+        let event = proto::ExecutionTerminatedEvent { input: request.reason, recurse: false };
+        let mut unterminated_instance_ids = Vec::new();
+        for id in request.instance_batch.unwrap_or_default().instance_ids {
+            let id = InstanceId::from(id);
+            let Some(instance) = self.instances.get_mut(&id).filter(|instance| !instance.has_ended()) else {
+                unterminated_instance_ids.push(id.as_str().to_owned());
+                continue;
+            };
+            if let Some(turn) = instance.turn.take() {
+                self.dispatch.end_lease(turn.lease);
+            }
+            self.terminate(id.clone(), &event);
+            self.terminate_if_asked(&id); // one that waited for the turn to end
+        }
+        Answer::Skipped(proto::SkipGracefulOrchestrationTerminationsResponse { unterminated_instance_ids })
+    }
+
     /// Carries out a termination that is in the inbox, unless a turn is out.
     pub(super) fn terminate_if_asked(&mut self, id: &InstanceId) {
         let Some(instance) = self.instances.get_mut(id) else {
@@ -95,6 +117,7 @@ impl Core {
         instance.state.output = outcome.output;
         instance.state.failure = outcome.failure;
         instance.terminate = None;
+        self.ended.insert(instance.end_key(id));
         let execution = instance.execution;
         let dropped = instance.inbox.back().map(|message| message.seq);
         instance.inbox = VecDeque::new();
@@ -129,7 +152,7 @@ impl Core {
         self.forget_stickiness(execution);
     }
 
-    fn notify_parent(&mut self, id: &InstanceId) {
+    pub(super) fn notify_parent(&mut self, id: &InstanceId) {
         let Some(instance) = self.instances.get(id) else {
             return;
         };
@@ -178,6 +201,7 @@ impl Core {
             self.dispatch.end_lease(turn.lease);
         }
         self.by_execution.remove(&instance.execution);
+        self.ended.remove(&instance.end_key(id));
         if let Some(parent) = instance.parent_id() {
             let siblings = self.children.get_mut(parent);
             if siblings.is_some_and(|siblings| siblings.remove(id) && siblings.is_empty()) {

@@ -12,7 +12,6 @@ use seriatim_durable::proto::history_event::EventType;
 use seriatim_durable::proto::operation_action::OperationActionType;
 use seriatim_durable::proto::operation_result::ResultType;
 
-use super::Core;
 use super::dispatch::Item;
 use super::history::{self, NO_ACTION};
 use super::ids::{BatchSeq, EntityId, ExecutionNo, InstanceId, LeaseNo, MessageSeq, WorkerId};
@@ -21,6 +20,7 @@ use super::orchestrations::{Instance, check_new_id};
 use super::ready::TaskName;
 use super::records::{EntityRecord, OperationRecord, TimerKind, Write};
 use super::time::Moment;
+use super::{Core, EntityItems};
 
 /// A message in an entity's queue.
 #[derive(Debug)]
@@ -115,8 +115,13 @@ impl Entity {
     }
 
     /// Whether there is nothing to remember about it.
-    fn is_nothing(&self) -> bool {
-        self.state.is_none() && self.queue.is_empty() && self.record.holder.is_none() && self.out.is_none()
+    pub(super) fn is_nothing(&self) -> bool {
+        self.state.is_none() && self.is_idle()
+    }
+
+    /// Whether nobody holds it or wants anything of it.
+    pub(super) fn is_idle(&self) -> bool {
+        self.queue.is_empty() && self.record.holder.is_none() && self.out.is_none()
     }
 }
 
@@ -127,24 +132,31 @@ impl Core {
             id if id.is_empty() => self.next_unique_id(),
             id => id,
         };
-        let signal = (request.name, request_id, request.input);
-        self.signal(&entity, signal, request.scheduled_time.as_ref().map(Moment::from));
+        let signal = proto::EntityOperationSignaledEvent {
+            request_id,
+            operation: request.name,
+            scheduled_time: request.scheduled_time,
+            input: request.input,
+            target_instance_id: None,
+        };
+        self.signal(&entity, signal, request.parent_trace_context);
         Ok(Answer::Done)
     }
 
-    /// Sends an operation (its name, its id, its input) to an entity without a caller who waits for it.
-    fn signal(&mut self, entity: &EntityId, signal: (String, String, Option<String>), at: Option<Moment>) {
-        let (operation, request_id, input) = signal;
-        let event = proto::EntityOperationSignaledEvent {
-            request_id,
-            operation,
-            scheduled_time: at.map(Moment::to_timestamp),
-            input,
-            target_instance_id: Some(entity.as_str().to_owned()),
-        };
+    /// Sends an operation to an entity without a caller who waits for it.
+    fn signal(
+        &mut self,
+        entity: &EntityId,
+        signal: proto::EntityOperationSignaledEvent,
+        trace: Option<proto::TraceContext>,
+    ) {
+        let at = signal.scheduled_time.as_ref().map(Moment::from);
+        let target_instance_id = Some(entity.as_str().to_owned());
+        let event = proto::EntityOperationSignaledEvent { target_instance_id, ..signal };
         let record = OperationRecord {
             entity: entity.as_str().to_owned(),
             event: history::event(NO_ACTION, self.now, EventType::EntityOperationSignaled(event)),
+            trace,
             ..Default::default()
         };
         self.send_at(at, record);
@@ -241,18 +253,13 @@ impl Core {
             return false;
         };
         let there = entity.runnable().take_while(|(_, queued)| queued.batch <= there).take(limit);
-        let (messages, operations): (Vec<_>, Vec<_>) =
-            there.filter_map(|(message, queued)| Some((message, operation(&queued.record)?))).unzip();
-        let request = proto::EntityBatchRequest {
-            instance_id: id.as_str().to_owned(),
-            entity_state: entity.state.as_deref().map(str::to_owned),
-            operations,
-            ..Default::default()
-        };
+        let (messages, records): (Vec<_>, Vec<_>) =
+            there.map(|(message, queued)| (message, Arc::clone(&queued.record))).unzip();
+        let request = work_item(self.config.entity_items, id, entity.state.as_deref(), &records);
         let deadline = self.now.plus(self.config.entity_lease);
         let lease = self.dispatch.lease(worker, Item::Batch(id.clone()), Some(deadline));
         entity.out = Some((lease, messages));
-        self.give(worker, lease, proto::work_item::Request::EntityRequest(request), None);
+        self.give(worker, lease, request, None);
         true
     }
 
@@ -360,9 +367,14 @@ impl Core {
                 let Ok(target) = EntityId::parse(&signal.instance_id) else {
                     return;
                 };
-                let request_id = self.next_unique_id();
-                let at = signal.scheduled_time.as_ref().map(Moment::from);
-                self.signal(&target, (signal.name, request_id, signal.input), at);
+                let event = proto::EntityOperationSignaledEvent {
+                    request_id: self.next_unique_id(),
+                    operation: signal.name,
+                    scheduled_time: signal.scheduled_time,
+                    input: signal.input,
+                    target_instance_id: None,
+                };
+                self.signal(&target, event, signal.parent_trace_context);
             }
             Some(OperationActionType::StartNewOrchestration(start)) => {
                 self.start_from_entity(start);
@@ -407,13 +419,39 @@ impl Core {
     }
 }
 
+/// Operations as a worker gets them, in one of the protocol's two forms.
+fn work_item(
+    form: EntityItems,
+    id: &EntityId,
+    state: Option<&str>,
+    records: &[Arc<OperationRecord>],
+) -> proto::work_item::Request {
+    let instance_id = id.as_str().to_owned();
+    let entity_state = state.map(str::to_owned);
+    match form {
+        EntityItems::Batch => proto::work_item::Request::EntityRequest(proto::EntityBatchRequest {
+            instance_id,
+            entity_state,
+            operations: records.iter().filter_map(|record| operation(record)).collect(),
+            ..Default::default()
+        }),
+        EntityItems::Events => proto::work_item::Request::EntityRequestV2(proto::EntityRequest {
+            instance_id,
+            entity_state,
+            operation_requests: records.iter().map(|record| record.event.clone()).collect(),
+            // An entity has one life: there is nothing to tell its executions apart by.
+            ..Default::default()
+        }),
+    }
+}
+
 fn operation(record: &OperationRecord) -> Option<proto::OperationRequest> {
     let (operation, request_id, input) = match record.event.event_type.clone()? {
         EventType::EntityOperationSignaled(signal) => (signal.operation, signal.request_id, signal.input),
         EventType::EntityOperationCalled(call) => (call.operation, call.request_id, call.input),
         _ => return None,
     };
-    Some(proto::OperationRequest { operation, request_id, input, trace_context: None })
+    Some(proto::OperationRequest { operation, request_id, input, trace_context: record.trace.clone() })
 }
 
 fn failed(details: &proto::TaskFailureDetails) -> proto::OperationResult {

@@ -4,7 +4,7 @@
 use seriatim_durable::hub::HubError;
 use seriatim_durable::proto;
 
-use super::ids::{BatchSeq, ExecutionNo, RequestId, WorkerId};
+use super::ids::{BatchSeq, ExecutionNo, InstanceId, RequestId, WorkerId};
 use super::records::Batch;
 use super::time::Moment;
 
@@ -25,7 +25,8 @@ pub enum Input {
     WorkerLeft(WorkerId),
 }
 
-/// What can be asked for: one variant for each call of [`seriatim_durable::hub::TaskHub`] except `work_items`.
+/// What can be asked for: one variant for each call of [`seriatim_durable::hub::TaskHub`] except `work_items`; a rewind
+/// takes two, because the host has to read histories in between.
 #[derive(Debug, Clone)]
 #[allow(missing_docs)] // the names are those of the trait's methods, which are documented there
 pub enum Request {
@@ -40,6 +41,12 @@ pub enum Request {
     QueryInstances(proto::QueryInstancesRequest),
     PurgeInstances(proto::PurgeInstancesRequest),
     InstanceHistory(proto::StreamInstanceHistoryRequest),
+    RewindPlan(proto::RewindInstanceRequest),
+    Rewind(proto::RewindInstanceRequest, Vec<Past>),
+    RestartInstance(proto::RestartInstanceRequest),
+    ListInstanceIds(proto::ListInstanceIdsRequest),
+    SkipGracefulTerminations(proto::SkipGracefulOrchestrationTerminationsRequest),
+    CleanEntityStorage(proto::CleanEntityStorageRequest),
     SignalEntity(proto::SignalEntityRequest),
     GetEntity(proto::GetEntityRequest),
     QueryEntities(proto::QueryEntitiesRequest),
@@ -66,6 +73,18 @@ pub enum Answer {
     Purged(proto::PurgeInstancesResponse),
     /// Where the store has the history; `None` if there is no such instance.
     History(Option<HistoryRange>),
+    /// The histories that the host has to read for a rewind.
+    Histories(Vec<(InstanceId, HistoryRange)>),
+    /// Whether the instance was rewound; if not, its history is another by now, and is to be read again.
+    Rewound(bool),
+    /// An instance was started anew.
+    Restarted(proto::RestartInstanceResponse),
+    /// A page of ids of ended instances.
+    Ids(proto::ListInstanceIdsResponse),
+    /// Which instances could not be ended.
+    Skipped(proto::SkipGracefulOrchestrationTerminationsResponse),
+    /// What was removed of entities.
+    Cleaned(proto::CleanEntityStorageResponse),
     /// The state of an entity, or that there is none.
     Entity(proto::GetEntityResponse),
     /// A page of entities.
@@ -79,6 +98,17 @@ pub struct HistoryRange {
     pub execution: ExecutionNo,
     /// How many events.
     pub len: u64,
+}
+
+/// A history as the host has read it for a rewind.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Past {
+    /// Whose history.
+    pub instance: InstanceId,
+    /// What was asked for.
+    pub range: HistoryRange,
+    /// The events, oldest first.
+    pub events: Vec<proto::HistoryEvent>,
 }
 
 /// The answer to one request.

@@ -35,6 +35,7 @@ impl Core {
             event: history::event(NO_ACTION, self.now, EventType::EntityLockRequested(request)),
             sender: execution.0,
             sender_instance: instance.as_str().to_owned(),
+            trace: None,
         });
     }
 

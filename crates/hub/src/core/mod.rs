@@ -30,6 +30,8 @@ mod queries;
 mod ready;
 mod records;
 mod recovery;
+mod rewind;
+mod rewritten;
 mod time;
 mod timers;
 mod turns;
@@ -45,7 +47,7 @@ use entities::Entity;
 pub use ids::{
     ActivitySeq, BatchSeq, EntityId, ExecutionNo, InstanceId, LeaseNo, MessageSeq, RequestId, TimerSeq, WorkerId,
 };
-pub use io::{Answer, Effects, Handout, HistoryRange, Input, Reply, Request};
+pub use io::{Answer, Effects, Handout, HistoryRange, Input, Past, Reply, Request};
 use orchestrations::Instance;
 pub use records::{
     ActivityRecord, Batch, EntityRecord, InstanceState, LockHolder, OperationRecord, OrchestrationTimer, Snapshot,
@@ -61,6 +63,16 @@ use timers::Timers;
 /// they were sent, then one event for each action except a completion and a termination of another instance, then the
 /// `OrchestratorCompleted` that closes it.
 pub const PAST_EVENTS_PROPERTY: &str = "seriatim.pastEvents";
+
+/// The protocol's two forms of an entity's work item. They carry the same operations; only the first carries traces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum EntityItems {
+    /// As a batch of operations (`EntityBatchRequest`).
+    #[default]
+    Batch,
+    /// As history events (`EntityRequest`), which say who called each operation.
+    Events,
+}
 
 /// The core's settings. [`crate::HubOptions`] documents those that a user sets.
 #[derive(Debug, Clone)]
@@ -82,6 +94,8 @@ pub struct CoreConfig {
     /// While this many batches before the current one are not on disk, turns and entity batches wait for it; 0: they
     /// always do.
     pub run_ahead: u64,
+    /// In which form entities' work items go out.
+    pub entity_items: EntityItems,
 }
 
 impl Default for CoreConfig {
@@ -95,6 +109,7 @@ impl Default for CoreConfig {
             operations_per_batch: 1_000,
             items_per_worker: 1_000,
             run_ahead: 4_096,
+            entity_items: EntityItems::Batch,
         }
     }
 }
@@ -122,6 +137,8 @@ pub struct Core {
     instances: BTreeMap<InstanceId, Instance>,
     by_execution: BTreeMap<ExecutionNo, InstanceId>,
     children: BTreeMap<InstanceId, BTreeSet<InstanceId>>,
+    /// The instances that have ended, in order of their end.
+    ended: BTreeSet<(Moment, InstanceId)>,
     waiters: BTreeMap<InstanceId, BTreeMap<RequestId, Waiter>>,
     waits: BTreeMap<RequestId, InstanceId>,
     entities: BTreeMap<EntityId, Entity>,
@@ -181,6 +198,12 @@ impl Core {
             Request::QueryInstances(request) => self.query_instances(request)?,
             Request::PurgeInstances(request) => self.purge_instances(request)?,
             Request::InstanceHistory(request) => self.instance_history(&request),
+            Request::RewindPlan(request) => self.rewind_plan(&request)?,
+            Request::Rewind(request, histories) => self.rewind_instance(&request, histories)?,
+            Request::RestartInstance(request) => self.restart_instance(&request)?,
+            Request::ListInstanceIds(request) => self.list_instance_ids(&request)?,
+            Request::SkipGracefulTerminations(request) => self.skip_graceful_terminations(request),
+            Request::CleanEntityStorage(request) => self.clean_entity_storage(&request),
             Request::SignalEntity(request) => self.signal_entity(request)?,
             Request::GetEntity(request) => self.get_entity(&request)?,
             Request::QueryEntities(request) => self.query_entities(request)?,

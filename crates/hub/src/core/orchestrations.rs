@@ -59,6 +59,8 @@ pub(super) struct Instance {
     pub(super) activities: BTreeSet<ActivitySeq>,
     /// A termination that is in the inbox while a turn is out.
     pub(super) terminate: Option<proto::ExecutionTerminatedEvent>,
+    /// What has come of a turn whose completion is sent in parts.
+    pub(super) partial: Option<Box<proto::OrchestratorResponse>>,
 }
 
 pub(super) fn is_end(status: Status) -> bool {
@@ -80,6 +82,7 @@ impl Instance {
             timers: BTreeSet::new(),
             activities: BTreeSet::new(),
             terminate: None,
+            partial: None,
         }
     }
 
@@ -99,6 +102,11 @@ impl Instance {
     pub(super) fn parent_id(&self) -> Option<&str> {
         let parent = self.start.parent_instance.as_ref()?.orchestration_instance.as_ref()?;
         Some(&parent.instance_id)
+    }
+
+    /// Its place among the instances that have ended.
+    pub(super) fn end_key(&self, id: &InstanceId) -> (Moment, InstanceId) {
+        (history::moment(self.state.completed.as_ref()), id.clone())
     }
 
     /// How the outcome of a turn is written: never earlier than what its history shows already.

@@ -165,6 +165,33 @@ impl Core {
         Ok(Answer::Instances(proto::QueryInstancesResponse { orchestration_state: page, continuation_token }))
     }
 
+    /// Ended instances in order of their end, so that a listing that goes on later finds those that have ended since.
+    pub(super) fn list_instance_ids(&self, request: &proto::ListInstanceIdsRequest) -> HubResult<Answer> {
+        let limit = page_size(request.page_size);
+        let last = request.last_instance_key.as_deref().filter(|key| !key.is_empty()).map(parse_end_key).transpose()?;
+        let from = last.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut page: Vec<&(Moment, InstanceId)> = Vec::new();
+        let mut more = false;
+        for key in self.ended.range((from, Bound::Unbounded)) {
+            let Some(instance) = self.instances.get(&key.1) else {
+                continue;
+            };
+            let wanted = request.runtime_status.is_empty() || request.runtime_status.contains(&instance.state.status);
+            let ended = instance.state.completed.as_ref();
+            if !wanted || !in_range(ended, request.completed_time_from.as_ref(), request.completed_time_to.as_ref()) {
+                continue;
+            }
+            if page.len() == limit {
+                more = true;
+                break;
+            }
+            page.push(key);
+        }
+        let last_instance_key = page.last().filter(|_| more).map(|key| end_key_text(key));
+        let instance_ids = page.into_iter().map(|(_, id)| id.as_str().to_owned()).collect();
+        Ok(Answer::Ids(proto::ListInstanceIdsResponse { instance_ids, last_instance_key }))
+    }
+
     pub(super) fn get_entity(&self, request: &proto::GetEntityRequest) -> HubResult<Answer> {
         let id = EntityId::parse(&request.instance_id).map_err(HubError::InvalidArgument)?;
         let entity = self.entities.get(&id).map(|entity| entity.to_metadata(&id, request.include_state));
@@ -198,6 +225,23 @@ impl Core {
         let continuation_token = page.last().map(|last| last.instance_id.clone()).filter(|_| more);
         Ok(Answer::Entities(proto::QueryEntitiesResponse { entities: page, continuation_token }))
     }
+}
+
+/// Where a listing of ended instances goes on, as text: when the last one ended, and its id.
+fn end_key_text((ended, id): &(Moment, InstanceId)) -> String {
+    let ended = ended.to_timestamp();
+    format!("{}.{}/{id}", ended.seconds, ended.nanos)
+}
+
+fn parse_end_key(text: &str) -> HubResult<(Moment, InstanceId)> {
+    let key = text.split_once('/').and_then(|(ended, id)| {
+        let (seconds, nanos) = ended.split_once('.')?;
+        let ended = Timestamp { seconds: seconds.parse().ok()?, nanos: nanos.parse().ok()? };
+        Some((Moment::from(&ended), InstanceId::from(id)))
+    });
+    key.ok_or_else(|| {
+        HubError::InvalidArgument(format!("`{text}` is not from a listing of ids; begin again without it"))
+    })
 }
 
 /// A prefix of entity ids, with the part that is the name in lower case.

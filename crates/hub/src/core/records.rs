@@ -48,6 +48,9 @@ pub struct InstanceState {
     /// Whether it waits for its scheduled start.
     #[prost(bool, tag = "12")]
     pub waits_for_start: bool,
+    /// The worker's span for the whole orchestration, as its last turn left it.
+    #[prost(message, optional, tag = "13")]
+    pub trace: Option<proto::OrchestrationTraceContext>,
 }
 
 /// An activity that has been scheduled and has not been recorded as done.
@@ -114,6 +117,9 @@ pub struct OperationRecord {
     /// The instance of that execution.
     #[prost(string, tag = "4")]
     pub sender_instance: String,
+    /// The trace that the operation belongs to.
+    #[prost(message, optional, tag = "5")]
+    pub trace: Option<proto::TraceContext>,
 }
 
 /// What is kept of an entity besides its state and its queue.

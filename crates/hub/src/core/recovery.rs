@@ -33,6 +33,7 @@ impl Core {
             instances: BTreeMap::new(),
             by_execution: BTreeMap::new(),
             children: BTreeMap::new(),
+            ended: BTreeSet::new(),
             waiters: BTreeMap::new(),
             waits: BTreeMap::new(),
             entities: BTreeMap::new(),
@@ -81,6 +82,9 @@ impl Core {
             self.children.entry(parent.into()).or_default().insert(stored.instance.clone());
         }
         self.by_execution.insert(stored.execution, stored.instance.clone());
+        if instance.has_ended() {
+            self.ended.insert(instance.end_key(&stored.instance));
+        }
         self.instances.insert(stored.instance, instance);
     }
 

@@ -115,8 +115,12 @@ impl Core {
         let deadline = self.now.plus(self.config.orchestrator_lease);
         let lease = self.dispatch.lease(worker, Item::Turn(execution), Some(deadline));
         instance.turn = Some(Turn { lease, stamp, taken });
-        instance.sticky = Some(worker);
-        self.dispatch.stick(worker, execution);
+        instance.partial = None;
+        // A worker that keeps nothing of an instance is no better for its next turn than any other.
+        if self.dispatch.may_keep_history(worker) {
+            instance.sticky = Some(worker);
+            self.dispatch.stick(worker, execution);
+        }
         let count = prost_types::value::Kind::NumberValue(past.len as f64);
         let request = proto::OrchestratorRequest {
             instance_id: id.as_str().to_owned(),
@@ -124,6 +128,7 @@ impl Core {
             new_events,
             requires_history_streaming: worker_has_past,
             entity_parameters: Some(proto::OrchestratorEntityParameters::default()),
+            orchestration_trace_context: instance.state.trace.clone(),
             properties: [(PAST_EVENTS_PROPERTY.to_owned(), prost_types::Value { kind: Some(count) })].into(),
             ..Default::default()
         };
@@ -165,6 +170,9 @@ impl Core {
         if response.requires_history {
             return self.abandon(&response.completion_token);
         }
+        let Some(response) = self.whole(&id, response) else {
+            return Ok(Answer::Done);
+        };
         self.dispatch.end_lease(lease);
         // The turn stays marked while it is applied, so that nothing that it does to itself begins another one.
         let Some(turn) = self.instances.get(&id).and_then(|instance| instance.turn) else {
@@ -179,6 +187,30 @@ impl Core {
         Ok(Answer::Done)
     }
 
+    /// Puts the parts of a completion together; `None` until the last one has come. Some SDKs send a completion that is
+    /// too large for one message in parts, all with the same token.
+    #[allow(deprecated)] // the protocol calls it so, and SDKs that are in use do it
+    fn whole(&mut self, id: &InstanceId, part: proto::OrchestratorResponse) -> Option<proto::OrchestratorResponse> {
+        let instance = self.instances.get_mut(id)?;
+        let is_last = !part.is_partial;
+        let whole = match instance.partial.take() {
+            None => part,
+            Some(mut whole) => {
+                whole.actions.extend(part.actions);
+                whole.custom_status = part.custom_status.or(whole.custom_status);
+                whole.num_events_processed = part.num_events_processed.or(whole.num_events_processed);
+                whole.orchestration_trace_context =
+                    part.orchestration_trace_context.or(whole.orchestration_trace_context);
+                *whole
+            }
+        };
+        if is_last {
+            return Some(whole);
+        }
+        instance.partial = Some(Box::new(whole));
+        None
+    }
+
     fn apply_turn(&mut self, id: &InstanceId, turn: Turn, response: proto::OrchestratorResponse) {
         let stamp = turn.stamp;
         // The count includes the event that opens the turn. Whoever sends none has processed all.
@@ -188,6 +220,9 @@ impl Core {
         if let Some(instance) = self.instances.get_mut(id) {
             if instance.state.status() == Status::Pending {
                 instance.state.status = Status::Running as i32;
+            }
+            if response.orchestration_trace_context.is_some() {
+                instance.state.trace = response.orchestration_trace_context;
             }
             if response.custom_status.is_some() {
                 instance.state.custom_status = response.custom_status;

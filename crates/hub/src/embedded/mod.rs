@@ -21,7 +21,8 @@ use seriatim_durable::hub::{HubError, HubResult, TaskHub, WorkItemStream};
 use seriatim_durable::proto;
 use tokio::sync::mpsc;
 
-use crate::core::{Answer, Core, Request, WorkerId};
+use crate::clock::{Clock as _, SystemClock};
+use crate::core::{Answer, Core, Past, Request, WorkerId};
 use crate::store::{MemoryStore, SqliteStore, Store};
 pub use options::{HubOptions, OpenError};
 use owner::FolderLock;
@@ -103,6 +104,26 @@ impl EmbeddedHub {
         let lock = FolderLock::acquire(state_folder, options.clock.now())?;
         let store = SqliteStore::open(&state_folder.join("hub.db"), uuid::Uuid::new_v4().as_u128())?;
         Self::start(Box::new(store), Some(lock), options)
+    }
+
+    /// Deletes the hub whose state is in `state_folder`, if there is one there. Fails while a hub has it open. The lock
+    /// file stays: were it removed, a second owner could lock a new one while the first still holds the old one.
+    pub fn delete(state_folder: &Path) -> Result<(), OpenError> {
+        if !state_folder.is_dir() {
+            return Ok(());
+        }
+        let _lock = FolderLock::acquire(state_folder, SystemClock.now())?;
+        // The database first: SQLite throws away a log without one, but a database without its log has lost something.
+        for file in ["hub.db", "hub.db-wal", "hub.db-shm"] {
+            let path = state_folder.join(file);
+            match std::fs::remove_file(&path) {
+                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(OpenError::Folder { path, source });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// A hub that keeps nothing when it is dropped, for tests and for measuring what the disk costs.
@@ -297,6 +318,49 @@ impl TaskHub for EmbeddedHub {
             }
         }
         Ok(events)
+    }
+
+    async fn rewind_instance(&self, request: proto::RewindInstanceRequest) -> HubResult<proto::RewindInstanceResponse> {
+        for _ in 0..HISTORY_ATTEMPTS {
+            let plan = self.ask(Request::RewindPlan(request.clone()), kind!(Histories)).await?;
+            let mut histories = Vec::with_capacity(plan.len());
+            for (instance, range) in plan {
+                let events = self.shared.read_history(range).await?;
+                histories.push(Past { instance, range, events });
+            }
+            if self.ask(Request::Rewind(request.clone(), histories), kind!(Rewound)).await? {
+                return Ok(proto::RewindInstanceResponse {});
+            }
+        }
+        Err(HubError::Unavailable(format!("instance `{}` keeps changing; try again", request.instance_id)))
+    }
+
+    async fn restart_instance(
+        &self,
+        request: proto::RestartInstanceRequest,
+    ) -> HubResult<proto::RestartInstanceResponse> {
+        self.ask(Request::RestartInstance(request), kind!(Restarted)).await
+    }
+
+    async fn list_instance_ids(
+        &self,
+        request: proto::ListInstanceIdsRequest,
+    ) -> HubResult<proto::ListInstanceIdsResponse> {
+        self.ask(Request::ListInstanceIds(request), kind!(Ids)).await
+    }
+
+    async fn skip_graceful_orchestration_terminations(
+        &self,
+        request: proto::SkipGracefulOrchestrationTerminationsRequest,
+    ) -> HubResult<proto::SkipGracefulOrchestrationTerminationsResponse> {
+        self.ask(Request::SkipGracefulTerminations(request), kind!(Skipped)).await
+    }
+
+    async fn clean_entity_storage(
+        &self,
+        request: proto::CleanEntityStorageRequest,
+    ) -> HubResult<proto::CleanEntityStorageResponse> {
+        self.ask(Request::CleanEntityStorage(request), kind!(Cleaned)).await
     }
 
     async fn signal_entity(&self, request: proto::SignalEntityRequest) -> HubResult<proto::SignalEntityResponse> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::owner::Owner;
 use crate::clock::{Clock, SystemClock};
-use crate::core::CoreConfig;
+use crate::core::{CoreConfig, EntityItems};
 use crate::store::StoreError;
 
 /// Settings of a hub. `HubOptions::default()` is right for a program on one machine.
@@ -33,6 +33,9 @@ pub struct HubOptions {
     /// this many transitions are not: a chain of them then costs less than a sync each. What is seen outside (answers,
     /// reads, activities) always waits for the disk. 0: everything does. Default: 4,096. Range: 0 to 100,000.
     pub run_ahead: usize,
+    /// In which of the protocol's two forms entities' work items go out. Default: as batches, the form that every
+    /// worker takes.
+    pub entity_items: EntityItems,
 }
 
 impl Default for HubOptions {
@@ -47,6 +50,7 @@ impl Default for HubOptions {
             operations_per_batch: core.operations_per_batch,
             items_per_worker: core.items_per_worker,
             run_ahead: usize::try_from(core.run_ahead).unwrap_or(usize::MAX),
+            entity_items: core.entity_items,
         }
     }
 }
@@ -76,6 +80,7 @@ impl HubOptions {
             operations_per_batch: self.operations_per_batch,
             items_per_worker: self.items_per_worker,
             run_ahead: self.run_ahead as u64,
+            entity_items: self.entity_items,
         })
     }
 }

@@ -174,10 +174,15 @@ fn a_worker_gets_only_what_its_filters_name() {
     assert_eq!((hub.turns.len(), hub.batches.len(), hub.activities.len()), (1, 2, 1));
 }
 
+/// The same, of a worker that keeps histories.
+fn keeping(request: proto::GetWorkItemsRequest) -> proto::GetWorkItemsRequest {
+    proto::GetWorkItemsRequest { capabilities: vec![proto::WorkerCapability::HistoryStreaming as i32], ..request }
+}
+
 #[test]
-fn an_instance_stays_with_its_worker_until_that_leaves() {
+fn an_instance_stays_with_the_worker_that_keeps_its_history_until_that_leaves() {
     let mut hub = Driver::new();
-    let first = hub.worker_with(limits(1, 0, 0));
+    let first = hub.worker_with(keeping(limits(1, 0, 0)));
     hub.start("a", "any");
     hub.play("a", vec![]);
     let second = hub.worker_with(limits(9, 0, 0));
@@ -197,7 +202,7 @@ fn an_instance_stays_with_its_worker_until_that_leaves() {
 #[test]
 fn a_turn_reserved_for_a_busy_worker_is_not_lost_when_it_leaves() {
     let mut hub = Driver::new();
-    let busy = hub.worker_with(limits(1, 0, 0));
+    let busy = hub.worker_with(keeping(limits(1, 0, 0)));
     hub.start("a", "any");
     hub.play("a", vec![]);
     hub.start("b", "any");
@@ -241,4 +246,19 @@ fn activities_of_an_orchestration_that_completed_still_run() {
     let activity = hub.activities.pop_front().unwrap();
     hub.finish_activity(&activity, "").unwrap();
     assert_eq!((hub.status("a"), hub.turns.len()), (Status::Completed, 0));
+}
+
+#[test]
+fn an_instance_does_not_wait_for_a_busy_worker_that_keeps_nothing_of_it() {
+    let mut hub = Driver::new();
+    let one_at_a_time =
+        || proto::GetWorkItemsRequest { max_concurrent_orchestration_work_items: 1, ..Default::default() };
+    let busy = hub.worker_with(one_at_a_time());
+    hub.start("a", "any");
+    assert_eq!(hub.play("a", vec![]).worker, busy);
+    hub.start("b", "any");
+    assert_eq!(hub.turn_of("b").worker, busy);
+    hub.raise("a", "e").unwrap();
+    let idle = hub.worker_with(one_at_a_time());
+    assert_eq!(hub.turn_of("a").worker, idle);
 }

@@ -11,7 +11,7 @@ use seriatim_durable::proto::history_event::EventType;
 use seriatim_durable::proto::orchestrator_action::OrchestratorActionType as Action;
 use seriatim_durable::proto::work_item;
 use seriatim_hub::core::{
-    Answer, Batch, BatchSeq, Core, CoreConfig, Effects, HistoryRange, Input, Moment, Reply, Request, RequestId,
+    Answer, Batch, BatchSeq, Core, CoreConfig, Effects, HistoryRange, Input, Moment, Past, Reply, Request, RequestId,
     WorkerId, Write,
 };
 use seriatim_hub::store::{MemoryStore, Store};
@@ -44,6 +44,7 @@ pub(crate) struct Driver {
     pub(crate) turns: VecDeque<Turn>,
     pub(crate) activities: VecDeque<Activity>,
     pub(crate) batches: VecDeque<EntityBatch>,
+    pub(crate) event_batches: VecDeque<Given<proto::EntityRequest>>,
     pub(crate) wake: Option<Moment>,
     /// Whether each step is followed by a commit.
     pub(crate) commit_at_once: bool,
@@ -82,6 +83,7 @@ impl Driver {
             turns: VecDeque::new(),
             activities: VecDeque::new(),
             batches: VecDeque::new(),
+            event_batches: VecDeque::new(),
             wake: None,
             commit_at_once: true,
             last_id: 0,
@@ -144,7 +146,10 @@ impl Driver {
                 self.activities.push_back(Given { worker, token, request });
             }
             work_item::Request::EntityRequest(request) => self.batches.push_back(Given { worker, token, request }),
-            other => panic!("unexpected work item {other:?}"),
+            work_item::Request::EntityRequestV2(request) => {
+                self.event_batches.push_back(Given { worker, token, request });
+            }
+            other @ work_item::Request::HealthPing(_) => panic!("unexpected work item {other:?}"),
         }
     }
 
@@ -360,6 +365,27 @@ impl Driver {
         self.call(Request::RaiseEvent(request))
     }
 
+    pub(crate) fn fail_activity(&mut self, activity: &Activity) {
+        let failure = proto::TaskFailureDetails { error_message: "boom".into(), ..Default::default() };
+        self.ok(Request::CompleteActivity(proto::ActivityResponse {
+            failure_details: Some(failure),
+            completion_token: activity.token.clone(),
+            ..Default::default()
+        }));
+    }
+
+    /// Rewinds as a host does: asks for the plan, reads the histories, hands them in.
+    pub(crate) fn rewind(&mut self, id: &str) -> Result<bool, HubError> {
+        let request = proto::RewindInstanceRequest { instance_id: id.into(), reason: Some("again".into()) };
+        let Answer::Histories(plan) = self.call(Request::RewindPlan(request.clone()))? else { panic!("no plan") };
+        let read = |(instance, range)| Past { instance, range, events: self.read(range) };
+        let histories = plan.into_iter().map(read).collect();
+        match self.call(Request::Rewind(request, histories))? {
+            Answer::Rewound(done) => Ok(done),
+            other => panic!("{other:?}"),
+        }
+    }
+
     pub(crate) fn terminate(&mut self, id: &str, recursive: bool) {
         let output = Some("\"stop\"".into());
         self.ok(Request::TerminateInstance(proto::TerminateRequest { instance_id: id.into(), output, recursive }));
@@ -477,6 +503,7 @@ fn kind(event: &EventType) -> &'static str {
         EventType::EntityLockRequested(_) => "lock",
         EventType::EntityLockGranted(_) => "granted",
         EventType::EntityUnlockSent(_) => "unlock",
+        EventType::ExecutionRewound(_) => "rewound",
         other => panic!("unexpected event {other:?}"),
     }
 }

@@ -7,7 +7,7 @@ use seriatim_durable::proto;
 use seriatim_durable::proto::OrchestrationStatus as Status;
 use seriatim_durable::proto::history_event::EventType;
 use seriatim_durable::proto::operation_action::OperationActionType;
-use seriatim_hub::core::{CoreConfig, Request};
+use seriatim_hub::core::{CoreConfig, EntityItems, Request};
 
 use crate::driver::*;
 
@@ -357,4 +357,46 @@ fn a_batch_begins_only_when_the_one_before_is_on_disk() {
     assert!(hub.batches.is_empty());
     hub.commit();
     assert_eq!(names(&hub.finish_batch(None)), ["2"]);
+}
+
+#[test]
+fn work_items_in_the_form_of_events_say_who_called() {
+    let mut hub = Driver::with_config(CoreConfig { entity_items: EntityItems::Events, ..CoreConfig::default() });
+    hub.worker();
+    hub.signal("@e@k", "signaled");
+    let first = hub.event_batches.pop_front().unwrap();
+    assert_eq!(kinds(&first.request.operation_requests), ["signal"]);
+    hub.start("a", "any");
+    hub.play("a", vec![call(1, "@e@k", "called")]);
+    let result = proto::EntityBatchResult {
+        results: vec![success("1")],
+        entity_state: Some("state".into()),
+        completion_token: first.token,
+        ..Default::default()
+    };
+    hub.ok(Request::CompleteEntity(result));
+    let second = hub.event_batches.pop_front().unwrap().request;
+    assert_eq!((second.instance_id.as_str(), second.entity_state.as_deref()), ("@e@k", Some("state")));
+    let Some(EventType::EntityOperationCalled(called)) = &second.operation_requests[0].event_type else { panic!() };
+    assert_eq!((called.operation.as_str(), called.parent_instance_id.as_deref()), ("called", Some("a")));
+    assert_eq!(called.parent_execution_id, hub.state("a").unwrap().execution_id);
+}
+
+#[test]
+fn an_operation_belongs_to_the_trace_of_whoever_sent_it() {
+    let mut hub = Driver::new();
+    let trace = proto::TraceContext {
+        trace_parent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into(),
+        ..Default::default()
+    };
+    hub.ok(Request::SignalEntity(proto::SignalEntityRequest {
+        instance_id: "@e@k".into(),
+        name: "op".into(),
+        parent_trace_context: Some(trace.clone()),
+        ..Default::default()
+    }));
+    let mut hub = hub.crash();
+    hub.worker();
+    let batch = hub.batches.pop_front().unwrap();
+    assert_eq!(batch.request.operations[0].trace_context, Some(trace));
 }

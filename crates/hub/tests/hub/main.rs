@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod ahead;
+mod again;
 mod clocks;
 mod dispatch;
 mod driver;

@@ -164,3 +164,72 @@ fn nobody_sees_what_a_crash_could_undo() {
     let mut hub = hub.crash();
     assert!(hub.state("a").is_none(), "it was never acknowledged");
 }
+
+#[test]
+fn ids_of_ended_instances_are_listed_in_order_of_their_end() {
+    let mut hub = Driver::new();
+    for id in ["z", "still at work", "b", "a"] {
+        hub.start(id, "any");
+    }
+    for id in ["z", "b", "a"] {
+        hub.pass(Duration::from_secs(1));
+        hub.terminate(id, false);
+    }
+    let mut ids = |request: proto::ListInstanceIdsRequest| match hub.ok(Request::ListInstanceIds(request)) {
+        Answer::Ids(page) => (page.instance_ids, page.last_instance_key),
+        other => panic!("{other:?}"),
+    };
+    let (page, key) = ids(proto::ListInstanceIdsRequest { page_size: 2, ..Default::default() });
+    assert_eq!(page, ["z", "b"]);
+    let next = proto::ListInstanceIdsRequest { page_size: 2, last_instance_key: key, ..Default::default() };
+    assert_eq!(ids(next.clone()), (vec!["a".to_owned()], None));
+    let none = proto::ListInstanceIdsRequest { runtime_status: vec![Status::Failed as i32], ..Default::default() };
+    assert!(ids(none).0.is_empty());
+
+    // Whoever goes on later finds what has ended since, also when the hub was opened anew.
+    let mut hub = hub.crash();
+    hub.pass(Duration::from_secs(1));
+    hub.terminate("still at work", false);
+    let purged = purge(&mut hub, What::InstanceId("a".into()), false);
+    let Answer::Ids(page) = hub.ok(Request::ListInstanceIds(next)) else { panic!() };
+    assert_eq!((purged, page.instance_ids), (1, vec!["still at work".to_owned()]));
+    let wrong = proto::ListInstanceIdsRequest { last_instance_key: Some("b".into()), ..Default::default() };
+    assert!(matches!(hub.call(Request::ListInstanceIds(wrong)), Err(HubError::InvalidArgument(_))));
+}
+
+#[test]
+fn an_entity_is_purged_when_nobody_wants_anything_of_it() {
+    let mut hub = Driver::new();
+    hub.worker();
+    hub.signal("@e@k", "op");
+    let what = || What::InstanceId("@E@k".into());
+    assert_eq!(purge(&mut hub, what(), false), 0, "it is at work");
+    hub.finish_batch(Some("1"));
+    assert_eq!(purge(&mut hub, what(), false), 1);
+    assert_eq!(purge(&mut hub, what(), false), 0);
+    let mut hub = hub.crash();
+    assert_eq!(hub.entity("@e@k"), None);
+}
+
+#[test]
+fn the_hub_leaves_nothing_to_clean() {
+    let mut hub = Driver::new();
+    hub.worker();
+    hub.start("a", "any");
+    hub.play("a", vec![lock(1, "s", &["@e@k"])]);
+    hub.play("a", vec![]);
+    assert!(hub.entity("@e@k").unwrap().locked_by.is_some());
+    hub.terminate("a", false);
+    hub.signal("@e@other", "delete");
+    hub.finish_batch(None);
+    let request = proto::CleanEntityStorageRequest {
+        remove_empty_entities: true,
+        release_orphaned_locks: true,
+        ..Default::default()
+    };
+    assert_eq!(
+        hub.ok(Request::CleanEntityStorage(request)),
+        Answer::Cleaned(proto::CleanEntityStorageResponse::default())
+    );
+    assert_eq!((hub.entity("@e@k"), hub.entity("@e@other")), (None, None));
+}

@@ -86,8 +86,7 @@ fn an_empty_store_has_its_identity_and_nothing_else() {
 
 #[test]
 fn every_kind_of_record_comes_back() {
-    let operation =
-        OperationRecord { entity: "@e@k".into(), event: event("op"), sender: 9, sender_instance: "a".into() };
+    let operation = OperationRecord { entity: "@e@k".into(), event: event("op"), sender: 9, ..Default::default() };
     let timers = [
         TimerKind::Orchestration(OrchestrationTimer { execution: 1, timer_id: 4 }),
         TimerKind::Start(1),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use seriatim_durable::hub::TaskHub as _;
 use seriatim_durable::proto;
 use seriatim_durable::{
     ActivityContext, ActivityOptions, Client, Either, Entity, EntityContext, EntityId, Failure, Operation,
@@ -413,4 +414,32 @@ async fn two_workers_share_and_one_takes_over_when_the_other_stops() {
     bench.worker.stop().await.unwrap();
     bench.hub.close().await.unwrap();
     assert!(bench.folder.path().join("hub.db").exists());
+}
+
+#[tokio::test]
+async fn a_rewound_orchestration_goes_on_where_it_failed() {
+    let tries = Arc::new(AtomicUsize::new(0));
+    let mut registry = registry();
+    let counted = Arc::clone(&tries);
+    registry.activity("fails twice", move |_: ActivityContext, n: u64| {
+        let attempt = counted.fetch_add(1, Ordering::SeqCst);
+        async move { if attempt < 2 { Err(Failure::new("Flaky", "not yet")) } else { Ok(n + 1) } }
+    });
+    registry.orchestration("child", |context: OrchestrationContext, n: u64| async move {
+        let doubled: u64 = context.call_activity("double", &n).await?;
+        context.call_activity::<u64>("fails twice", &doubled).await
+    });
+    registry.orchestration("parent", |context: OrchestrationContext, n: u64| async move {
+        context.call_sub_orchestration::<u64>("child", None, &n).await
+    });
+    let bench = Bench::new(registry);
+    let id = bench.start("parent", &10_u64).await;
+    for _ in 0..2 {
+        assert_eq!(bench.end(&id).await.status, OrchestrationStatus::Failed);
+        let request = proto::RewindInstanceRequest { instance_id: id.clone(), reason: None };
+        bench.hub.rewind_instance(request).await.unwrap();
+    }
+    let state = bench.end(&id).await;
+    assert_eq!((state.status, state.output::<u64>().unwrap()), (OrchestrationStatus::Completed, 21));
+    assert_eq!(tries.load(Ordering::SeqCst), 3);
 }
