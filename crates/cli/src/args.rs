@@ -317,6 +317,25 @@ pub(crate) struct ServeArgs {
     /// The address of the gRPC server; port 0 takes one that is free
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:4001")]
     pub(crate) grpc: SocketAddr,
+    /// Serve HTTP as well, on this address: the HTTP contract of Durable Functions, runs, health, metrics
+    #[arg(long, value_name = "ADDRESS", num_args = 0..=1, default_missing_value = "127.0.0.1:8080")]
+    pub(crate) http: Option<SocketAddr>,
+    /// How clients reach the HTTP server, if not by its address; with a path if a proxy passes one on
+    #[arg(long, value_name = "URL", env = "SERIATIM_PUBLIC_URL")]
+    pub(crate) public_url: Option<String>,
+    /// A reverse proxy in front of the HTTP server does TLS
+    #[arg(long)]
+    pub(crate) behind_proxy: bool,
+    /// Take the token from `?code=`, too, as old clients of Durable Functions send it; it then stands in the logs of
+    /// every proxy on the way
+    #[arg(long)]
+    pub(crate) accept_code: bool,
+    /// Run the pipelines in this folder, and in the folders in it, when HTTP clients ask for it
+    #[arg(long, value_name = "DIR")]
+    pub(crate) pipelines: Option<PathBuf>,
+    /// How much of the machine runs may use.
+    #[command(flatten)]
+    pub(crate) machine: MachineArgs,
     /// Who may come in.
     #[command(flatten)]
     pub(crate) access: AccessArgs,

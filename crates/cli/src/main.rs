@@ -6,7 +6,7 @@ mod commands;
 mod demo;
 mod engine;
 mod error;
-#[cfg_attr(not(test), expect(dead_code, reason = "the command that serves it is made on another branch"))]
+mod http_hubs;
 mod http_runs;
 mod interrupt;
 mod state;

@@ -61,6 +61,27 @@ impl Hubs {
         self.open_one(name, *closed).await
     }
 
+    /// The hub of that name, or the default one; [`HubError::NotFound`] if there is none.
+    pub async fn existing(&self, name: Option<&str>) -> HubResult<Arc<dyn TaskHub>> {
+        let name = checked(name)?;
+        if let Some(hub) = self.read(&name) {
+            return Ok(hub);
+        }
+        let closed = self.changing.lock().await;
+        if !self.folder(&name).is_dir() {
+            return Err(HubError::NotFound(format!(
+                "there is no task hub `{name}`; it is made when a worker or a client of the gRPC server first names it"
+            )));
+        }
+        self.open_one(name, *closed).await
+    }
+
+    /// The hubs that are open now, in order of their names.
+    pub fn open_now(&self) -> Vec<(String, Arc<EmbeddedHub>)> {
+        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        open.iter().map(|(name, hub)| (name.clone(), Arc::clone(hub))).collect()
+    }
+
     /// Makes the hub of that name if there is none. With `anew`, one that there is is deleted first.
     pub async fn create(&self, name: Option<&str>, anew: bool) -> HubResult<()> {
         let name = checked(name)?;

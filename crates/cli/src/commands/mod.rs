@@ -10,6 +10,7 @@ pub(crate) mod run;
 mod runs;
 mod schema;
 mod serve;
+mod serve_http;
 mod show;
 pub(crate) mod summary;
 pub(crate) mod verify;

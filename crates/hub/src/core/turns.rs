@@ -188,17 +188,22 @@ impl Core {
     }
 
     /// Puts the parts of a completion together; `None` until the last one has come. Some SDKs send a completion that is
-    /// too large for one message in parts, all with the same token.
+    /// too large for one message in parts, all with the same token. A part that comes again, because its answer was lost,
+    /// counts once.
     #[allow(deprecated)] // the protocol calls it so, and SDKs that are in use do it
     fn whole(&mut self, id: &InstanceId, part: proto::OrchestratorResponse) -> Option<proto::OrchestratorResponse> {
         let instance = self.instances.get_mut(id)?;
         let is_last = !part.is_partial;
         let whole = match instance.partial.take() {
             None => part,
+            Some(whole) if whole.chunk_index.zip(part.chunk_index).is_some_and(|(last, again)| again <= last) => *whole,
             Some(mut whole) => {
+                whole.chunk_index = part.chunk_index;
                 whole.actions.extend(part.actions);
                 whole.custom_status = part.custom_status.or(whole.custom_status);
-                whole.num_events_processed = part.num_events_processed.or(whole.num_events_processed);
+                // Only one part says how many; the others have none, or 0.
+                let processed = whole.num_events_processed.filter(|&n| n > 0);
+                whole.num_events_processed = processed.or(part.num_events_processed);
                 whole.orchestration_trace_context =
                     part.orchestration_trace_context.or(whole.orchestration_trace_context);
                 *whole

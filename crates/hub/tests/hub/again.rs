@@ -237,6 +237,8 @@ fn a_completion_in_parts_takes_effect_as_a_whole() {
     };
     hub.ok(part(vec![task(1, "one")], true, 0));
     hub.ok(part(vec![task(2, "two")], true, 1));
+    // The answer to a part was lost, and it is sent again.
+    hub.ok(part(vec![task(2, "two")], true, 1));
     assert!(hub.activities.is_empty() && hub.state("a").unwrap().custom_status.is_none());
     hub.ok(part(vec![task(3, "three")], false, 2));
     let names: Vec<_> = hub.activities.iter().map(|activity| activity.request.name.as_str()).collect();

@@ -4,8 +4,8 @@
 // A test that cannot go on panics: that is how it fails.
 #![allow(clippy::unwrap_used)]
 
-mod ahead;
 mod again;
+mod ahead;
 mod clocks;
 mod dispatch;
 mod driver;

@@ -8,6 +8,7 @@ mod faults;
 mod patterns;
 mod payloads;
 mod python;
+mod served;
 mod server;
 mod suite;
 mod tokens;

@@ -12,6 +12,7 @@ use seriatim_durable::{Client, StartOptions};
 use seriatim_remote::{RemoteHub, Variables};
 
 use crate::patterns::embedded;
+use crate::served::Served;
 use crate::server::{Listen, Server};
 use crate::suite;
 
@@ -83,4 +84,12 @@ async fn python_orchestration_with_our_activity_and_our_entity_on_the_in_memory_
 async fn python_orchestration_with_our_activity_and_our_entity_on_our_hub() {
     let server = Server::start(embedded(), Listen::default());
     mixed(&server.url()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Python with the package durabletask: `scripts/test python` makes one"]
+async fn python_orchestration_with_our_activity_and_our_entity_on_the_served_hub() {
+    let served = Served::start().await;
+    mixed(&served.url()).await;
+    served.stop().await;
 }

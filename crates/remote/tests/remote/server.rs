@@ -31,7 +31,7 @@ pub(crate) struct Record {
     pub(crate) calls: Mutex<Vec<(String, HashMap<String, String>)>>,
     faults: Mutex<HashMap<&'static str, VecDeque<Fault>>>,
     /// The parts of each orchestrator's answer: how many, by token.
-    pub(crate) parts: Mutex<HashMap<String, Vec<proto::OrchestratorResponse>>>,
+    pub(crate) parts: Mutex<HashMap<String, usize>>,
     pub(crate) requests: Mutex<Vec<proto::GetWorkItemsRequest>>,
     /// Texts of all messages that went either way and may hold payloads.
     pub(crate) seen: Mutex<Vec<String>>,
@@ -252,7 +252,6 @@ macro_rules! forward {
                 self.serve("CompleteActivityTask", request, work).await
             }
 
-            #[expect(deprecated, reason = "the protocol has no other way to say that more will come")]
             async fn complete_orchestrator_task(
                 &self,
                 request: Request<proto::OrchestratorResponse>,
@@ -260,15 +259,8 @@ macro_rules! forward {
                 let record = Arc::clone(&self.record);
                 let work = |hub: Arc<dyn TaskHub>, message: proto::OrchestratorResponse| async move {
                     let token = message.completion_token.clone();
-                    let partial = message.is_partial;
-                    record.parts.lock().unwrap().entry(token.clone()).or_default().push(message);
-                    if partial {
-                        return Ok(done(()));
-                    }
-                    let parts = record.parts.lock().unwrap()[&token].clone();
-                    let mut whole = parts[0].clone();
-                    whole.actions = parts.into_iter().flat_map(|part| part.actions).collect();
-                    hub.complete_orchestrator(whole).await.map(done)
+                    *record.parts.lock().unwrap().entry(token).or_default() += 1;
+                    hub.complete_orchestrator(message).await.map(done)
                 };
                 self.serve("CompleteOrchestratorTask", request, work).await
             }
