@@ -153,7 +153,7 @@ def test_pipelines_run_when_they_are_asked_for(program, serve, tmp_path):
         files = [str(path) for path in folder.rglob("order_lines/*.parquet")]
         count, ids, last = duckdb.sql(
             f"SELECT count(*), count(DISTINCT line_id), max(line_id) FROM read_parquet({files})"
-        ).fetchone()
+        ).fetchall()[0]
         # The second run finds nothing new.
         assert (count, ids, last) == (expected, expected, expected), round_number
     assert served.api.call("POST", "/runs", {"pipeline": "../outside"})[0] == 404
