@@ -10,7 +10,7 @@ use seriatim_hub::{EmbeddedHub, HubOptions, OpenError, Owner};
 use seriatim_ingest::{Project, RunReport, RunStatus, Runner, RunnerOptions};
 
 use crate::args::{Journal, MachineArgs, Paths};
-use crate::error::CliError;
+use crate::error::{CliError, with_causes};
 use crate::interrupt::Interrupt;
 use crate::ui::progress::Display;
 use crate::ui::{Ui, human};
@@ -172,16 +172,9 @@ pub(crate) async fn close(hub: &EmbeddedHub, ui: &Ui) {
     }
 }
 
-/// What a hub says that does not open, with its causes.
+/// What a hub says that does not open.
 pub(crate) fn cannot_open(error: &OpenError) -> CliError {
-    let mut message = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        message.push_str(": ");
-        message.push_str(&error.to_string());
-        cause = error.source();
-    }
-    CliError::failed(message)
+    CliError::failed(with_causes(error))
 }
 
 fn describe(owner: &Owner) -> String {

@@ -84,3 +84,15 @@ impl From<PipelineErrors> for CliError {
         Self::Pipeline(errors)
     }
 }
+
+/// An error's message, and those of its causes behind it.
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut message = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        message.push_str(": ");
+        message.push_str(&error.to_string());
+        cause = error.source();
+    }
+    message
+}

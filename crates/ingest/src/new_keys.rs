@@ -9,7 +9,7 @@ use arrow::datatypes::DataType;
 use crate::artifacts::{Artifact, Decoder, Encoder};
 use crate::context::RunContext;
 use crate::error::{IngestError, Result};
-use crate::keys::{KeyRef, KeyShard, Keys};
+use crate::keys::{KeyCodec, KeyRef, KeyShard, Keys};
 use crate::layout::TableLayout;
 use crate::number::{Numbering, ReservedTable};
 use crate::pages::Values;
@@ -29,14 +29,14 @@ pub(crate) struct NewKeys {
 
 /// Whether a table's keys are of a kind that is kept here: numbers, or one column of byte strings.
 pub(crate) fn is_kept(table: &TableLayout) -> bool {
-    let is_one = |codec: &crate::keys::KeyCodec| matches!(codec.single_type(), Some(DataType::Utf8 | DataType::Binary));
+    let is_one = |codec: &KeyCodec| matches!(codec.single_type(), Some(DataType::Utf8 | DataType::Binary));
     table.codec.as_ref().is_some_and(|codec| codec.is_fixed() || is_one(codec))
 }
 
 impl NewKeys {
     /// All of a table's new keys in this run, which must be of a kind that is kept.
     pub(crate) fn new(run: &RunContext, table: u32, reserved: &ReservedTable) -> Result<Self> {
-        let fixed = run.table(table).codec.as_ref().is_some_and(crate::keys::KeyCodec::is_fixed);
+        let fixed = run.table(table).codec.as_ref().is_some_and(KeyCodec::is_fixed);
         let numbering = run.numbering(table, reserved)?;
         let places = Places { run, table, numbering: &numbering, reserved };
         let keys = if fixed { Some(places.numbers()?) } else { places.strings()? };

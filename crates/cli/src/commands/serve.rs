@@ -11,7 +11,7 @@ use seriatim_serve::hubs::{Hubs, HubsOptions};
 use super::serve_http::{self, Http};
 use crate::args::{AccessArgs, ServeArgs};
 use crate::engine;
-use crate::error::CliError;
+use crate::error::{CliError, with_causes};
 use crate::interrupt::Interrupt;
 use crate::ui::Ui;
 
@@ -144,13 +144,7 @@ fn read(path: &Path) -> Result<Vec<u8>, CliError> {
 
 /// What is wrong with the command line, or with the machine.
 fn refused(error: &ServeError) -> CliError {
-    let mut message = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        message.push_str(": ");
-        message.push_str(&error.to_string());
-        cause = error.source();
-    }
+    let message = with_causes(error);
     match error {
         ServeError::Unprotected { .. } | ServeError::Token(_) | ServeError::Tls(_) => {
             CliError::CommandLine { message, help: "`seriatim serve --help` lists what protects a server".to_owned() }

@@ -182,11 +182,7 @@ fn write_groups(
     sink: &mut Sink,
 ) -> Result<()> {
     let layout = run.table(rows.table);
-    let mut referenced = Vec::new();
-    for &target in &layout.references {
-        let ids = ids.get(&target).ok_or_else(|| IngestError::internal("the IDs of a reference are missing"))?;
-        referenced.push((ids, handles(run, chunk, scan, target, rows.records.as_deref())?));
-    }
+    let referenced = referenced(run, chunk, scan, rows, ids)?;
     let mut columns: Vec<Writable> = columns.into_iter().map(Writable::Picked).collect();
     let groups = rows.len().div_ceil(ROW_GROUP);
     for group in 0..groups {
@@ -235,6 +231,22 @@ impl Writable {
     }
 }
 
+/// For each table that rows refer to, its IDs and the handle of the key that each row has there.
+fn referenced<'a>(
+    run: &RunContext,
+    chunk: u32,
+    scan: &ChunkScan,
+    rows: &Chosen,
+    ids: &'a BTreeMap<usize, Ids<'a>>,
+) -> Result<Vec<(&'a Ids<'a>, Vec<u32>)>> {
+    let mut referenced = Vec::new();
+    for &target in &run.table(rows.table).references {
+        let ids = ids.get(&target).ok_or_else(|| IngestError::internal("the IDs of a reference are missing"))?;
+        referenced.push((ids, handles(run, chunk, scan, target, rows.records.as_deref())?));
+    }
+    Ok(referenced)
+}
+
 /// The IDs that rows refer to, table by table.
 fn references(
     run: &RunContext,
@@ -243,12 +255,8 @@ fn references(
     rows: &Chosen,
     ids: &BTreeMap<usize, Ids<'_>>,
 ) -> Result<Vec<Int64Array>> {
-    let mut references = Vec::new();
-    for &target in &run.table(rows.table).references {
-        let ids = ids.get(&target).ok_or_else(|| IngestError::internal("the IDs of a reference are missing"))?;
-        references.push(ids.array(&handles(run, chunk, scan, target, rows.records.as_deref())?));
-    }
-    Ok(references)
+    let referenced = referenced(run, chunk, scan, rows, ids)?;
+    Ok(referenced.into_iter().map(|(ids, handles)| ids.array(&handles)).collect())
 }
 
 fn assemble(

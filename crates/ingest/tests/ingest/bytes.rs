@@ -4,8 +4,10 @@
 use seriatim_ingest::{Paths, RunnerOptions};
 
 use crate::case::{Case, Sizes};
-use crate::harness::{Place, options, run};
-use crate::outputs::{assert_same_tree, tree};
+use crate::cells::{Cell, Kind};
+use crate::files::{Column, Layout, write};
+use crate::harness::{Place, audit, keyed, options, pipeline, run};
+use crate::outputs::{assert_same_tree, read_table, tree};
 use crate::rng::{Rng, scaled, seed};
 
 fn some_sizes(rng: &mut Rng) -> Sizes {
@@ -77,5 +79,41 @@ fn g3_chunks_change_files_and_never_rows() {
             crate::harness::compare(&place, &case.pipeline, &fresh)
                 .unwrap_or_else(|e| panic!("case {index}, chunks of {chunk_rows}: {e}\n{sizes:?}"));
         }
+    }
+}
+
+/// New keys are at hand while all keys are in memory, and are read again where they are not.
+#[test]
+fn g3_g4_keys_that_left_memory_are_written_and_kept_like_those_that_stayed() {
+    let columns = [
+        Column::new("number", Kind::I64),
+        Column::new("small", Kind::I32),
+        Column::new("text", Kind::Text),
+        Column::new("n", Kind::I64),
+    ];
+    let tables = ["number", "small", "text"].map(|key| keyed(&format!("by_{key}"), &[key], &[], &["n"]));
+    let lines = keyed("lines", &[], &["by_number", "by_small", "by_text"], &["n"]);
+    let pipeline = pipeline(tables.into_iter().chain([lines]).collect());
+    // A third of each file's keys are those of the file before it.
+    let record = |n: u32| {
+        let key = i128::from(n.wrapping_mul(2_654_435_761) % 1_000_003);
+        vec![Cell::Int(key * 7_000_000_007), Cell::Int(key - 500_000), Cell::Text(format!("ä{key}")), Cell::Int(key)]
+    };
+    let outputs = |options: &RunnerOptions| {
+        let place = Place::new();
+        for file in 0..3_u32 {
+            let records: Vec<_> = (file * 2000..file * 2000 + 3000).map(record).collect();
+            let layout = Layout { row_group: 100_000, ..Layout::default() };
+            write(&place.path().join(format!("data/{file}.parquet")), &columns, &records, &layout);
+            run(&place, &pipeline, options).expect("the run is done");
+        }
+        audit(&place, &pipeline, 2).expect("the audit passes");
+        assert_eq!(read_table(&place.output().join("by_text")).rows.len(), 7000);
+        tree(&place.output())
+    };
+    for paths in [Paths::Auto, Paths::Pages] {
+        let at_hand = RunnerOptions { chunk_rows: 1000, paths, ..options(2) };
+        let read_again = RunnerOptions { memory: 1, ..at_hand.clone() };
+        assert_same_tree(&outputs(&at_hand), &outputs(&read_again), &format!("{paths:?}"));
     }
 }
