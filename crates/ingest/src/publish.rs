@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use seriatim_pipeline::model::OnConflict;
+use seriatim_pipeline::model::{OnConflict, Pipeline};
 
 use crate::committed::{
     Committed, CommittedTable, ledger_path, read_committed, read_files, write_committed, write_files,
@@ -71,6 +71,7 @@ fn refresh_copy(run: &RunContext, catalog: &CatalogState, sequences: &[SequenceS
         .help("parts of the state folder are of different times: bring all of it back from one backup"));
     }
     if copy.number == catalog.number {
+        check_sequences(pipeline, &copy, sequences)?;
         return Ok(copy);
     }
     let output = if copy.output.is_empty() { pipeline.output.path.clone() } else { copy.output };
@@ -82,6 +83,22 @@ fn refresh_copy(run: &RunContext, catalog: &CatalogState, sequences: &[SequenceS
     let fresh = Committed { number: catalog.number, output, layout: catalog.layout.clone(), tables: tables.collect() };
     write_committed(run.state(), &pipeline.name, &fresh)?;
     Ok(fresh)
+}
+
+/// The sequences must be where the last run left them. Whoever may use a task hub that is served can take an entity's
+/// state away; its sequence would begin again, and give IDs a second time.
+fn check_sequences(pipeline: &Pipeline, copy: &Committed, sequences: &[SequenceState]) -> Result<()> {
+    for (table, sequence) in pipeline.tables.iter().zip(sequences) {
+        let kept = copy.tables.iter().find(|kept| kept.table == table.name);
+        if kept.is_some_and(|kept| (kept.next, &kept.segments) != (sequence.next, &sequence.segments)) {
+            return Err(IngestError::state(format!(
+                "the sequence of table '{}' in the task hub is not as the last published run left it",
+                table.name
+            ))
+            .help("something else has changed or purged it: bring the state folder back from a backup taken with the output"));
+        }
+    }
+    Ok(())
 }
 
 /// The output folder must hold what `number` runs have published, and no strangers where readers look.

@@ -32,7 +32,8 @@ pub fn runs(state: &Path) -> Result<Vec<RunReport>> {
             records.extend(read_json::<RunReport>(&path)?);
         }
     }
-    records.sort_by(|a, b| (&a.started, counter(&a.run)).cmp(&(&b.started, counter(&b.run))));
+    // By number, which no clock can turn back; the time is for records whose number was given a second time.
+    records.sort_by(|a, b| (counter(&a.run), &a.started).cmp(&(counter(&b.run), &b.started)));
     Ok(records)
 }
 
@@ -77,4 +78,52 @@ pub(crate) fn counter(run: &str) -> u64 {
 /// The number for the next run's name.
 pub(crate) fn next_counter(state: &Path) -> Result<u64> {
     Ok(runs(state)?.iter().map(|r| counter(&r.run)).max().unwrap_or_default() + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::RunStatus;
+
+    fn record(run: &str, started: &str) -> RunReport {
+        RunReport {
+            run: run.to_owned(),
+            pipeline: "shop".to_owned(),
+            status: RunStatus::Done,
+            resumed: false,
+            started: started.to_owned(),
+            ended: None,
+            number: None,
+            files: 0,
+            files_known: 0,
+            records: 0,
+            filtered: 0,
+            quarantined: 0,
+            tables: Vec::new(),
+            seconds: Vec::new(),
+            total_seconds: 0.0,
+            output: String::new(),
+            error: None,
+            error_kind: None,
+            help: None,
+            owner: None,
+        }
+    }
+
+    /// Symptom: now and then `runs` names an earlier run as the last one, so that the wrong run is cancelled. Cause:
+    /// times were written without the zeros at their end and sorted as text, where 'Z' comes after every digit.
+    #[test]
+    fn the_last_run_is_the_one_that_was_started_last() {
+        let folder = tempfile::tempdir().unwrap();
+        for (run, started) in [
+            ("shop-9", "2026-11-24T10:00:00.5Z"),
+            ("shop-10", "2026-11-24T10:00:00.51Z"),
+            // The machine's clock was set back.
+            ("shop-11", "2026-11-24T09:00:00.000Z"),
+        ] {
+            write_record(folder.path(), &record(run, started)).unwrap();
+        }
+        let found: Vec<String> = runs(folder.path()).unwrap().into_iter().map(|r| r.run).collect();
+        assert_eq!(found, ["shop-9", "shop-10", "shop-11"]);
+    }
 }

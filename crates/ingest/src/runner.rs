@@ -417,7 +417,7 @@ fn owner() -> String {
     format!("process {} on {}", std::process::id(), system.nodename().to_string_lossy())
 }
 
+/// The time, always as long: what is written so is in order when it is sorted as text.
 fn now() -> String {
-    let now = jiff::Timestamp::now();
-    now.round(jiff::Unit::Millisecond).unwrap_or(now).to_string()
+    format!("{:.3}", jiff::Timestamp::now())
 }

@@ -1,13 +1,17 @@
 //! G1 to G4 and G7 on whole pipelines: random ones against the oracle, and small ones that a person can check by eye.
 
 use proptest::test_runner::{Config, FileFailurePersistence, RngSeed, TestCaseError, TestRunner};
+use seriatim_durable::hub::TaskHub as _;
+use seriatim_durable::proto;
 use seriatim_ingest::{Paths, RunStatus, RunnerOptions, plan};
 use seriatim_pipeline::model::{OnNullKey, Pipeline};
 
 use crate::case::{Case, Sizes, sizes};
 use crate::cells::{Cell, Kind};
 use crate::files::{Column, Layout, write};
-use crate::harness::{Place, audit, compare, compare_report, keyed, options, pipeline, quarantined, run};
+use crate::harness::{
+    Place, audit, compare, compare_report, keyed, open_hub, options, pipeline, quarantined, run, runtime,
+};
 use crate::oracle::{Oracle, Quarantined, Record, SourceFile};
 use crate::outputs::{assert_same_tree, read_table, tree};
 use crate::rng::{scaled, seed};
@@ -198,6 +202,31 @@ fn g2_a_failed_run_leaves_no_hole() {
     run(&place, &pipeline, &options(2)).expect("the mended file goes in");
     assert_eq!(ids(&place, "things"), pairs(&[(1, "x"), (2, "y")]));
     audit(&place, &pipeline, 2).expect("the audit passes");
+}
+
+/// Symptom: whoever may use a served hub purges a sequence, and the next run gives the IDs from 1 on once more.
+#[test]
+fn g1_g4_a_sequence_that_was_purged_gives_no_id_twice() {
+    let place = Place::new();
+    let pipeline = pipeline(vec![keyed("things", &["key"], &[], &["n"])]);
+    write_keys(&place, "a.parquet", &[Some("x"), Some("y")]);
+    run(&place, &pipeline, &options(2)).expect("the first run is done");
+    let before = tree(&place.output());
+
+    let purged = runtime().block_on(async {
+        let hub = open_hub(&place.state());
+        let sequence = proto::InstanceBatch { instance_ids: vec!["@sequence@test.things".to_owned()] };
+        let request = Some(proto::purge_instances_request::Request::InstanceBatch(sequence));
+        let purged = hub.purge_instances(proto::PurgeInstancesRequest { request, ..Default::default() }).await;
+        hub.close().await.expect("the hub closes");
+        purged.expect("the hub purges").deleted_instance_count
+    });
+    assert_eq!(purged, 1, "there is a sequence of that name");
+
+    write_keys(&place, "b.parquet", &[Some("z")]);
+    let failed = run(&place, &pipeline, &options(2)).expect_err("the sequence has begun anew");
+    assert!(failed.message.contains("sequence of table 'things'") && failed.help.contains("backup"), "{failed:?}");
+    assert_same_tree(&before, &tree(&place.output()), &"nothing is published");
 }
 
 #[test]
