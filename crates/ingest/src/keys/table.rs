@@ -214,11 +214,11 @@ impl KeyTable {
             let path = self.path(shard, generation);
             let bytes = fs::read(&path).map_err(|e| IngestError::io("read", &path, &e))?;
             let part = Decoder::new(&bytes).and_then(|mut from| KeyShard::decode(&mut from, self.fixed, self.tracks));
-            let part = part.ok_or_else(|| {
+            let part = part.filter(|part| part.len() == slot.spilled[generation]).ok_or_else(|| {
                 IngestError::state(format!("{} is damaged", path.display()))
                     .help("something changed the run's work folder, or the disk is failing: run again")
             })?;
-            if part.len() != slot.spilled[generation] || !whole.absorb(&part, &mut numbers) {
+            if !whole.absorb(&part, &mut numbers) {
                 return Err(too_many());
             }
         }

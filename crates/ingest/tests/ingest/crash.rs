@@ -209,7 +209,7 @@ impl TaskHub for DyingHub {
 /// One life of a process: its run to the end, or to its death (`None`). Also how many durable steps it took.
 pub(crate) fn live(place: &Place, options: &RunnerOptions, death: Death) -> (Option<Result<RunReport, Failed>>, u64) {
     let runtime = runtime();
-    let (ended, steps) = runtime.block_on(async {
+    let (ended, steps, progress) = runtime.block_on(async {
         let hub = open_hub(&place.state());
         let life = Arc::new(Life::new(death));
         let dying = Arc::new(DyingHub { hub, life: life.clone(), steps: AtomicU64::new(0) });
@@ -219,10 +219,14 @@ pub(crate) fn live(place: &Place, options: &RunnerOptions, death: Death) -> (Opt
             result = runner.run(&project) => Some(outcome(result)),
             () = life.died.notified() => None,
         };
-        (ended, dying.steps.load(Ordering::SeqCst))
+        (ended, dying.steps.load(Ordering::SeqCst), runner.progress())
     });
-    // A dead process's threads do no more; here, steps that are under way still end, as if the death came later.
+    // A dead process's threads do no more; here, steps that are under way still end, as if the death came later. They
+    // must have ended before the next life, which has the same work folder. Every step holds the progress.
     drop(runtime);
+    while Arc::strong_count(&progress) > 1 {
+        std::thread::yield_now();
+    }
     (ended, steps)
 }
 
