@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
 use arrow::datatypes::SchemaRef;
@@ -19,9 +19,9 @@ use crate::keys::{KeyCodec, KeyTable, Tracks};
 use crate::layout::{Layout, TableLayout};
 use crate::new_keys::{NewKeys, is_kept};
 use crate::number::{Numbering, Places, ReservedTable, number};
+use crate::output::{Held, Output};
 use crate::plan::{Bound, Chunk, Paths, Plan, bind};
 use crate::progress::Progress;
-use crate::project::Project;
 use crate::resolve::{Firsts, ShardResolution, resolve};
 use crate::scan::{ChunkRecords, ChunkScan, scan};
 use crate::source::{Records, SourceColumn, contain, damaged, open_planned, options};
@@ -36,6 +36,7 @@ pub(crate) struct RunContext {
     pub(crate) layout: Layout,
     pub(crate) progress: Arc<Progress>,
     state: PathBuf,
+    output: OnceLock<Output>,
     /// The plan's file as it was when this was made.
     edition: Option<(SystemTime, u64)>,
     artifacts: Artifacts,
@@ -139,6 +140,7 @@ impl RunContext {
             edition: edition(state, &plan.run),
             plan,
             state: state.to_owned(),
+            output: OnceLock::new(),
         }
     }
 
@@ -158,9 +160,23 @@ impl RunContext {
         self.edition.is_some() && self.edition == edition(&self.state, &self.plan.run)
     }
 
-    /// The output folder.
-    pub(crate) fn output(&self) -> PathBuf {
-        Project::new(self.plan.pipeline.clone(), self.plan.folder.clone()).output()
+    /// Where the tables go.
+    pub(crate) fn output(&self) -> Result<&Output> {
+        if let Some(output) = self.output.get() {
+            return Ok(output);
+        }
+        let output = Output::parse(&self.plan.pipeline.output.path, &self.plan.folder)?;
+        Ok(self.output.get_or_init(|| output))
+    }
+
+    /// Takes the output, so that this run may change it. Only for a run that has just come to hold its sequences.
+    pub(crate) fn take_output(&self) -> Result<Held> {
+        Ok(Held::folder(self.output()?.clone()))
+    }
+
+    /// The output, which this run has taken before, in this process or in an earlier one.
+    pub(crate) fn held_output(&self) -> Result<Held> {
+        Ok(Held::folder(self.output()?.clone()))
     }
 
     /// The state folder.
