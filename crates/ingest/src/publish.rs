@@ -453,9 +453,8 @@ fn withdraw_from(run: &RunContext, held: &Held) -> Result<()> {
     let unpublished = format!("part-{:06}-", number + 1);
     for table in 0..=quarantine_index(run) {
         let folder = folder_name(run, table);
-        for name in held.output().children(folder)?.iter().filter(|name| name.starts_with(&unpublished)) {
-            held.remove(&format!("{folder}/{name}"))?;
-        }
+        let all = held.output().children(folder)?.into_iter().filter(|name| name.starts_with(&unpublished));
+        held.remove(&all.map(|name| format!("{folder}/{name}")).collect::<Vec<_>>())?;
         // A folder that only this run needed; one that holds something stays.
         held.tidy(folder);
     }

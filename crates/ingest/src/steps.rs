@@ -350,6 +350,8 @@ step!(
 
 impl Doable for CleanUp {
     fn run(self, steps: &Steps) -> Result<()> {
+        // What cannot be given back runs out by itself; a run that was never planned has taken nothing.
+        let _ = steps.uncancelled(&self.run).and_then(|run| run.give_output_back());
         steps.forget(&self.run);
         remove_folder(&work_folder(&steps.state, &self.run))?;
         steps.progress.finish();

@@ -18,6 +18,7 @@ use seriatim_storage::{Created, Environment, Location, Replaced, Version};
 
 use super::store::failed;
 use crate::error::{ErrorKind, IngestError, Result};
+use crate::files::as_json as json;
 
 /// Where it is.
 pub(crate) const LEASE: &str = "_seriatim/lease.json";
@@ -234,10 +235,6 @@ fn written(owner: &str, run: &str, margin: Duration) -> Written {
     Written { owner, run, holder: crate::runner::owner(), expires: format!("{expires:.3}"), released: false }
 }
 
-fn json(written: &Written) -> Result<Vec<u8>> {
-    serde_json::to_vec_pretty(written).map_err(|e| IngestError::internal(e.to_string()))
-}
-
 fn read(location: &Location) -> Result<Option<(Written, Version)>> {
     let Some((bytes, version)) = location.read(LEASE).map_err(failed)? else { return Ok(None) };
     let written = serde_json::from_slice(&bytes).map_err(|e| {
@@ -263,7 +260,6 @@ fn lost(location: &Location, to: Option<&Written>) -> IngestError {
         Some(to) => format!("{} (run '{}') has had it since", to.holder, to.run),
         None => "it is gone".to_owned(),
     };
-    IngestError::output(format!("the lease on {location} is lost: {how}")).help(
-        "nothing of this run was published; see that one machine at a time runs this pipeline, then run again",
-    )
+    IngestError::output(format!("the lease on {location} is lost: {how}"))
+        .help("nothing of this run was published; see that one machine at a time runs this pipeline, then run again")
 }

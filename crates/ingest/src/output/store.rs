@@ -70,9 +70,10 @@ pub(super) fn hash(location: &Location, name: &str) -> Result<String> {
 /// An object as a file without a name, which is gone when it is closed.
 pub(super) fn open(location: &Location, name: &str) -> Result<File> {
     let path = std::env::temp_dir().join(format!("seriatim-{}", uuid::Uuid::new_v4().as_simple()));
-    let opened = location.download(name, &path).map_err(failed).and_then(|_| {
-        File::open(&path).map_err(|e| IngestError::io("open", &path, &e))
-    });
+    let opened = location
+        .download(name, &path)
+        .map_err(failed)
+        .and_then(|_| File::open(&path).map_err(|e| IngestError::io("open", &path, &e)));
     let _ = std::fs::remove_file(&path);
     opened
 }
@@ -96,8 +97,10 @@ pub(super) fn place(
         match location.head(to).map_err(failed)? {
             None => Err(not_as_staged(&location.shown(from))),
             Some(found) if found.size == file.bytes && hash(location, to)? == file.hash => Ok(()),
-            Some(_) => Err(IngestError::output(format!("{} is there already, and not of this run", location.shown(to)))
-                .help("another machine is at work on this output: see that only one is, then run again")),
+            Some(_) => {
+                Err(IngestError::output(format!("{} is there already, and not of this run", location.shown(to)))
+                    .help("another machine is at work on this output: see that only one is, then run again"))
+            }
         }
     })?;
     await_copies(location, files)
@@ -132,11 +135,7 @@ fn await_copies(location: &Location, files: &[(String, String, &Staged)]) -> Res
 }
 
 /// Removes objects.
-pub(super) fn remove_all(
-    location: &Location,
-    names: &[String],
-    may_change: impl Fn() -> Result<()>,
-) -> Result<()> {
+pub(super) fn remove_all(location: &Location, names: &[String], may_change: impl Fn() -> Result<()>) -> Result<()> {
     for names in names.chunks(REMOVED_AT_ONCE) {
         may_change()?;
         location.delete_all(names).map_err(failed)?;
