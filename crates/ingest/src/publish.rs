@@ -236,6 +236,7 @@ pub(crate) fn publish(run: &RunContext, step: &Publish) -> Result<()> {
         return Ok(());
     }
     let held = run.held_output()?;
+    held.confirm()?;
     let (manifest, seen) = match output.versioned_manifest()? {
         Some((manifest, version)) => (manifest, Some(version)),
         None => (Manifest::new(&pipeline.name, &run.layout), None),
@@ -436,6 +437,7 @@ pub(crate) fn keep_committed(run: &RunContext, reserved: &Reserved, segments: &[
         }
     }
     let held = run.held_output()?;
+    held.confirm()?;
     clear_staging(run, &held)?;
     prune_facts(&held, reserved.number)
 }
@@ -447,6 +449,7 @@ pub(crate) fn withdraw(run: &RunContext) -> Result<()> {
 }
 
 fn withdraw_from(run: &RunContext, held: &Held) -> Result<()> {
+    held.confirm()?;
     clear_staging(run, held)?;
     let manifest = held.output().manifest()?;
     let number = manifest.as_ref().map_or(0, Manifest::number);

@@ -62,6 +62,12 @@ impl Held {
         self.lease.as_ref().map_or(Ok(()), |lease| lease.give_back())
     }
 
+    /// An error if somebody else has it now. Asked before anything is removed or made visible, so that clocks that are
+    /// further apart than is allowed do no harm if they can be found out.
+    pub(crate) fn confirm(&self) -> Result<()> {
+        self.lease.as_ref().map_or(Ok(()), |lease| lease.confirm())
+    }
+
     /// An error if a change may not begin now.
     fn check(&self) -> Result<()> {
         self.lease.as_ref().map_or(Ok(()), |lease| lease.check())

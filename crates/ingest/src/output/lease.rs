@@ -178,6 +178,11 @@ impl Lease {
         self.held.renew(&mut state)
     }
 
+    /// An error if it is lost, as the store knows it now.
+    pub(crate) fn confirm(&self) -> Result<()> {
+        self.held.renew(&mut self.held.state())
+    }
+
     /// Lets others have it at once.
     pub(crate) fn give_back(&self) -> Result<()> {
         let mut state = self.held.state();

@@ -108,14 +108,15 @@ pub(super) fn place(
 
 /// Copies of large objects may go on for a while after the service has agreed to make them.
 fn await_copies(location: &Location, files: &[(String, String, &Staged)]) -> Result<()> {
-    let folder = |name: &str| name.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/part-"));
-    let mut folders: Vec<String> = files.iter().map(|(_, to, _)| folder(to)).collect();
-    folders.dedup();
+    // A run's files of a table differ in their last number only.
+    let run = |name: &str| name.rsplit_once('-').map_or_else(|| name.to_owned(), |(run, _)| format!("{run}-"));
+    let mut prefixes: Vec<String> = files.iter().map(|(_, to, _)| run(to)).collect();
+    prefixes.dedup();
     let since = Instant::now();
     loop {
         let mut sizes = BTreeMap::new();
-        for folder in &folders {
-            let entries = location.list(folder).map_err(failed)?;
+        for prefix in &prefixes {
+            let entries = location.list(prefix).map_err(failed)?;
             sizes.extend(entries.into_iter().map(|entry| (entry.name, entry.size)));
         }
         let Some((_, to, file)) = files.iter().find(|(_, to, file)| sizes.get(to) != Some(&file.bytes)) else {
