@@ -129,12 +129,19 @@ fn needed(committed: &Committed) -> Vec<String> {
     files
 }
 
-/// Removes facts that do not count when `number` runs are published.
-pub(crate) fn prune_facts(held: &Held, number: u64) -> Result<()> {
-    let facts = if number > 0 { read_facts(held.output(), number)? } else { None };
-    let mut kept: BTreeSet<String> = facts.iter().flat_map(|f| &f.files).map(|f| f.name.clone()).collect();
-    kept.extend(facts.is_some().then(|| index_name(number)));
-    let all = held.output().children(FACTS)?.into_iter();
+/// Removes facts that do not count: those of numbers other than the manifest's, whichever run asks. One that was published
+/// long ago and comes to its end only now must not take away what others have kept since.
+pub(crate) fn prune_facts(held: &Held) -> Result<()> {
+    let output = held.output();
+    let number = output.manifest()?.map_or(0, |manifest| manifest.number());
+    let mut kept = BTreeSet::new();
+    if number > 0 {
+        // Published by a version that kept none: what is here then says nothing, and is left.
+        let Some(facts) = read_facts(output, number)? else { return Ok(()) };
+        kept.extend(facts.files.into_iter().map(|file| file.name));
+        kept.insert(index_name(number));
+    }
+    let all = output.children(FACTS)?.into_iter();
     let gone: Vec<String> = all.filter(|name| !kept.contains(name)).map(|name| path_of(&name)).collect();
     held.remove(&gone)?;
     if kept.is_empty() {

@@ -27,7 +27,7 @@ use crate::output::{Held, Output, Put, STAGING};
 use crate::plan::FileMemory;
 use crate::sequence::{CatalogState, SequenceState};
 use crate::steps::{Admission, Publish};
-use crate::write::{Staged, file_name, folder_name, quarantine_index, staged_name, staging_folder};
+use crate::write::{QUARANTINE, Staged, file_name, folder_name, quarantine_index, staged_name, staging_folder};
 
 /// Decides, while the run holds its sequences, whether it may go on.
 pub(crate) fn admit(run: &RunContext, catalog: &CatalogState, sequences: &[SequenceState]) -> Result<Admission> {
@@ -42,14 +42,7 @@ pub(crate) fn admit(run: &RunContext, catalog: &CatalogState, sequences: &[Seque
     }
     let held = run.take_output()?;
     check_published(held.output(), &pipeline.name, catalog.number)?;
-    let left = stale_staging(run)?;
-    if !left.is_empty() {
-        // Who holds the sequences is the only one at work here, so this is of a run that could not tidy up. Without
-        // such a sign nothing is removed: a file of that name could be somebody's only copy.
-        withdraw_from(run, &held)?;
-        left.iter().try_for_each(|folder| held.remove_folder(folder))?;
-        held.tidy(STAGING);
-    }
+    withdraw_stale(&held, pipeline)?;
     check_output(held.output(), &pipeline.name, pipeline.tables.iter().map(|t| t.name.as_str()), catalog.number)?;
     if catalog.number > 0
         && let Some(change) = layout_change(&catalog.layout, &run.layout.signatures())
@@ -114,7 +107,7 @@ pub(crate) fn check_output<'a>(
 ) -> Result<()> {
     let manifest = check_published(output, pipeline, number)?;
     let published: BTreeSet<String> = manifest.iter().flat_map(Manifest::files).map(|f| f.path.clone()).collect();
-    let folders: Vec<&str> = tables.chain(["_quarantine"]).collect();
+    let folders: Vec<&str> = tables.chain([QUARANTINE]).collect();
     refuse_strangers(output, "", |name| name == "_seriatim" || folders.contains(&name))?;
     for folder in &folders {
         refuse_strangers(output, folder, |name| published.contains(&format!("{folder}/{name}")))?;
@@ -231,8 +224,10 @@ pub(crate) fn publish(run: &RunContext, step: &Publish) -> Result<()> {
     let pipeline = &run.plan.pipeline;
     let number = step.reserved.number;
     let added = Added::new(run, step)?;
+    let mut memory = read_files(run.state(), &pipeline.name, number - 1)?;
+    memory.extend(run.plan.files.iter().map(|file| (file.name.clone(), file.clone())));
     // Looked at before the output is held: a run that is published has to come to its end, whoever has the output now.
-    if is_published(run, &added)? {
+    if is_published(run, &added, &memory)? {
         return Ok(());
     }
     let held = run.held_output()?;
@@ -246,8 +241,6 @@ pub(crate) fn publish(run: &RunContext, step: &Publish) -> Result<()> {
             .help("give this pipeline an `output.path` of its own"));
     }
     // What may still fail for want of space comes first; none of it is looked at before the manifest is in place.
-    let mut memory = read_files(run.state(), &pipeline.name, number - 1)?;
-    memory.extend(run.plan.files.iter().map(|file| (file.name.clone(), file.clone())));
     write_files(run.state(), &pipeline.name, number, &memory)?;
     keep_ledger(run, &step.reserved)?;
     keep_facts(run, &held, committed(run, &step.reserved, &step.segments))?;
@@ -255,7 +248,7 @@ pub(crate) fn publish(run: &RunContext, step: &Publish) -> Result<()> {
     match held.put_manifest(&added.to(manifest), seen.as_ref())? {
         Put::Done => Ok(()),
         // An answer may have been lost, and the request made again: then the manifest that is there is this one.
-        Put::Refused if is_published(run, &added)? => Ok(()),
+        Put::Refused if is_published(run, &added, &memory)? => Ok(()),
         Put::Refused => Err(moved_on(run, number)?),
     }
 }
@@ -325,7 +318,7 @@ impl Added {
 }
 
 /// Whether the run is published already; an error if another machine has published one in its place.
-fn is_published(run: &RunContext, added: &Added) -> Result<bool> {
+fn is_published(run: &RunContext, added: &Added, memory: &FileMemory) -> Result<bool> {
     let output = run.output()?;
     let number = added.run.number;
     let Some(manifest) = output.manifest()? else { return Ok(false) };
@@ -335,7 +328,9 @@ fn is_published(run: &RunContext, added: &Added) -> Result<bool> {
     // The facts of a number that others have gone on from are gone; then what was published has to tell.
     let facts = read_facts(output, number)?;
     let others = facts.is_some_and(|facts| (&facts.owner, &facts.run) != (&run.plan.owner, &run.plan.run));
-    if others || !added.is_in(&manifest) { Err(moved_on(run, number)?) } else { Ok(true) }
+    // This run remembers its files before it publishes; the same bytes without that are another's who read the same.
+    let remembers = || read_files(run.state(), &run.plan.pipeline.name, number).is_ok_and(|kept| kept == *memory);
+    if others || !added.is_in(&manifest) || !remembers() { Err(moved_on(run, number)?) } else { Ok(true) }
 }
 
 fn moved_on(run: &RunContext, number: u64) -> Result<IngestError> {
@@ -439,41 +434,51 @@ pub(crate) fn keep_committed(run: &RunContext, reserved: &Reserved, segments: &[
     let held = run.held_output()?;
     held.confirm()?;
     clear_staging(run, &held)?;
-    prune_facts(&held, reserved.number)
+    prune_facts(&held)
 }
 
 /// Removes what a run that failed has left in the output: staged files, and files of a publication that did not come to
 /// its end. Only who holds the sequences may call this: the files could be another run's otherwise.
 pub(crate) fn withdraw(run: &RunContext) -> Result<()> {
-    withdraw_from(run, &run.held_output()?)
+    let held = run.held_output()?;
+    held.confirm()?;
+    clear_staging(run, &held)?;
+    withdraw_unpublished(&held, &run.plan.pipeline)
 }
 
-fn withdraw_from(run: &RunContext, held: &Held) -> Result<()> {
+/// Removes what earlier runs have left that could not tidy up. Who holds the sequences, and the output, is the only one at
+/// work here. Without such a sign as a staging folder nothing is removed: a file of that name could be somebody's only
+/// copy.
+pub(crate) fn withdraw_stale(held: &Held, pipeline: &Pipeline) -> Result<()> {
+    let prefix = format!("{}-", pipeline.name);
+    let mut left = held.output().children(STAGING)?;
+    left.retain(|name| is_staging(name, &prefix));
+    if left.is_empty() {
+        return Ok(());
+    }
     held.confirm()?;
-    clear_staging(run, held)?;
+    withdraw_unpublished(held, pipeline)?;
+    left.iter().try_for_each(|name| held.remove_folder(&format!("{STAGING}/{name}")))?;
+    held.tidy(STAGING);
+    Ok(())
+}
+
+fn withdraw_unpublished(held: &Held, pipeline: &Pipeline) -> Result<()> {
     let manifest = held.output().manifest()?;
     let number = manifest.as_ref().map_or(0, Manifest::number);
     let unpublished = format!("part-{:06}-", number + 1);
-    for table in 0..=quarantine_index(run) {
-        let folder = folder_name(run, table);
+    for folder in pipeline.tables.iter().map(|t| t.name.as_str()).chain([QUARANTINE]) {
         let all = held.output().children(folder)?.into_iter().filter(|name| name.starts_with(&unpublished));
         held.remove(&all.map(|name| format!("{folder}/{name}")).collect::<Vec<_>>())?;
         // A folder that only this run needed; one that holds something stays.
         held.tidy(folder);
     }
-    prune_facts(held, number)?;
+    prune_facts(held)?;
     if manifest.is_none() {
         held.tidy("_seriatim");
         held.tidy("");
     }
     Ok(())
-}
-
-/// The staging folders that earlier runs of this pipeline have left.
-fn stale_staging(run: &RunContext) -> Result<Vec<String>> {
-    let prefix = format!("{}-", run.plan.pipeline.name);
-    let all = run.output()?.children(STAGING)?.into_iter();
-    Ok(all.filter(|name| is_staging(name, &prefix)).map(|name| format!("{STAGING}/{name}")).collect())
 }
 
 /// Whether a name is that of a run's staging folder: the run's name, and in a store the id of its state folder.

@@ -17,6 +17,7 @@ use crate::files::{make_folder, sync_folder};
 use crate::manifest::Manifest;
 use crate::output::{Held, Output};
 use crate::project::Project;
+use crate::publish::withdraw_stale;
 use crate::sequence::{CatalogState, RestoreCatalog, RestoreSequence, SequenceState, catalog_id, sequence_id};
 use crate::steps::{Doable, Steps};
 
@@ -138,7 +139,7 @@ impl Doable for BringBack {
         }
         // While facts are read, nobody may go on and remove them.
         let held = Held::take(&output, &owner, &recovery_id(&project.pipeline().name), None)?;
-        let found = bring_back(&steps.state, &project, &output, &known);
+        let found = bring_back(&steps.state, &project, &held, &known);
         // What cannot be given back runs out by itself.
         let _ = held.give_back();
         found
@@ -161,8 +162,8 @@ fn report(project: &Project, output: &Output, published: u64, known: &Known) -> 
     }
 }
 
-fn bring_back(state: &Path, project: &Project, output: &Output, known: &Known) -> Result<Found> {
-    let pipeline = project.pipeline();
+fn bring_back(state: &Path, project: &Project, held: &Held, known: &Known) -> Result<Found> {
+    let (pipeline, output) = (project.pipeline(), held.output());
     let gone = || IngestError::output(format!("the manifest of {output} is gone"));
     let manifest = output.manifest()?.ok_or_else(gone)?;
     if manifest.pipeline != pipeline.name {
@@ -178,6 +179,7 @@ fn bring_back(state: &Path, project: &Project, output: &Output, known: &Known) -
     restored.output.clone_from(&pipeline.output.path);
     check_history(&manifest, &restored, known)?;
     bring_files(state, &pipeline.name, output, &facts)?;
+    withdraw_stale(held, pipeline)?;
     let tables = restored.tables.iter();
     let tables =
         tables.map(|t| RecoveredTable { table: t.table.clone(), rows: t.next, key_maps: t.segments.len() }).collect();

@@ -27,7 +27,7 @@ const SKEW: Duration = Duration::from_secs(30);
 /// How often it is renewed.
 const RENEW: Duration = Duration::from_secs(20);
 /// How long renewing may fail before work stops.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// How often a conditional put is tried again that met another one.
 const ATTEMPTS: usize = 8;
 

@@ -19,7 +19,7 @@ const AT_ONCE: usize = 8;
 /// Bytes of an object that are looked at at once.
 const PIECE: u64 = 16 << 20;
 /// How long a service may take to finish copies that it has begun.
-const COPY_TIME: Duration = Duration::from_secs(120);
+const COPY_TIME: Duration = Duration::from_mins(2);
 /// Objects that are removed in one request, or nearly.
 const REMOVED_AT_ONCE: usize = 256;
 

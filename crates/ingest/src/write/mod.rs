@@ -119,9 +119,12 @@ pub(crate) fn groups(run: &RunContext, reserved: &Reserved, table: u32) -> Resul
     Ok(groups)
 }
 
+/// The folder of what is in quarantine.
+pub(crate) const QUARANTINE: &str = "_quarantine";
+
 /// A table's folder in the output.
 pub(crate) fn folder_name(run: &RunContext, table: u32) -> &str {
-    if table == quarantine_index(run) { "_quarantine" } else { &run.table(table).name }
+    if table == quarantine_index(run) { QUARANTINE } else { &run.table(table).name }
 }
 
 /// The name of a published file: by run, then by place, so that the order of names is the order of rows.

@@ -55,11 +55,16 @@ impl Shared {
         location.list("").expect("a list").into_iter().map(|entry| (entry.name.clone(), read(&entry.name))).collect()
     }
 
-    /// What is published: without facts and lease.
+    /// What is published: without facts, lease, and what waits.
     fn tree(&self) -> Tree {
         let mut tree = self.everything();
-        tree.retain(|name, _| !name.starts_with("_seriatim/state/") && name != LEASE);
+        tree.retain(|name, _| !name.starts_with("_seriatim/") || name == "_seriatim/manifest.json");
         tree
+    }
+
+    fn assert_nothing_waits(&self, what: &str) {
+        let all = self.everything();
+        assert!(all.keys().all(|name| !name.contains("/staging/")), "{what}: nothing is left aside: {:?}", all.keys());
     }
 
     /// As if the time of whoever has the lease had passed.
@@ -104,7 +109,7 @@ fn g5_an_output_in_a_store_has_the_bytes_of_one_in_a_folder() {
     }
     audit(&machine, &shop(), 2).expect("the audit passes");
     let all = shared.everything();
-    assert!(all.keys().all(|name| !name.contains("/staging/")), "nothing is left aside: {:?}", all.keys());
+    shared.assert_nothing_waits("two runs");
     let visible = |name: &&String| name.ends_with(".parquet") && name.starts_with("_seriatim");
     assert_eq!(all.keys().find(visible), None, "key maps are no tables");
     assert_eq!(next_run(&machine).expect("there is nothing to do"), RunStatus::NothingToDo);
@@ -151,6 +156,7 @@ fn g5_a_run_that_dies_at_any_step_is_taken_up_or_done_by_another_machine_with_th
             }
             next_run(&machine).unwrap_or_else(|e| panic!("{what}: {e:?}"));
             assert_same_tree(&expected[index], &shared.tree(), &what);
+            shared.assert_nothing_waits(&what);
         }
         audit(&machine, &shop(), 2).unwrap_or_else(|e| panic!("{what}: {e}"));
     }
@@ -208,7 +214,7 @@ fn g8_a_lease_keeps_others_out_until_it_expires_and_who_has_lost_it_changes_noth
         shared.let_lease_expire();
         next_run(&second).expect("an expired lease is taken over");
         let published = shared.tree();
-        assert!(published.keys().all(|name| !name.contains("/staging/")), "what was left aside is removed");
+        shared.assert_nothing_waits("what was left aside is removed");
 
         let failed = next_run(&first).expect_err("the first machine comes back, and has lost the lease");
         assert!(failed.message.contains("is lost") || failed.message.contains("moved on"), "{death:?}: {failed:?}");
@@ -217,6 +223,7 @@ fn g8_a_lease_keeps_others_out_until_it_expires_and_who_has_lost_it_changes_noth
         assert!(failed.help.contains("seriatim recover"), "{failed:?}");
         recover(&first, &shop()).expect("it recovers");
         next_run(&first).expect("and goes on");
+        shared.assert_nothing_waits("after its next run");
         audit(&first, &shop(), 2).expect("the audit passes");
     }
 }
@@ -236,7 +243,8 @@ fn is_manifest_put(request: &Request) -> bool {
 #[test]
 fn g8_a_request_that_comes_too_late_publishes_nothing() {
     let seed = seed("g8_a_request_that_comes_too_late_publishes_nothing");
-    let late: [(&str, fn(&Request) -> bool); 3] = [
+    type IsLate = fn(&Request) -> bool;
+    let late: [(&str, IsLate); 3] = [
         ("the manifest", is_manifest_put),
         ("a copy", |request| request.header("x-ms-copy-source").is_some()),
         ("the facts", |request| request.method == "PUT" && request.target.contains("_seriatim/state/000001.json")),
@@ -261,15 +269,13 @@ fn g8_a_request_that_comes_too_late_publishes_nothing() {
         let is_told = ["moved on", "is lost", "another machine", "not of this run"].iter();
         assert!(is_told.clone().any(|text| failed.message.contains(text)), "{what}: {failed:?}");
         let published = published.lock().expect("not poisoned").take().expect("the second machine has published");
-        let mut found = shared.tree();
-        // What the first has staged is removed by the next run that holds the lease.
-        found.retain(|name, _| !name.contains("/staging/"));
-        assert_same_tree(&published, &found, &what);
+        assert_same_tree(&published, &shared.tree(), &what);
         audit(&second, &shop(), 2).unwrap_or_else(|e| panic!("{what}: {e}"));
         write_parts(second.path(), seed, 7..8);
         next_run(&second).unwrap_or_else(|e| panic!("{what}: the second machine goes on: {e:?}"));
         audit(&second, &shop(), 2).unwrap_or_else(|e| panic!("{what}: {e}"));
-        assert!(shared.everything().keys().all(|name| !name.contains("/staging/")), "{what}");
+        // What the first has staged is removed by the next run that holds the lease.
+        shared.assert_nothing_waits(what);
     }
 }
 
