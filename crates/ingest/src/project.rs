@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use seriatim_pipeline::model::Pipeline;
+use seriatim_storage::Location;
 
 use crate::error::Result;
 use crate::output::Output;
@@ -29,6 +30,11 @@ impl Project {
     /// The folder that relative paths start at.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// Refuses addresses of the source that make no sense, or hold a credential: a pipeline is kept with its runs.
+    pub(crate) fn check_places(&self) -> Result<()> {
+        Ok(self.pipeline.source.files.iter().try_for_each(|pattern| Location::check(pattern))?)
     }
 
     /// The state folder.

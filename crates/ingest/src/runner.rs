@@ -340,6 +340,7 @@ impl Runner {
     }
 
     async fn start_run(&self, project: &Project, trace: Option<TraceContext>) -> Result<RunReport> {
+        project.check_places()?;
         loop {
             // Another run of this process may have begun since, and has no record yet.
             let run = {

@@ -57,7 +57,7 @@ impl Error {
     }
 
     /// An operation of the operating system failed.
-    pub(crate) fn io(doing: &str, path: &std::path::Path, error: &std::io::Error) -> Self {
+    pub fn io(doing: &str, path: &std::path::Path, error: &std::io::Error) -> Self {
         let kind = match error.kind() {
             std::io::ErrorKind::NotFound => ErrorKind::NotFound,
             std::io::ErrorKind::PermissionDenied => ErrorKind::Unauthorised,
@@ -132,6 +132,9 @@ impl Told {
 
     fn because(&self) -> String {
         match (&self.status, &self.code) {
+            _ if self.is_about_identity() => {
+                "there are no credentials, and this machine has no identity of its own to give".to_owned()
+            }
             (Some(status), Some(code)) => format!("the service answered {status} ({code})"),
             (Some(status), None) => format!("the service answered {status}"),
             (None, Some(code)) => format!("the service answered {code}"),
@@ -149,11 +152,15 @@ impl Told {
     fn is_about_credentials(&self, error: &object_store::Error) -> bool {
         matches!(error, object_store::Error::Unauthenticated { .. } | object_store::Error::PermissionDenied { .. })
             || matches!(self.status, Some(401 | 403))
-            || matches!(self.code.as_deref(), Some("NoAuthenticationInformation" | "ResourceNotFound" | "PublicAccessNotPermitted"))
-            // Asked for where the machine has an identity of its own to give.
-            || ["169.254.169.254", "169.254.170.2", "metadata.google.internal", "/oauth2/", "oauth2.googleapis"]
-                .iter()
-                .any(|place| self.text.contains(place))
+            || matches!(self.code.as_deref(), Some("NoAuthenticationInformation" | "PublicAccessNotPermitted"))
+            || self.is_about_identity()
+            || ["/oauth2/", "oauth2.googleapis"].iter().any(|place| self.text.contains(place))
+    }
+
+    /// Whether the machine was asked for an identity of its own: no credentials were given.
+    fn is_about_identity(&self) -> bool {
+        let places = ["169.254.169.254", "169.254.170.2", "metadata.google.internal"];
+        places.iter().any(|place| self.text.contains(place))
     }
 
     fn is_away(&self) -> bool {

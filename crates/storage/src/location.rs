@@ -94,6 +94,11 @@ impl Location {
         Ok(Self { at })
     }
 
+    /// Whether a text can be a location: a path, or a URL of a known kind without a credential in it.
+    pub fn check(text: &str) -> Result<()> {
+        Place::parse(text, Path::new("")).map(|_| ())
+    }
+
     /// Whether a text is a URL, and not a path.
     pub fn is_url(text: &str) -> bool {
         text.contains("://")

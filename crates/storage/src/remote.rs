@@ -71,6 +71,11 @@ impl Remote {
     }
 
     pub(crate) fn shown(&self, path: &str) -> String {
+        if self.root.starts_with("http") && path.contains(['%', '?', '#']) {
+            // What is shown can be written again: of these addresses, the path is decoded.
+            let path = path.replace('%', "%25").replace('?', "%3F").replace('#', "%23");
+            return format!("{}/{path}", self.root);
+        }
         format!("{}/{path}", self.root)
     }
 
@@ -105,13 +110,19 @@ impl Remote {
 
     /// All objects whose path is longer than `prefix` and begins with it, by path.
     pub(crate) fn list(self: &Arc<Self>, prefix: String) -> Result<Vec<Entry>> {
+        self.list_in_pages(prefix, None)
+    }
+
+    /// The same, in pages of so many; otherwise the service says how long they are (5,000 with Azure, 1,000 elsewhere).
+    fn list_in_pages(self: &Arc<Self>, prefix: String, max_keys: Option<usize>) -> Result<Vec<Entry>> {
         let this = self.clone();
         wait(async move {
             let mut entries: Vec<Entry> = Vec::new();
             let mut token: Option<String> = None;
             loop {
                 let page = this.repeated(async || {
-                    let options = PaginatedListOptions { page_token: token.clone(), ..PaginatedListOptions::default() };
+                    let page_token = token.clone();
+                    let options = PaginatedListOptions { page_token, max_keys, ..PaginatedListOptions::default() };
                     let asked = (!prefix.is_empty()).then_some(prefix.as_str());
                     let page = this.client.pages.list_paginated(asked, options).await;
                     page.map_err(|e| this.error("list", &prefix, &e))
@@ -138,27 +149,27 @@ impl Remote {
     /// The same, with the mark of who wrote it.
     async fn look(&self, path: &str) -> Result<Option<(Entry, Option<String>)>> {
         let location = self.path(path)?;
-        let looked = self.repeated(async || {
+        self.repeated(async || {
             let options = GetOptions { head: true, ..GetOptions::default() };
-            let looked = self.store().get_opts(&location, options).await;
-            looked.map_err(|e| self.error("look at", path, &e))
-        });
-        match looked.await {
-            Ok(found) => {
-                let mark = found.attributes.get(&Attribute::Metadata(MARK.into())).map(|value| value.to_string());
-                Ok(Some((entry(found.meta), mark)))
+            let error = match self.store().get_opts(&location, options).await {
+                Ok(found) => {
+                    let mark = found.attributes.get(&Attribute::Metadata(MARK.into())).map(|value| value.to_string());
+                    return Ok(Some((entry(found.meta), mark)));
+                }
+                Err(error) => self.error("look at", path, &error),
+            };
+            if error.kind != ErrorKind::NotFound {
+                return Err(error);
             }
             // An answer without a body does not say whether it is the object that is missing, or its container.
-            Err(error) if error.kind == ErrorKind::NotFound => match self.get(path, Some(0..1), None).await {
+            match self.get(path, Some(0..1), None).await {
                 Err(error) if is_absent(&error) => Ok(None),
-                Err(error) => Err(error),
-                // It came just now.
-                Ok(_) => {
-                    Err(Error::new(ErrorKind::Unavailable, format!("{} came while it was looked at", self.shown(path))))
-                }
-            },
-            Err(error) => Err(error),
-        }
+                Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::Unauthorised) => Err(error),
+                // It came just now, perhaps without a byte in it: look again.
+                _ => Err(Error::new(ErrorKind::Unavailable, error.message)),
+            }
+        })
+        .await
     }
 
     /// An object's bytes, or some of them, and its version.
@@ -262,13 +273,14 @@ impl Remote {
         options: PutOptions,
     ) -> Result<Option<Version>> {
         let _turn = DATA_REQUESTS.acquire().await.map_err(|e| Error::new(ErrorKind::Other, e.to_string()))?;
+        let is_conditional = !matches!(options.mode, PutMode::Overwrite);
         let put = self.store().put_opts(location, PutPayload::from_bytes(bytes.clone()), options).await;
         let put = put.map_err(|e| match e {
-            object_store::Error::AlreadyExists { .. } => Error::changed(&self.shown(path)),
+            object_store::Error::AlreadyExists { .. } if is_conditional => Error::changed(&self.shown(path)),
             e => self.error("write", path, &e),
         })?;
         self.bytes_written.fetch_add(bytes.len() as u64, Relaxed);
-        Ok(put.e_tag.map(Version))
+        Ok(put.e_tag.as_deref().map(tagged))
     }
 
     /// The version of an object that was just written.
@@ -301,7 +313,7 @@ impl Remote {
                     this.store().head(&location).await.map_err(|e| this.error("look at", &path, &e))
                 });
                 match found.await {
-                    Ok(meta) if meta.e_tag.as_deref() == Some(&version.0) => wanted.version = meta.version,
+                    Ok(meta) if version_of(&meta) == version => wanted.version = meta.version,
                     Ok(_) => return Ok(Replaced::Changed),
                     Err(error) if is_absent(&error) => return Ok(Replaced::Changed),
                     Err(error) => return Err(error),
@@ -403,5 +415,34 @@ fn entry(meta: ObjectMeta) -> Entry {
 
 fn version_of(meta: &ObjectMeta) -> Version {
     let stamp = || meta.last_modified.timestamp_nanos_opt().unwrap_or_default().to_string();
-    Version(meta.e_tag.clone().unwrap_or_else(stamp))
+    meta.e_tag.as_deref().map_or_else(|| Version(stamp()), tagged)
+}
+
+/// An e-tag as HTTP has it: Azure leaves the quotes out in lists.
+pub(crate) fn tagged(e_tag: &str) -> Version {
+    let is_quoted = e_tag.starts_with('"') || e_tag.starts_with("W/");
+    Version(if is_quoted { e_tag.to_owned() } else { format!("\"{e_tag}\"") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listing_of_many_pages_is_whole() {
+        let azurite = seriatim_testing::Azurite::shared();
+        let (container, endpoint) = (azurite.container(), azurite.blob_endpoint());
+        let cloud = Cloud::Azure { account: Some(azurite.account().to_owned()), endpoint: Some(endpoint.clone()) };
+        let root = format!("{endpoint}/{container}");
+        let remote = Remote::open(&cloud, &container, &root, &Environment::of([("", "")])).unwrap();
+        let names: Vec<String> = (0..50).map(|i| format!("many/{i:03}")).collect();
+        for name in &names {
+            remote.write(name.clone(), Bytes::new()).unwrap();
+        }
+        remote.write("manyfold".to_owned(), Bytes::new()).unwrap();
+        for page in [1, 7, 50, 51] {
+            let listed = remote.list_in_pages("many/".to_owned(), Some(page)).unwrap();
+            assert!(listed.iter().map(|entry| &entry.name).eq(&names), "pages of {page}");
+        }
+    }
 }

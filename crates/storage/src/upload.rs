@@ -14,7 +14,7 @@ use object_store::{MultipartUpload, ObjectStoreExt, PutOptions, PutPayload};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::location::{Entry, Version};
-use crate::remote::Remote;
+use crate::remote::{Remote, tagged};
 use crate::runtime::wait;
 
 /// The size of a part, and up to which a file is one request. S3 wants 5 MiB at least.
@@ -97,7 +97,7 @@ impl Remote {
             }
             error
         })?;
-        Ok(done.e_tag.map(Version))
+        Ok(done.e_tag.as_deref().map(tagged))
     }
 
     fn arrived(&self, path: &str, part: Option<object_store::Result<()>>) -> Result<()> {

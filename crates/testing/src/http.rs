@@ -1,5 +1,6 @@
 //! As much of HTTP/1.1 as tests need: one message over a stream, its body counted or up to the end.
 
+use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read};
 
 /// A request or an answer: its first line, its header lines with the empty one at the end, its body.
@@ -50,7 +51,8 @@ impl Message {
     pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut text = format!("{}\r\n", self.first);
         for (name, value) in self.headers.iter().filter(|(name, _)| name != "connection" && name != "keep-alive") {
-            text.push_str(&format!("{name}: {value}\r\n"));
+            // Writing to a text cannot fail.
+            let _ = write!(text, "{name}: {value}\r\n");
         }
         text.push_str("connection: close\r\n\r\n");
         [text.as_bytes(), &self.body].concat()

@@ -5,6 +5,7 @@
 
 mod demo;
 mod errors;
+mod objects;
 mod others;
 mod processes;
 mod recover;

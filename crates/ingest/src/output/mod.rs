@@ -70,6 +70,14 @@ impl Output {
         }
     }
 
+    /// Whether an object is somewhere in it, however the two are written.
+    pub(crate) fn holds(&self, object: &Location) -> bool {
+        match self {
+            Self::Folder(_) => false,
+            Self::Store(location) => object.identity().starts_with(&format!("{}/", location.identity())),
+        }
+    }
+
     /// The manifest; `None` before the first run.
     pub(crate) fn manifest(&self) -> Result<Option<Manifest>> {
         Ok(self.versioned_manifest()?.map(|(manifest, _)| manifest))

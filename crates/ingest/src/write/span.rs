@@ -8,7 +8,7 @@ use arrow::array::RecordBatch;
 use serde::{Deserialize, Serialize};
 
 use super::piece::Piece;
-use super::rows::{Chosen, Destination, build, choose, quarantine_rows, quarantine_schema};
+use super::rows::{Chosen, Destination, build, choose, fetch, quarantine_rows, quarantine_schema};
 use super::sink::{OWN_GROUP, Sink, id_columns, properties};
 use super::{Group, Staged, copy, finish, groups, is_reordered, quarantine_index, staged_path};
 use crate::context::RunContext;
@@ -197,6 +197,7 @@ fn write_chunk(
     ids: &BTreeMap<usize, Ids<'_>>,
 ) -> Result<()> {
     let found = run.scan(chunk)?;
+    fetch(run, reserved, chunk)?;
     let copies = copy::is_possible(run, chunk, &found);
     let mut chosen: Vec<Chosen> = Vec::new();
     for table in 0..quarantine_index(run) {
