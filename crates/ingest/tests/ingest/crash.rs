@@ -223,7 +223,21 @@ pub(crate) fn live(place: &Place, options: &RunnerOptions, death: Death) -> (Opt
     });
     // A dead process's threads do no more; here, steps that are under way still end, as if the death came later.
     drop(runtime);
+    await_workers();
     (ended, steps)
+}
+
+/// Waits for the threads that do steps. Symptom: now and then, on a busy machine, a run that was taken up had "more keys
+/// than can be told apart", or its state folder could not be removed. Cause: a step of the life before was not at its end,
+/// and wrote into the same work folder, which no step of a dead process does. Now there is nobody left when a life is over.
+fn await_workers() {
+    let is_worker = |task: std::io::Result<std::fs::DirEntry>| {
+        let name = task.and_then(|task| std::fs::read_to_string(task.path().join("comm")));
+        name.is_ok_and(|name| name.starts_with("worker-"))
+    };
+    while std::fs::read_dir("/proc/self/task").expect("Linux lists its threads").any(is_worker) {
+        std::thread::yield_now();
+    }
 }
 
 pub(crate) fn shop() -> Pipeline {
