@@ -17,6 +17,8 @@ class Kind(Enum):
     LATER = auto()
     #: A first run, once as usual and once with little memory; the files must be the same.
     MEMORY = auto()
+    #: A first run, once on local files and once on the same files in Azurite; what is published must be the same.
+    OBJECTS = auto()
 
 
 @dataclass(frozen=True)
@@ -110,5 +112,6 @@ CASES = [
     Case("wide", "1 million records, 100 columns that pass through", ["wide-1m"], Job("wide", WIDE), 5),
     Case("strings", "12 million records, 10 million distinct strings", ["strings-12m"], Job("strings", STRINGS), 3),
     Case("demo", "the demo's 2 million records", ["demo"], Job("retail", DEMO, "zstd(1)"), 7, journal=True),
+    Case("azurite", "2 million records in object storage", ["tpch-2m"], Job("tpch", TPCH), 7, Kind.OBJECTS),
     Case("memory", "24 million records with 512 MiB", ["tpch-24m"], Job("tpch", TPCH), 1, Kind.MEMORY),
 ]

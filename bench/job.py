@@ -77,14 +77,14 @@ class Job:
             return f"SELECT {', '.join([*more, '*'])} FROM {source}"
         return f"SELECT {', '.join([*more, *self.transform.select])} FROM {source} WHERE {self.transform.where}"
 
-    def pipeline(self) -> str:
-        """The pipeline file: it reads `data` and writes `out` beside itself. JSON is YAML, too."""
+    def pipeline(self, files: str = "data/*.parquet") -> str:
+        """The pipeline file: it reads `data`, or what is given, and writes `out` beside itself. JSON is YAML, too."""
 
         def written(table: Table) -> dict:
             entry = {"key": table.key, "id": table.id, "references": table.references, "columns": table.columns}
             return {name: value for name, value in entry.items() if value}
 
-        document = {"version": 1, "name": self.name, "source": {"files": "data/*.parquet"}}
+        document = {"version": 1, "name": self.name, "source": {"files": files}}
         if self.transform:
             document["transform"] = self.sql("source")
         document["tables"] = {table.name: written(table) for table in self.tables}

@@ -13,6 +13,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+from azurite import CONTAINER, Azurite, Relay
 from cases import Case, Kind
 from measure import measure
 from variants import Tools, Variant
@@ -57,6 +58,24 @@ class Stage:
                 self.earlier += files
             else:
                 self.new += files
+        #: Where the records are, too, in a case of objects.
+        self.azurite: Azurite | None = None
+        if case.kind is Kind.OBJECTS:
+            self.azurite = Azurite()
+            self.azurite.fill(self.new)
+
+    def close(self):
+        if self.azurite:
+            self.azurite.stop()
+
+    def traffic(self, variant: Variant) -> dict[str, int]:
+        """Bytes that a run over objects reads, with all headers, and those of the columns that it uses."""
+        relay = Relay(self.azurite.port)
+        folder = self.fresh(variant)
+        measure(variant.command(folder), folder, self.azurite.environment(relay.port))
+        command = [self.tools.interpreter, HERE / "needed.py", ",".join(self.case.job.columns()), *self.new]
+        needed = subprocess.run([str(part) for part in command], check=True, capture_output=True, text=True).stdout
+        return {"read": relay.bytes, "needed": int(needed)}
 
     def prepare(self, variant: Variant):
         """The state that a variant's later runs start from: made once, copied for each run."""
@@ -89,6 +108,8 @@ class Stage:
         )
         job.save(work / "job.json")
         (work / "pipeline.yaml").write_text(job.pipeline())
+        if self.case.kind is Kind.OBJECTS:
+            (work / "objects.yaml").write_text(job.pipeline(f"az://{CONTAINER}/data/*.parquet"))
 
     def keep(self):
         """Makes the output of the run before, of Seriatim, that which others are compared with."""

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from azurite import Azurite
 from cases import Case, Kind
 from peers import postgres_server
 
@@ -18,6 +19,8 @@ PEERS = {
     "DuckDB": ["semi-join", "any_value"],
     "Polars": ["any order", "in order"],
 }
+#: The form of a run over objects.
+OBJECTS = "from Azurite"
 OPTIONAL = {"spark": "Spark", "postgres": "PostgreSQL"}
 
 
@@ -58,9 +61,11 @@ class Tools:
     more: list[str]
 
 
-def of(case: Case, tools: Tools) -> list[Variant]:
+def of(case: Case, tools: Tools, azurite: Azurite | None) -> list[Variant]:
     """All variants of a case, Seriatim as anybody runs it first."""
     found = [ours(tools)]
+    if azurite:
+        return [*found, over_objects(tools, azurite)]
     if case.journal:
         found.append(ours(tools, "--journal", "off"))
     if case.kind is Kind.MEMORY:
@@ -78,6 +83,13 @@ def ours(tools: Tools, *more: str) -> Variant:
         return [tools.program, "run", folder / "pipeline.yaml", "--quiet", "--workers", tools.threads, *more]
 
     return Variant("Seriatim", " ".join(more), command)
+
+
+def over_objects(tools: Tools, azurite: Azurite) -> Variant:
+    def command(folder: Path) -> list:
+        return [tools.program, "run", folder / "objects.yaml", "--quiet", "--workers", tools.threads]
+
+    return Variant("Seriatim", OBJECTS, command, azurite.environment())
 
 
 def peer(tools: Tools, tool: str, form: str) -> Variant:

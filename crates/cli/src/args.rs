@@ -61,6 +61,8 @@ pub(crate) enum Command {
     Plan(PlanArgs),
     /// Ingest what is new; takes up an interrupted run by itself
     Run(RunArgs),
+    /// Bring a state folder that is lost, or older than the output, up to what is published there
+    Recover(RecoverArgs),
     /// List the runs
     Runs(RunsArgs),
     /// Show one run
@@ -200,6 +202,26 @@ pub(crate) struct PlanArgs {
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
     /// What to run.
+    #[command(flatten)]
+    pub(crate) pipeline: PipelineArgs,
+    /// How much of the machine to use.
+    #[command(flatten)]
+    pub(crate) machine: MachineArgs,
+    /// If another process has the state folder, fail instead of waiting for it
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    /// If the state folder knows nothing of the pipeline, recover it from the output first
+    #[arg(long)]
+    pub(crate) recover: bool,
+    /// Print one JSON document instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `seriatim recover`
+#[derive(Debug, Args)]
+pub(crate) struct RecoverArgs {
+    /// What to recover.
     #[command(flatten)]
     pub(crate) pipeline: PipelineArgs,
     /// How much of the machine to use.

@@ -3,9 +3,10 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
 use arrow::datatypes::SchemaRef;
@@ -17,14 +18,15 @@ use crate::error::{ErrorKind, IngestError, Result};
 use crate::files::{make_folder, own_folder, read_json, write_json, write_whole};
 use crate::keys::{KeyCodec, KeyTable, Tracks};
 use crate::layout::{Layout, TableLayout};
+use crate::manifest::Manifest;
 use crate::new_keys::{NewKeys, is_kept};
 use crate::number::{Numbering, Places, ReservedTable, number};
+use crate::output::{Held, Output};
 use crate::plan::{Bound, Chunk, Paths, Plan, bind};
 use crate::progress::Progress;
-use crate::project::Project;
 use crate::resolve::{Firsts, ShardResolution, resolve};
 use crate::scan::{ChunkRecords, ChunkScan, scan};
-use crate::source::{Records, SourceColumn, contain, damaged, open_planned, options};
+use crate::source::{Mirrors, Object, Opened, Records, SourceColumn, byte_ranges, contain, damaged, options};
 use crate::write::Piece;
 use seriatim_pipeline::model::OnConflict;
 
@@ -36,10 +38,18 @@ pub(crate) struct RunContext {
     pub(crate) layout: Layout,
     pub(crate) progress: Arc<Progress>,
     state: PathBuf,
+    output: OnceLock<Output>,
+    /// The output in this run's hands, once it has taken it.
+    held: Mutex<Option<Held>>,
     /// The plan's file as it was when this was made.
     edition: Option<(SystemTime, u64)>,
     artifacts: Artifacts,
     footers: Mutex<HashMap<u32, ArrowReaderMetadata>>,
+    mirrors: Mirrors,
+    /// Whether no rows will be written.
+    looks: bool,
+    /// Of each table, whether the last chunk that was scanned brought keys. A guess for what to fetch, no more.
+    grows: Vec<AtomicBool>,
     // Small, and asked for often: never spilled.
     facts: Mutex<HashMap<u32, Facts>>,
     /// The position in the run of each chunk's first record; one more at the end.
@@ -61,6 +71,10 @@ pub(crate) struct Facts {
     pub(crate) records: u64,
     pub(crate) quarantined: u64,
 }
+
+/// How many runs this process has loaded: a step that is at its end may still use what an earlier life of its run has
+/// fetched, so each has a folder of its own for that.
+static LIVES: AtomicUsize = AtomicUsize::new(0);
 
 /// What is not counted piece by piece: the columns that workers are at, and the allocator's reserves.
 const WORKING_MEMORY: u64 = 320 << 20;
@@ -109,7 +123,9 @@ fn kept_schema(state: &Path, run: &str) -> Result<SchemaRef> {
 impl RunContext {
     /// A run whose plan was just made.
     pub(crate) fn new(plan: Plan, bound: Bound, state: &Path, memory: u64, progress: Arc<Progress>) -> Self {
-        let spill = work_folder(state, &plan.run).join(own_folder("spill"));
+        let work = work_folder(state, &plan.run);
+        let spill = work.join(own_folder("spill"));
+        let mirrors = Mirrors::new(work.join(own_folder(&format!("source-{}", LIVES.fetch_add(1, SeqCst)))));
         let mut positions = vec![0];
         positions.extend(plan.chunks.iter().scan(0, |sum, chunk| {
             *sum += chunk.rows;
@@ -124,7 +140,10 @@ impl RunContext {
         Self {
             artifacts: Artifacts::new(spill, share),
             keys_budget: share,
-            footers: Mutex::default(),
+            footers: Mutex::new(bound.footers),
+            mirrors,
+            looks: false,
+            grows: bound.layout.tables.iter().map(|_| AtomicBool::new(true)).collect(),
             facts: Mutex::default(),
             spans: plan.spans.iter().map(|_| Mutex::default()).collect(),
             scans: Done::new(plan.chunks.len()),
@@ -139,6 +158,8 @@ impl RunContext {
             edition: edition(state, &plan.run),
             plan,
             state: state.to_owned(),
+            output: OnceLock::new(),
+            held: Mutex::default(),
         }
     }
 
@@ -153,14 +174,52 @@ impl RunContext {
         Ok(Self::new(plan, bound, state, memory, progress))
     }
 
+    /// The same for who only looks: no rows will be written, and what is fetched of the source lies in this folder.
+    pub(crate) fn for_a_look(mut self, folder: PathBuf) -> Self {
+        self.mirrors = Mirrors::new(folder);
+        self.looks = true;
+        self
+    }
+
     /// Whether the plan is still the one that the run has: another process may have planned it anew, or ended it.
     pub(crate) fn is_current(&self) -> bool {
         self.edition.is_some() && self.edition == edition(&self.state, &self.plan.run)
     }
 
-    /// The output folder.
-    pub(crate) fn output(&self) -> PathBuf {
-        Project::new(self.plan.pipeline.clone(), self.plan.folder.clone()).output()
+    /// Where the tables go.
+    pub(crate) fn output(&self) -> Result<&Output> {
+        if let Some(output) = self.output.get() {
+            return Ok(output);
+        }
+        let output = Output::parse(&self.plan.pipeline.output.path, &self.plan.folder)?;
+        Ok(self.output.get_or_init(|| output))
+    }
+
+    /// Takes the output, so that this run may change it. Only for a run that has just come to hold its sequences.
+    pub(crate) fn take_output(&self) -> Result<Held> {
+        let first = Manifest::new(&self.plan.pipeline.name, &self.layout);
+        let held = Held::take(self.output()?, &self.plan.owner, &self.plan.run, Some(&first))?;
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(held.clone());
+        Ok(held)
+    }
+
+    /// The output, which this run has taken before, in this process or in an earlier one.
+    pub(crate) fn held_output(&self) -> Result<Held> {
+        let mut slot = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(held) = &*slot {
+            return Ok(held.clone());
+        }
+        let held = Held::keep_on(self.output()?, &self.plan.owner, &self.plan.run)?;
+        *slot = Some(held.clone());
+        Ok(held)
+    }
+
+    /// Lets others have the output, if this run has it.
+    pub(crate) fn give_output_back(&self) -> Result<()> {
+        match self.output()? {
+            Output::Folder(_) => Ok(()),
+            Output::Store(_) => self.held_output()?.give_back(),
+        }
     }
 
     /// The state folder.
@@ -188,36 +247,55 @@ impl RunContext {
         format!("{}, row {}", self.plan.files[chunk.file as usize].name, chunk.first_row + u64::from(row))
     }
 
-    fn footer(&self, file: u32, open: &std::fs::File) -> Result<ArrowReaderMetadata> {
+    /// What a file's footer says.
+    fn footer(&self, file: u32) -> Result<ArrowReaderMetadata> {
         let mut footers = self.footers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(footer) = footers.get(&file) {
             return Ok(footer.clone());
         }
-        let name = &self.plan.files[file as usize].name;
-        let footer = contain(|| ArrowReaderMetadata::load(open, options()).map_err(|e| e.to_string()))
-            .map_err(|e| IngestError::input(format!("{name} cannot be read: {e}")))?;
+        let planned = &self.plan.files[file as usize];
+        let name = &planned.name;
+        let footer = if planned.is_object() {
+            Object::planned(planned)?.footer(name)?
+        } else {
+            let open = self.mirrors.open(file, planned, &self.plan.folder)?;
+            contain(|| ArrowReaderMetadata::load(open.file(), options()).map_err(|e| e.to_string()))
+                .map_err(|e| IngestError::input(format!("{name} cannot be read: {e}")))?
+        };
         footers.insert(file, footer.clone());
         Ok(footer)
+    }
+
+    /// The file of a chunk, and what its footer says.
+    fn open(&self, chunk: &Chunk) -> Result<(Opened, ArrowReaderMetadata)> {
+        let opened = self.mirrors.open(chunk.file, &self.plan.files[chunk.file as usize], &self.plan.folder)?;
+        Ok((opened, self.footer(chunk.file)?))
+    }
+
+    /// The file of a chunk, in which these of its columns can be read.
+    fn open_for(&self, chunk: &Chunk, columns: &[String]) -> Result<(File, ArrowReaderMetadata)> {
+        let (opened, footer) = self.open(chunk)?;
+        opened.ensure(|| byte_ranges(footer.metadata(), chunk.row_groups(), columns))?;
+        Ok((opened.into_file(), footer))
     }
 
     /// Reads these columns of a chunk's records.
     pub(crate) fn read(&self, chunk: u32, columns: &[String]) -> Result<ChunkRecords> {
         let chunk = &self.plan.chunks[chunk as usize];
-        let planned = &self.plan.files[chunk.file as usize];
-        let file = open_planned(planned, &self.plan.folder.join(&planned.name))?;
-        let footer = self.footer(chunk.file, &file)?;
+        let name = &self.plan.files[chunk.file as usize].name;
         let names: Vec<&str> = columns.iter().map(String::as_str).collect();
-        let (batch, kept) = self.records.select(&names)?.read(file, &footer, chunk, &planned.name)?;
+        let selected = self.records.select(&names)?;
+        let (file, footer) = self.open_for(chunk, selected.inputs())?;
+        let (batch, kept) = selected.read(file, &footer, chunk, name)?;
         Ok(ChunkRecords::new(batch, kept))
     }
 
     /// Reads a chunk's rows as the source has them, with every column that all files of the run have.
     pub(crate) fn read_source(&self, chunk: u32) -> Result<arrow::array::RecordBatch> {
         let chunk = &self.plan.chunks[chunk as usize];
-        let planned = &self.plan.files[chunk.file as usize];
-        let file = open_planned(planned, &self.plan.folder.join(&planned.name))?;
-        let footer = self.footer(chunk.file, &file)?;
-        crate::source::read_chunk(file, &footer, chunk, &self.plan.source_columns, &planned.name)
+        let (file, footer) = self.open_for(chunk, &self.plan.source_columns)?;
+        let name = &self.plan.files[chunk.file as usize].name;
+        crate::source::read_chunk(file, &footer, chunk, &self.plan.source_columns, name)
     }
 
     /// The source column that a column of the records is, in a chunk; `None` if it is none, or nested.
@@ -225,20 +303,75 @@ impl RunContext {
         let Some(source) = self.records.pass_through(column) else { return Ok(None) };
         let Ok(field) = self.records.source_schema().field_with_name(source) else { return Ok(None) };
         let chunk = &self.plan.chunks[chunk as usize];
-        let planned = &self.plan.files[chunk.file as usize];
-        let file = open_planned(planned, &self.plan.folder.join(&planned.name))?;
-        let metadata = self.footer(chunk.file, &file)?.metadata().clone();
-        Ok(SourceColumn::new(file, metadata, chunk, source, field.data_type()))
+        let (file, footer) = self.open(chunk)?;
+        Ok(SourceColumn::new(file, footer.metadata().clone(), chunk, source, field.data_type()))
+    }
+
+    /// Whether a chunk's file is an object, so that it costs something to read it; not, if there is no such chunk.
+    pub(crate) fn is_far(&self, chunk: u32) -> bool {
+        let chunk = self.plan.chunks.get(chunk as usize);
+        chunk.is_some_and(|chunk| self.plan.files[chunk.file as usize].is_object())
+    }
+
+    /// Where columns of the records of a chunk are in its file: in the row groups that have rows for which `wanted`
+    /// holds, by their places in the chunk.
+    pub(crate) fn to_fetch(
+        &self,
+        chunk: u32,
+        columns: &[String],
+        wanted: impl Fn(Range<u32>) -> bool,
+    ) -> Result<Vec<Range<u64>>> {
+        let chunk = &self.plan.chunks[chunk as usize];
+        let names: Vec<&str> = columns.iter().map(String::as_str).collect();
+        let columns = self.records.source_columns(&names);
+        let footer = self.footer(chunk.file)?;
+        let (mut ranges, mut row) = (Vec::new(), 0);
+        for group in chunk.row_groups() {
+            let end = row + footer.metadata().row_group(group).num_rows() as u32;
+            // A chunk that is a part of a row group needs that group, wherever its rows are in it.
+            if chunk.skip > 0 || chunk.partial || wanted(row..end) {
+                ranges.extend(byte_ranges(footer.metadata(), group..group + 1, &columns));
+            }
+            row = end;
+        }
+        Ok(ranges)
+    }
+
+    /// Fetches these bytes of a chunk's file, and returns when they are there.
+    pub(crate) fn fetch(&self, chunk: u32, ranges: Vec<Range<u64>>) -> Result<()> {
+        self.open(&self.plan.chunks[chunk as usize])?.0.ensure(|| ranges)
+    }
+
+    /// Begins to fetch them.
+    pub(crate) fn fetch_ahead(&self, chunk: u32, ranges: Vec<Range<u64>>) -> Result<()> {
+        let file = self.plan.chunks[chunk as usize].file;
+        self.mirrors.fetch_ahead(file, &self.plan.files[file as usize], ranges)
+    }
+
+    /// Whether rows of a table are expected of every chunk that is not scanned yet: of a table without key, and in a
+    /// first run of one that has grown with each chunk so far. In later runs most keys may be known ones.
+    pub(crate) fn expects_rows(&self, table: usize) -> bool {
+        let is_keyed = self.layout.tables[table].is_keyed();
+        !self.looks && (!is_keyed || (self.plan.files_known == 0 && self.grows[table].load(SeqCst)))
+    }
+
+    /// How many keys each table has.
+    pub(crate) fn key_counts(&self) -> Vec<usize> {
+        self.keys.iter().map(KeyTable::handles).collect()
+    }
+
+    /// Remembers which tables have more keys than before a chunk was scanned.
+    pub(crate) fn note_growth(&self, before: &[usize]) {
+        for ((keys, before), grows) in self.keys.iter().zip(before).zip(&self.grows) {
+            grows.store(keys.handles() > *before, SeqCst);
+        }
     }
 
     /// The rows of each row group of a chunk.
     pub(crate) fn group_rows(&self, chunk: u32) -> Result<Vec<u32>> {
         let chunk = &self.plan.chunks[chunk as usize];
-        let planned = &self.plan.files[chunk.file as usize];
-        let file = open_planned(planned, &self.plan.folder.join(&planned.name))?;
-        let footer = self.footer(chunk.file, &file)?;
-        let groups = chunk.first_group as usize..(chunk.first_group + chunk.groups) as usize;
-        Ok(groups.map(|group| footer.metadata().row_group(group).num_rows() as u32).collect())
+        let footer = self.footer(chunk.file)?;
+        Ok(chunk.row_groups().map(|group| footer.metadata().row_group(group).num_rows() as u32).collect())
     }
 
     /// Whether a chunk may be worked on as pages: it is made of whole row groups.
@@ -304,7 +437,7 @@ impl RunContext {
     }
 
     /// Scans consecutive chunks.
-    pub(crate) fn scan_all(&self, chunks: std::ops::Range<u32>) -> Result<()> {
+    pub(crate) fn scan_all(&self, chunks: Range<u32>) -> Result<()> {
         // A step may run twice, also at once with itself: the second finds everything done.
         let _one = self.scan_locks[chunks.start as usize].lock().unwrap_or_else(PoisonError::into_inner);
         let left: Vec<u32> = chunks.filter(|&chunk| !self.scans.is_set(chunk)).collect();
@@ -384,7 +517,7 @@ impl RunContext {
     }
 
     /// The chunks of a span.
-    pub(crate) fn span_chunks(&self, span: u32) -> std::ops::Range<u32> {
+    pub(crate) fn span_chunks(&self, span: u32) -> Range<u32> {
         let (from, to) = self.plan.spans[span as usize];
         from..to
     }

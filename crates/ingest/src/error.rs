@@ -119,6 +119,18 @@ impl IngestError {
     }
 }
 
+impl From<seriatim_storage::Error> for IngestError {
+    fn from(error: seriatim_storage::Error) -> Self {
+        use seriatim_storage::ErrorKind as Storage;
+        let kind = match error.kind {
+            Storage::Invalid => ErrorKind::Pipeline,
+            Storage::NotFound | Storage::Changed => ErrorKind::Input,
+            Storage::Unauthorised | Storage::Unavailable | Storage::Other => ErrorKind::System,
+        };
+        Self { kind, message: error.message, help: error.help }
+    }
+}
+
 impl fmt::Display for IngestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)

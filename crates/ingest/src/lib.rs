@@ -10,6 +10,7 @@ mod committed;
 mod context;
 mod engine;
 mod error;
+mod facts;
 mod files;
 mod keymap;
 mod keys;
@@ -20,6 +21,7 @@ mod near;
 mod new_keys;
 mod number;
 mod orchestration;
+mod output;
 mod pages;
 mod plan;
 mod pool;
@@ -27,12 +29,14 @@ mod progress;
 mod project;
 mod publish;
 mod record;
+mod recover;
 mod report;
 mod resolve;
 mod runner;
 mod scan;
 mod sequence;
 mod source;
+mod state_id;
 mod steps;
 mod verify;
 mod write;
@@ -43,6 +47,7 @@ pub use plan::Paths;
 pub use progress::{Progress, Step};
 pub use project::Project;
 pub use record::{request_cancel, run_record, runs};
+pub use recover::{RecoverReport, RecoveredTable};
 pub use report::{
     CheckReport, CheckTable, IdRange, PlanFile, PlanReport, RunReport, RunStatus, TableReport, VerifyCheck,
     VerifyReport,

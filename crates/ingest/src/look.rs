@@ -62,7 +62,7 @@ fn check_settled_output(project: &Project, committed: &Committed) -> Result<()> 
     }
     let pipeline = project.pipeline();
     let tables = pipeline.tables.iter().map(|t| t.name.as_str());
-    check_output(&project.output(), &pipeline.name, tables, committed.number)
+    check_output(&project.output()?, &pipeline.name, tables, committed.number)
 }
 
 fn refuse_change(published: &[crate::layout::TableSignature], layout: &Layout) -> Result<()> {
@@ -99,8 +99,9 @@ pub fn plan(project: &Project, options: &RunnerOptions) -> Result<PlanReport> {
     };
     let Some(bound) = bound else { return Ok(report) };
     refuse_change(&committed.layout, &bound.layout)?;
-    // Nothing is spilled: a plan writes nothing, also not aside.
-    let run = RunContext::new(plan, bound, &state, u64::MAX, Arc::new(Progress::default()));
+    // Nothing is spilled: a plan writes nothing, also not aside. What it fetches of objects is nobody's.
+    let aside = std::env::temp_dir().join(format!("seriatim-plan-{}", uuid::Uuid::new_v4().as_simple()));
+    let run = RunContext::new(plan, bound, &state, u64::MAX, Arc::new(Progress::default())).for_a_look(aside);
     let chunks: Vec<u32> = (0..run.plan.chunks.len() as u32).collect();
     let scans = in_parallel(options.workers, &chunks, |&chunk| run.scan(chunk))?;
     report.filtered = scans.iter().map(|s| u64::from(s.filtered)).sum();

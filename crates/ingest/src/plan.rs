@@ -1,12 +1,13 @@
 //! The plan of a run: the new files in their order, cut into chunks and spans. A plan is made once, kept with the run,
 //! and never changes; everything that a run computes is a function of it. Must never read a record.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arrow::datatypes::{FieldRef, Schema};
+use parquet::arrow::arrow_reader::ArrowReaderMetadata;
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData};
 use serde::{Deserialize, Serialize};
 use seriatim_pipeline::model::Pipeline;
@@ -15,7 +16,7 @@ use crate::error::{IngestError, Result};
 use crate::layout::Layout;
 use crate::project::Project;
 use crate::resolve::MOST_RECORDS;
-use crate::source::{FileFacts, Listing, Records, SourceFile, changed, content_hash, file_facts, list, stamp};
+use crate::source::{FileFacts, Found, Listing, Records, SourceFile, changed, content_hash, file_facts, list, stamp};
 
 /// Consecutive rows of one source file: the unit of fan-out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,10 +35,20 @@ pub(crate) struct Chunk {
     pub(crate) partial: bool,
 }
 
+impl Chunk {
+    /// The row groups that hold these rows.
+    pub(crate) fn row_groups(&self) -> std::ops::Range<usize> {
+        self.first_group as usize..(self.first_group + self.groups) as usize
+    }
+}
+
 /// What a run will do.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Plan {
     pub(crate) run: String,
+    /// The id of the state folder whose run this is.
+    #[serde(default)]
+    pub(crate) owner: String,
     pub(crate) pipeline: Pipeline,
     /// The folder that relative paths start at.
     pub(crate) folder: PathBuf,
@@ -58,6 +69,13 @@ pub(crate) struct Plan {
     /// How columns are read and written.
     #[serde(default)]
     pub(crate) paths: Paths,
+}
+
+impl Plan {
+    /// A name that no run of another state folder has.
+    pub(crate) fn own_name(&self) -> String {
+        format!("{}-{}", self.run, self.owner.get(..12).unwrap_or(&self.owner))
+    }
 }
 
 /// The files that earlier runs have ingested, by name.
@@ -93,6 +111,9 @@ const WHOLE_GROUP: u32 = 8;
 /// below the 2 GiB that Arrow's 32-bit offsets reach.
 const CHUNK_BYTES: u64 = 256 << 20;
 
+/// Objects whose footers are read at once, at least.
+const OBJECTS_AT_ONCE: usize = 12;
+
 /// Whether new files are read to the end for their hash: a run must, for its memory; a look need not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
@@ -117,12 +138,19 @@ pub(crate) fn make_plan(
             .help(format!("correct `source.files`; relative paths start at {}", project.folder().display())));
     }
     let (known, new): (Vec<_>, Vec<_>) = listing.files.into_iter().partition(|(name, _)| memory.contains_key(name));
-    in_parallel(workers, &known, |(name, path)| still_the_same(&memory[name], path))?;
-    let facts = in_parallel(workers, &new, |(name, path)| file_facts(name, path, purpose == Purpose::Run))?;
+    in_parallel(workers, &known, |(name, found)| still_the_same(&memory[name], found))?;
+    // To look at an object is to wait for its service.
+    let threads = if new.iter().any(|(_, found)| found.is_object()) { workers.max(OBJECTS_AT_ONCE) } else { workers };
+    let facts = in_parallel(threads, &new, |(name, found)| match found {
+        Found::Local(path) => file_facts(name, path, purpose == Purpose::Run),
+        Found::Object(object) => object.facts(name),
+    })?;
     let bound = match facts.first() {
         Some(first) => {
-            let bound = bind(project.pipeline(), &first.schema)?;
+            let mut bound = bind(project.pipeline(), first.schema())?;
             check_types(&bound, first, &facts)?;
+            let objects = (0..).zip(&facts).filter(|(_, facts)| facts.file.is_object());
+            bound.footers = objects.map(|(index, facts)| (index, facts.footer.clone())).collect();
             Some(bound)
         }
         None => None,
@@ -132,11 +160,13 @@ pub(crate) fn make_plan(
         return Err(IngestError::input(format!("{records} records are more than one run can have ({MOST_RECORDS})"))
             .help("ingest the files in several runs: `--set source.files=...`"));
     }
-    let chunks: Vec<Chunk> = facts.iter().enumerate().flat_map(|(i, f)| cut_file(i as u32, &f.metadata, cut)).collect();
+    let chunks: Vec<Chunk> =
+        facts.iter().enumerate().flat_map(|(i, f)| cut_file(i as u32, f.footer.metadata(), cut)).collect();
     let span_rows = u64::from(cut.chunk_rows.max(1)) * 2;
     let source_columns = common_columns(&facts);
     let plan = Plan {
         run: run.to_owned(),
+        owner: String::new(),
         pipeline: project.pipeline().clone(),
         folder: project.folder().to_owned(),
         files: facts.into_iter().map(|f| f.file).collect(),
@@ -161,13 +191,15 @@ fn suited_shards(records: u64) -> u32 {
 pub(crate) struct Bound {
     pub(crate) records: Records,
     pub(crate) layout: Layout,
+    /// Footers by file, as far as it would cost something to read them again.
+    pub(crate) footers: HashMap<u32, ArrowReaderMetadata>,
 }
 
 /// Binds the pipeline to the schema of a source file.
 pub(crate) fn bind(pipeline: &Pipeline, source: &Schema) -> Result<Bound> {
     let records = Records::new(source, pipeline.transform.as_deref())?;
     let layout = Layout::new(pipeline, &records.schema())?;
-    Ok(Bound { records, layout })
+    Ok(Bound { records, layout, footers: HashMap::new() })
 }
 
 /// All files must have the first one's columns, with their types, where the pipeline uses them.
@@ -175,8 +207,8 @@ fn check_types(bound: &Bound, first: &FileFacts, all: &[FileFacts]) -> Result<()
     let needed = bound.records.source_columns(&bound.layout.used_columns());
     for other in all {
         for column in &needed {
-            let wanted = first.schema.field_with_name(column).map_err(|e| IngestError::internal(e.to_string()))?;
-            let Ok(found) = other.schema.field_with_name(column) else {
+            let wanted = first.schema().field_with_name(column).map_err(|e| IngestError::internal(e.to_string()))?;
+            let Ok(found) = other.schema().field_with_name(column) else {
                 return Err(IngestError::input(format!(
                     "{} has no column '{column}', which {} has and the pipeline uses",
                     other.file.name, first.file.name
@@ -202,30 +234,37 @@ fn common_columns(all: &[FileFacts]) -> Vec<String> {
     let Some((first, rest)) = all.split_first() else { return Vec::new() };
     let same = |field: &FieldRef| {
         let found = |other: &FileFacts| {
-            other.schema.field_with_name(field.name()).is_ok_and(|f| f.data_type().equals_datatype(field.data_type()))
+            other.schema().field_with_name(field.name()).is_ok_and(|f| f.data_type().equals_datatype(field.data_type()))
         };
         rest.iter().all(found)
     };
-    let mut names: Vec<String> = first.schema.fields().iter().filter(|f| same(f)).map(|f| f.name().clone()).collect();
+    let mut names: Vec<String> = first.schema().fields().iter().filter(|f| same(f)).map(|f| f.name().clone()).collect();
     names.sort_unstable();
     names
 }
 
 /// A file that was ingested must be what it was.
-fn still_the_same(ingested: &SourceFile, path: &Path) -> Result<()> {
-    let (bytes, modified) = stamp(path)?;
-    if (bytes, modified) == (ingested.bytes, ingested.modified)
-        || (bytes == ingested.bytes && content_hash(path)? == ingested.hash)
-    {
-        return Ok(());
-    }
-    Err(changed(&ingested.name, "since it was ingested"))
+fn still_the_same(ingested: &SourceFile, found: &Found) -> Result<()> {
+    let is_same = match found {
+        Found::Local(path) => {
+            let (bytes, modified) = stamp(path)?;
+            (bytes, modified) == (ingested.bytes, ingested.modified)
+                || (bytes == ingested.bytes && content_hash(path)? == ingested.hash)
+        }
+        Found::Object(object) => object.bytes == ingested.bytes && object.version.0 == ingested.hash,
+    };
+    if is_same { Ok(()) } else { Err(changed(&ingested.name, "since it was ingested")) }
 }
 
 fn refuse_own_output(project: &Project, listing: &Listing) -> Result<()> {
     let canonical = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    let own = [canonical(&project.output()), canonical(&project.state())];
-    match listing.files.iter().find(|(_, path)| own.iter().any(|o| canonical(path).starts_with(o))) {
+    let output = project.output()?;
+    let own: Vec<PathBuf> = output.as_folder().into_iter().chain([&*project.state()]).map(canonical).collect();
+    let is_own = |found: &Found| match found {
+        Found::Local(path) => own.iter().any(|o| canonical(path).starts_with(o)),
+        Found::Object(object) => output.holds(&object.place),
+    };
+    match listing.files.iter().find(|(_, found)| is_own(found)) {
         None => Ok(()),
         Some((name, _)) => {
             Err(IngestError::pipeline(format!("`source.files` reaches into the pipeline's own output: {name}"))

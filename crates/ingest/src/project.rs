@@ -4,6 +4,10 @@
 use std::path::{Path, PathBuf};
 
 use seriatim_pipeline::model::Pipeline;
+use seriatim_storage::Location;
+
+use crate::error::Result;
+use crate::output::Output;
 
 /// A pipeline and the folder that its relative paths start at.
 #[derive(Debug, Clone)]
@@ -28,13 +32,18 @@ impl Project {
         &self.folder
     }
 
+    /// Refuses addresses of the source that make no sense, or hold a credential: a pipeline is kept with its runs.
+    pub(crate) fn check_places(&self) -> Result<()> {
+        Ok(self.pipeline.source.files.iter().try_for_each(|pattern| Location::check(pattern))?)
+    }
+
     /// The state folder.
     pub fn state(&self) -> PathBuf {
         self.folder.join(&self.pipeline.state)
     }
 
-    /// The output folder.
-    pub fn output(&self) -> PathBuf {
-        self.folder.join(&self.pipeline.output.path)
+    /// Where the tables go.
+    pub(crate) fn output(&self) -> Result<Output> {
+        Output::parse(&self.pipeline.output.path, &self.folder)
     }
 }

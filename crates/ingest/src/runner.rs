@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 use seriatim_durable::hub::{HubError, TaskHub};
 use seriatim_durable::proto::TraceContext;
 use seriatim_durable::{
-    Client, Failure, InstanceFilter, OrchestrationContext, OrchestrationState, Registry, StartOptions, Worker,
-    WorkerHandle,
+    Client, Failure, InstanceFilter, OrchestrationContext, OrchestrationState, OrchestrationStatus, Registry,
+    StartOptions, Worker, WorkerHandle,
 };
 
+use crate::committed::read_committed;
 use crate::error::{ErrorKind, IngestError, Result};
 use crate::files::{keep_apart, make_folder};
 use crate::number::id_of;
@@ -21,8 +22,10 @@ use crate::plan::{Cut, Paths};
 use crate::progress::Progress;
 use crate::project::Project;
 use crate::record::{clear_cancel, counter, next_counter, request_cancel, runs, write_record};
+use crate::recover::{RECOVER, RecoverInput, RecoverReport, recover, recovery_id};
 use crate::report::{IdRange, RunReport, RunStatus, TableReport};
 use crate::sequence::{CATALOG, Catalog, SEQUENCE, Sequence};
+use crate::state_id::state_id;
 use crate::steps::{Steps, register};
 
 /// How long a stopping runner waits for the steps that are running: to their end, in effect. A step that went on after
@@ -34,6 +37,10 @@ const KEPT_HISTORIES: usize = 10;
 
 fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
+}
+
+fn is_open(run: &RunReport) -> bool {
+    matches!(run.status, RunStatus::Running | RunStatus::Interrupted)
 }
 
 /// How a runner uses the machine.
@@ -130,6 +137,9 @@ impl Runner {
         registry.orchestration(INGEST, |engine: OrchestrationContext, input: RunInput| async move {
             ingest(engine, input).await.map_err(Failure::from)
         });
+        registry.orchestration(RECOVER, |engine: OrchestrationContext, input: RecoverInput| async move {
+            recover(engine, input).await.map_err(Failure::from)
+        });
         registry.entity(SEQUENCE, || Sequence);
         registry.entity(CATALOG, || Catalog);
         let worker = Worker::builder(hub.clone(), registry)
@@ -194,12 +204,52 @@ impl Runner {
         Ok(report)
     }
 
+    /// Brings a state folder that is empty, or older than the output, up to what is published there. A run of the
+    /// pipeline that was interrupted comes to its end first.
+    pub async fn recover(&self, project: &Project) -> Result<RecoverReport> {
+        let id = recovery_id(&project.pipeline().name);
+        let input = RecoverInput {
+            pipeline: project.pipeline().clone(),
+            folder: project.folder().to_owned(),
+            owner: state_id(&self.state)?,
+        };
+        loop {
+            let ended = [OrchestrationStatus::Completed, OrchestrationStatus::Failed, OrchestrationStatus::Terminated];
+            let options = StartOptions {
+                instance_id: Some(id.clone()),
+                replaceable: Some(ended.to_vec()),
+                ..StartOptions::default()
+            };
+            let fresh = match self.client.start(RECOVER, &input, options).await {
+                Ok(_) => true,
+                // One that was interrupted: its word is of the output as it was then.
+                Err(HubError::AlreadyExists(_)) => false,
+                Err(error) => return Err(hub_error(&error)),
+            };
+            let state = self.wait(&id).await?;
+            if fresh {
+                return Ok(state.output::<RecoverReport>()?);
+            }
+        }
+    }
+
+    /// The same if the state folder knows nothing of the pipeline, and there is something to recover.
+    pub async fn recover_if_unknown(&self, project: &Project) -> Result<Option<RecoverReport>> {
+        let pipeline = &project.pipeline().name;
+        let is_known = read_committed(&self.state, pipeline)?.number > 0
+            || runs(&self.state)?.iter().any(|run| run.pipeline == *pipeline && is_open(run));
+        if is_known || project.output()?.manifest()?.is_none() {
+            return Ok(None);
+        }
+        self.recover(project).await.map(Some)
+    }
+
     /// Cancels a run that no other process has: what it did is withdrawn, its sequences are released. A run that was
     /// being published comes to its end instead; the report says which.
     pub async fn cancel(&self, run: &str) -> Result<RunReport> {
         let since = Instant::now();
         let mut report = crate::record::run_record(&self.state, run)?;
-        if !matches!(report.status, RunStatus::Running | RunStatus::Interrupted) {
+        if !is_open(&report) {
             return Ok(report);
         }
         request_cancel(&self.state, run)?;
@@ -256,8 +306,7 @@ impl Runner {
     /// Ends the records of runs whose process died between the run's end and its record's.
     async fn settle_forgotten(&self, pipeline: &str) -> Result<()> {
         for mut record in runs(&self.state)? {
-            let open = matches!(record.status, RunStatus::Running | RunStatus::Interrupted);
-            if !open || record.pipeline != pipeline || self.is_mine(&record.run) {
+            if !is_open(&record) || record.pipeline != pipeline || self.is_mine(&record.run) {
                 continue;
             }
             let state = self.client.get(&record.run).await.map_err(|e| hub_error(&e))?;
@@ -291,6 +340,7 @@ impl Runner {
     }
 
     async fn start_run(&self, project: &Project, trace: Option<TraceContext>) -> Result<RunReport> {
+        project.check_places()?;
         loop {
             // Another run of this process may have begun since, and has no record yet.
             let run = {
@@ -303,6 +353,7 @@ impl Runner {
             };
             let input = RunInput {
                 run: run.clone(),
+                owner: state_id(&self.state)?,
                 pipeline: project.pipeline().clone(),
                 folder: project.folder().to_owned(),
                 cut: self.options.cut(),
@@ -344,7 +395,7 @@ impl Runner {
             tables: Vec::new(),
             seconds: Vec::new(),
             total_seconds: 0.0,
-            output: project.output().display().to_string(),
+            output: project.output()?.to_string(),
             error: None,
             error_kind: None,
             help: None,
@@ -412,7 +463,7 @@ fn fill(report: &mut RunReport, input: &RunInput, output: RunOutput) {
 }
 
 /// This process, for people.
-fn owner() -> String {
+pub(crate) fn owner() -> String {
     let system = rustix::system::uname();
     format!("process {} on {}", std::process::id(), system.nodename().to_string_lossy())
 }

@@ -22,6 +22,7 @@ use crate::pool::Pool;
 use crate::progress::{Progress, Step as Stage};
 use crate::project::Project;
 use crate::publish::{admit, file_memory, keep_committed, keep_keys, publish, withdraw};
+use crate::recover::{BringBack, KeepRestored};
 use crate::sequence::{CatalogState, SequenceState};
 use crate::write::{SpanOutcome, Staged, assemble, write_span};
 
@@ -118,6 +119,8 @@ pub(crate) fn register(registry: &mut Registry, steps: &Arc<Steps>) {
     add::<KeepCommitted>(registry, steps);
     add::<Withdraw>(registry, steps);
     add::<CleanUp>(registry, steps);
+    add::<BringBack>(registry, steps);
+    add::<KeepRestored>(registry, steps);
 }
 
 /// Declares a step: its name, what goes in, what comes out.
@@ -152,14 +155,15 @@ pub(crate) struct PlanFacts {
 
 impl Doable for MakePlan {
     fn run(self, steps: &Steps) -> Result<PlanFacts> {
-        let RunInput { run, pipeline, folder, cut } = self.input;
+        let RunInput { run, owner, pipeline, folder, cut } = self.input;
         steps.progress.enter(Stage::Plan, 1);
         // What an attempt before this one left behind belongs to another plan.
         steps.forget(&run);
         remove_folder(&work_folder(&steps.state, &run))?;
         let project = Project::new(pipeline, folder);
         let memory = file_memory(&steps.state, &project.pipeline().name)?;
-        let (plan, bound) = make_plan(&project, &run, &memory, cut, steps.workers, Purpose::Run)?;
+        let (mut plan, bound) = make_plan(&project, &run, &memory, cut, steps.workers, Purpose::Run)?;
+        plan.owner = owner;
         let facts = PlanFacts {
             files: plan.files.len() as u64,
             files_known: plan.files_known,
@@ -346,6 +350,8 @@ step!(
 
 impl Doable for CleanUp {
     fn run(self, steps: &Steps) -> Result<()> {
+        // What cannot be given back runs out by itself; a run that was never planned has taken nothing.
+        let _ = steps.uncancelled(&self.run).and_then(|run| run.give_output_back());
         steps.forget(&self.run);
         remove_folder(&work_folder(&steps.state, &self.run))?;
         steps.progress.finish();

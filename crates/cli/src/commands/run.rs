@@ -21,7 +21,7 @@ struct Document<'a> {
 /// Runs, and prints what was done.
 pub(super) fn execute(args: &RunArgs, ui: &Ui) -> Result<(), CliError> {
     let project = state::project(&args.pipeline)?;
-    let options = Options::new(&args.machine, !args.no_wait);
+    let options = Options { recover: args.recover, ..Options::new(&args.machine, !args.no_wait) };
     let runtime = engine::runtime()?;
     let reports = runtime.block_on(async {
         let interrupt = Interrupt::listen()?;

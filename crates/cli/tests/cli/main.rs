@@ -5,8 +5,10 @@
 
 mod demo;
 mod errors;
+mod objects;
 mod others;
 mod processes;
+mod recover;
 mod runs;
 // The server of the remote hub's own tests.
 #[path = "../../../remote/tests/remote/server.rs"]

@@ -14,6 +14,8 @@ use parquet::file::reader::{ChunkReader, Length};
 use parquet::file::serialized_reader::SerializedPageReader;
 use parquet::schema::types::{ColumnDescPtr, ColumnDescriptor};
 
+use crate::error::IngestError;
+
 use super::header::{PageHeader, PageKind, read_header};
 use super::hybrid;
 
@@ -24,6 +26,8 @@ pub(crate) enum Fault {
     Unsupported,
     /// It is not what its headers say.
     Damaged(String),
+    /// Its bytes could not be had.
+    Unread(Box<IngestError>),
 }
 
 impl Fault {

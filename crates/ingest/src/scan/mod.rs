@@ -109,8 +109,38 @@ fn compares(table: &TableLayout) -> bool {
     table.is_keyed() && table.on_conflict == OnConflict::Error
 }
 
+/// Chunks whose columns are fetched while one is scanned or written, where the source is far away.
+pub(crate) const CHUNKS_AHEAD: u32 = 3;
+
+/// Fetches what the scan of a chunk reads, where that is far away, and begins with what the next ones will; whether it
+/// was. What rows will surely be made of comes along: one request for a row group costs less than one for each column.
+fn fetch(run: &RunContext, index: u32) -> Result<bool> {
+    if !run.is_far(index) {
+        return Ok(false);
+    }
+    let mut columns = scan_columns(&run.layout);
+    let expected = run.layout.tables.iter().enumerate().filter(|(table, _)| run.expects_rows(*table));
+    columns.extend(expected.flat_map(|(_, layout)| layout.columns.iter().cloned()));
+    for next in index + 1..=index + CHUNKS_AHEAD {
+        if run.is_far(next) {
+            run.fetch_ahead(next, run.to_fetch(next, &columns, |_| true)?)?;
+        }
+    }
+    run.fetch(index, run.to_fetch(index, &columns, |_| true)?)?;
+    Ok(true)
+}
+
 /// Scans a chunk.
 pub(crate) fn scan(run: &RunContext, index: u32) -> Result<ChunkScan> {
+    let before = fetch(run, index)?.then(|| run.key_counts());
+    let scan = scan_near(run, index)?;
+    if let Some(before) = before {
+        run.note_growth(&before);
+    }
+    Ok(scan)
+}
+
+fn scan_near(run: &RunContext, index: u32) -> Result<ChunkScan> {
     let chunk = &run.plan.chunks[index as usize];
     let layout = &run.layout;
     let all = |tables| ChunkScan { records: chunk.rows, filtered: 0, quarantine: Vec::new(), tables };

@@ -68,6 +68,7 @@ fn decode<T>(run: &RunContext, chunk: u32, work: impl FnOnce() -> std::result::R
     match contain(|| Ok(work())).unwrap_or_else(|text| Err(Fault::Damaged(text))) {
         Ok(done) => Ok(Some(done)),
         Err(Fault::Unsupported) => Ok(None),
+        Err(Fault::Unread(error)) => Err(*error),
         Err(Fault::Damaged(text)) => Err(run.damaged(chunk, &text)),
     }
 }

@@ -1,20 +1,20 @@
 //! One column of the source in one chunk, row group by row group, as pages. Must never decode a value.
 
-use std::fs::File;
 use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
-use parquet::file::metadata::ParquetMetaData;
+use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
 use parquet::schema::types::ColumnDescriptor;
 
 use crate::pages::{ColumnBytes, Fault, is_supported};
 use crate::plan::Chunk;
+use crate::source::Opened;
 
 /// A column at the top of the source's schema, in one chunk.
 #[derive(Debug)]
 pub(crate) struct SourceColumn {
-    file: File,
+    file: Opened,
     metadata: Arc<ParquetMetaData>,
     leaf: usize,
     groups: Range<usize>,
@@ -24,7 +24,7 @@ pub(crate) struct SourceColumn {
 impl SourceColumn {
     /// The column `name`, which the general reader gives as `data_type`; `None` if it is nested.
     pub(crate) fn new(
-        file: File,
+        file: Opened,
         metadata: Arc<ParquetMetaData>,
         chunk: &Chunk,
         name: &str,
@@ -71,7 +71,24 @@ impl SourceColumn {
 
     /// The bytes of a row group's column chunk.
     pub(crate) fn read(&self, group: usize) -> std::result::Result<ColumnBytes, Fault> {
-        let metadata = self.metadata.row_group(self.groups.start + group);
-        ColumnBytes::read(&self.file, metadata.column(self.leaf), self.group_rows(group))
+        let column = self.metadata.row_group(self.groups.start + group).column(self.leaf);
+        self.file.ensure(|| byte_range(column).into_iter().collect()).map_err(|e| Fault::Unread(Box::new(e)))?;
+        ColumnBytes::read(self.file.file(), column, self.group_rows(group))
     }
+}
+
+/// Where a column chunk is in its file, as far as the footer makes sense; readers check it anew.
+fn byte_range(column: &ColumnChunkMetaData) -> Option<Range<u64>> {
+    let start = u64::try_from(column.dictionary_page_offset().unwrap_or_else(|| column.data_page_offset())).ok()?;
+    let end = start.checked_add(u64::try_from(column.compressed_size()).ok()?)?;
+    Some(start..end)
+}
+
+/// The bytes of these columns, with all that is nested in them, in some row groups.
+pub(crate) fn byte_ranges(metadata: &ParquetMetaData, groups: Range<usize>, columns: &[String]) -> Vec<Range<u64>> {
+    let in_group = |group: usize| {
+        let leaves = metadata.row_group(group).columns().iter();
+        leaves.filter(|leaf| leaf.column_path().parts().first().is_some_and(|root| columns.contains(root)))
+    };
+    groups.flat_map(in_group).filter_map(byte_range).collect()
 }

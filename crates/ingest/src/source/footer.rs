@@ -3,13 +3,12 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
-use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
-use parquet::file::metadata::ParquetMetaData;
 use xxhash_rust::xxh3::Xxh3;
 
+use super::object::starts_like_parquet;
 use super::{SourceFile, contain};
 use crate::error::{IngestError, Result};
 
@@ -23,8 +22,13 @@ pub(crate) fn options() -> ArrowReaderOptions {
 #[derive(Debug, Clone)]
 pub(crate) struct FileFacts {
     pub(crate) file: SourceFile,
-    pub(crate) schema: SchemaRef,
-    pub(crate) metadata: Arc<ParquetMetaData>,
+    pub(crate) footer: ArrowReaderMetadata,
+}
+
+impl FileFacts {
+    pub(crate) fn schema(&self) -> &SchemaRef {
+        self.footer.schema()
+    }
 }
 
 /// Size and time of last change, without opening the file.
@@ -42,28 +46,38 @@ pub(crate) fn stamp(path: &Path) -> Result<(u64, i128)> {
 pub(crate) fn file_facts(name: &str, path: &Path, hash: bool) -> Result<FileFacts> {
     let (bytes, modified) = stamp(path)?;
     if bytes == 0 {
-        return Err(IngestError::input(format!("{name} is empty (0 bytes)"))
-            .help("its writer did not finish: write the file again, or remove it"));
+        return Err(empty(name));
     }
     let file = File::open(path).map_err(|e| IngestError::io("open", path, &e))?;
+    let starts_right = || File::open(path).is_ok_and(starts_like_parquet);
     let loaded = contain(|| ArrowReaderMetadata::load(&file, options()).map_err(|e| e.to_string()))
-        .map_err(|e| not_parquet(name, path, &e))?;
-    let rows: i64 =
-        loaded.metadata().row_groups().iter().map(parquet::file::metadata::RowGroupMetaData::num_rows).sum();
-    let declared = loaded.metadata().file_metadata().num_rows();
-    if rows != declared || rows < 0 {
-        return Err(not_parquet(
-            name,
-            path,
-            &format!("the footer declares {declared} rows, its row groups have {rows}"),
-        ));
-    }
+        .map_err(|e| not_parquet(name, starts_right(), &e))?;
     let hash = if hash { content_hash(path)? } else { String::new() };
-    Ok(FileFacts {
-        file: SourceFile { name: name.to_owned(), bytes, modified, hash, rows: rows as u64 },
-        schema: loaded.schema().clone(),
-        metadata: loaded.metadata().clone(),
-    })
+    facts_of(name, (bytes, modified), hash, loaded)
+}
+
+/// The facts of a file with this footer.
+pub(super) fn facts_of(
+    name: &str,
+    (bytes, modified): (u64, i128),
+    hash: String,
+    footer: ArrowReaderMetadata,
+) -> Result<FileFacts> {
+    let rows: i64 =
+        footer.metadata().row_groups().iter().map(parquet::file::metadata::RowGroupMetaData::num_rows).sum();
+    let declared = footer.metadata().file_metadata().num_rows();
+    if rows != declared || rows < 0 {
+        let text = format!("the footer declares {declared} rows, its row groups have {rows}");
+        return Err(not_parquet(name, true, &text));
+    }
+    let file = SourceFile { name: name.to_owned(), bytes, modified, hash, rows: rows as u64 };
+    Ok(FileFacts { file, footer })
+}
+
+/// A file that nobody has written to its end.
+pub(super) fn empty(name: &str) -> IngestError {
+    IngestError::input(format!("{name} is empty (0 bytes)"))
+        .help("its writer did not finish: write the file again, or remove it")
 }
 
 /// The hash of a file's content.
@@ -101,9 +115,8 @@ pub(crate) fn changed(name: &str, since: &str) -> IngestError {
     )
 }
 
-fn not_parquet(name: &str, path: &Path, error: &str) -> IngestError {
-    let mut ends = [0; 4];
-    let starts_right = File::open(path).is_ok_and(|mut f| f.read_exact(&mut ends).is_ok() && &ends == b"PAR1");
+/// A file that cannot be read at all; whether it begins as Parquet files do.
+pub(super) fn not_parquet(name: &str, starts_right: bool, error: &str) -> IngestError {
     if starts_right {
         IngestError::input(format!("{name} is a damaged or truncated Parquet file: {error}"))
             .help("its writer may not have finished: write the file again, or remove it")

@@ -1,30 +1,61 @@
-//! Which files the pipeline's patterns mean, in the order that IDs follow. Must never open one.
+//! Which files the pipeline's patterns mean, local ones and objects, in the order that IDs follow. Must never open one.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use seriatim_storage::Location;
+
+use super::object::Object;
 use crate::error::{IngestError, Result};
 
-/// A listing: name to path, in the order of names by their bytes; and the patterns that matched nothing.
+/// Where a file is.
+#[derive(Debug, Clone)]
+pub(crate) enum Found {
+    Local(PathBuf),
+    Object(Object),
+}
+
+impl Found {
+    /// Whether it is an object of a storage service.
+    pub(crate) fn is_object(&self) -> bool {
+        matches!(self, Self::Object(_))
+    }
+}
+
+/// A listing: names and where the files are, in the order of names by their bytes; and the patterns that matched
+/// nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Listing {
-    pub(crate) files: BTreeMap<String, PathBuf>,
+    pub(crate) files: BTreeMap<String, Found>,
     pub(crate) unmatched: Vec<String>,
 }
 
-/// Lists the files of `patterns`: a file, a folder (the `*.parquet` in it, at any depth), or a glob. Files and folders
-/// whose name starts with `_` or `.` are left out where a folder or a glob would find them, as Hive and Spark do.
+/// Lists the files of `patterns`: a file, a folder (the `*.parquet` in it, at any depth), or a glob, as a path or as a
+/// URL. Files and folders whose name starts with `_` or `.` are left out where a folder or a glob would find them, as
+/// Hive and Spark do.
 pub(crate) fn list(folder: &Path, patterns: &[String]) -> Result<Listing> {
     let mut listing = Listing::default();
     for pattern in patterns {
         let before = listing.files.len();
+        if Location::is_url(pattern) && !pattern.starts_with("file://") {
+            add_objects(&mut listing, pattern)?;
+            if listing.files.len() == before {
+                listing.unmatched.push(pattern.clone());
+            }
+            continue;
+        }
+        let local = Location::parse(pattern, folder)?;
+        let pattern = &local
+            .as_local()
+            .filter(|_| Location::is_url(pattern))
+            .map_or_else(|| pattern.clone(), |path| path.to_string_lossy().into_owned());
         let path = folder.join(pattern);
         if path.is_dir() {
             add_matches(&mut listing, folder, pattern, &format!("{}/**/*.parquet", pattern.trim_end_matches('/')))?;
         } else if is_glob(pattern) && !path.exists() {
             add_matches(&mut listing, folder, pattern, pattern)?;
         } else if path.exists() {
-            listing.files.insert(name_of(folder, &path)?, path);
+            listing.files.insert(name_of(folder, &path)?, Found::Local(path));
             continue;
         } else {
             return Err(IngestError::input(format!("there is no file {}", path.display()))
@@ -41,8 +72,11 @@ pub(crate) fn list(folder: &Path, patterns: &[String]) -> Result<Listing> {
 /// Two names for one file (a link, a `..`) would ingest its records twice.
 fn refuse_twice(listing: &Listing) -> Result<()> {
     let mut seen: BTreeMap<PathBuf, &str> = BTreeMap::new();
-    for (name, path) in &listing.files {
-        let real = path.canonicalize().map_err(|e| IngestError::io("find", path, &e))?;
+    for (name, found) in &listing.files {
+        let real = match found {
+            Found::Local(path) => path.canonicalize().map_err(|e| IngestError::io("find", path, &e))?,
+            Found::Object(object) => PathBuf::from(object.place.identity()),
+        };
         if let Some(first) = seen.insert(real, name) {
             return Err(IngestError::input(format!("{first} and {name} are the same file"))
                 .help("name it once in `source.files`: its records would be ingested twice"));
@@ -62,16 +96,55 @@ fn add_matches(listing: &mut Listing, folder: &Path, pattern: &str, glob_text: &
         // Only the pattern is a glob; the folder it starts at may well be called `data[2026]`.
         format!("{}/{glob_text}", glob::Pattern::escape(&folder.to_string_lossy()))
     };
-    let paths = glob::glob(&full).map_err(|e| {
-        IngestError::pipeline(format!("'{pattern}' in `source.files` is not a glob: {e}"))
-            .help("`*` stands for any name, `**` for any folders, `[a-c]` for one of these characters")
-    })?;
+    let paths = glob::glob(&full).map_err(|e| not_a_glob(pattern, &e))?;
     for path in paths {
         let path = path.map_err(|e| IngestError::io("list", e.path(), e.error()))?;
         let name = name_of(folder, &path)?;
         if path.is_file() && !is_hidden(&name, glob_text) {
-            listing.files.insert(name, path);
+            listing.files.insert(name, Found::Local(path));
         }
+    }
+    Ok(())
+}
+
+fn not_a_glob(pattern: &str, error: &glob::PatternError) -> IngestError {
+    IngestError::pipeline(format!("'{pattern}' in `source.files` is not a glob: {error}"))
+        .help("`*` stands for any name, `**` for any folders, `[a-c]` for one of these characters")
+}
+
+/// The same for objects: one object, a prefix that ends where a `/` follows, or a glob.
+fn add_objects(listing: &mut Listing, pattern: &str) -> Result<()> {
+    let location = Location::parse(pattern, Path::new(""))?;
+    let Some((container, path)) = location.in_container() else {
+        return Err(IngestError::internal(format!("'{pattern}' is no place in object storage")));
+    };
+    let is_glob = is_glob(path);
+    let found = if is_glob || path.is_empty() { None } else { container.head(path)? };
+    let found = match found {
+        Some(entry) => vec![entry],
+        None => {
+            let (glob_text, prefix) = if is_glob {
+                (path.to_owned(), path.split(['*', '?', '[']).next().unwrap_or_default().to_owned())
+            } else {
+                let folder = if path.is_empty() { String::new() } else { format!("{path}/") };
+                (format!("{}**/*.parquet", glob::Pattern::escape(&folder)), folder)
+            };
+            let matcher = glob::Pattern::new(&glob_text).map_err(|e| not_a_glob(pattern, &e))?;
+            let options = glob::MatchOptions { require_literal_separator: true, ..glob::MatchOptions::new() };
+            let matches = |name: &str| matcher.matches_with(name, options) && !is_hidden(name, &glob_text);
+            let mut entries = container.list(&prefix)?;
+            entries.retain(|entry| matches(&entry.name));
+            entries
+        }
+    };
+    if found.is_empty() && !is_glob {
+        return Err(IngestError::input(format!("there is no object {location}, and no *.parquet under it"))
+            .help(format!("correct `source.files` ('{pattern}'), or bring the file")));
+    }
+    for entry in found {
+        let place = container.join(&entry.name)?;
+        let object = Object { place, bytes: entry.size, version: entry.version };
+        listing.files.insert(container.shown(&entry.name), Found::Object(object));
     }
     Ok(())
 }

@@ -2,13 +2,18 @@
 //! take a file for the one that was planned without having looked.
 
 mod column;
+mod coverage;
 mod footer;
 mod list;
+mod mirror;
+mod object;
 mod read;
 
-pub(crate) use column::SourceColumn;
-pub(crate) use footer::{FileFacts, changed, content_hash, file_facts, open_planned, options, stamp};
-pub(crate) use list::{Listing, list};
+pub(crate) use column::{SourceColumn, byte_ranges};
+pub(crate) use footer::{FileFacts, changed, content_hash, file_facts, options, stamp};
+pub(crate) use list::{Found, Listing, list};
+pub(crate) use mirror::{Mirrors, Opened};
+pub(crate) use object::Object;
 pub(crate) use read::{Records, contain, damaged, read_chunk};
 
 use serde::{Deserialize, Serialize};
@@ -16,14 +21,23 @@ use serde::{Deserialize, Serialize};
 /// A source file as it was when it was planned. `name` is how the pipeline reaches it, and its identity in later runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SourceFile {
-    /// Relative to the pipeline's folder where the pipeline's own path is.
+    /// Relative to the pipeline's folder where the pipeline's own path is; of an object, its URL.
     pub(crate) name: String,
     /// Size in bytes.
     pub(crate) bytes: u64,
     /// Time of the last change, nanoseconds since 1970: a file with the same size and time is taken for the same.
+    /// 0 for an object.
     pub(crate) modified: i128,
     /// XXH3, 128 bits, of the whole content, in hexadecimal: decides where the time alone has changed.
+    /// Of an object its e-tag, which decides alone: to hash it, all of it would have to be read.
     pub(crate) hash: String,
     /// Records, by its footer.
     pub(crate) rows: u64,
+}
+
+impl SourceFile {
+    /// Whether it is an object of a storage service.
+    pub(crate) fn is_object(&self) -> bool {
+        seriatim_storage::Location::is_url(&self.name)
+    }
 }

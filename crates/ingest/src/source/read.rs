@@ -96,6 +96,11 @@ pub(crate) struct Selected {
 }
 
 impl Selected {
+    /// The source columns that they are made of.
+    pub(crate) fn inputs(&self) -> &[String] {
+        &self.inputs
+    }
+
     /// Reads a chunk: the records, in order, and which of the chunk's rows the transform kept (`None`: all).
     pub(crate) fn read(
         &self,

@@ -153,6 +153,7 @@ fn column(
             match contain(|| Ok(source.read(at.group).and_then(|bytes| copied(&bytes, &target)))) {
                 Ok(Ok(chunk)) => Ok(GroupColumn::Chunk(Box::new(chunk))),
                 Ok(Err(Fault::Unsupported)) => Ok(GroupColumn::Values(read.column(name, at)?)),
+                Ok(Err(Fault::Unread(error))) => Err(*error),
                 Ok(Err(Fault::Damaged(text))) | Err(text) => Err(run.damaged(read.chunk, &text)),
             }
         }
@@ -165,6 +166,7 @@ fn read_pages<T>(run: &RunContext, chunk: u32, work: impl FnOnce() -> std::resul
     match contain(|| Ok(work())).unwrap_or_else(|text| Err(Fault::Damaged(text))) {
         Ok(made) => Ok(made),
         Err(Fault::Unsupported) => Err(IngestError::internal("pages that were scanned cannot be read")),
+        Err(Fault::Unread(error)) => Err(*error),
         Err(Fault::Damaged(text)) => Err(run.damaged(chunk, &text)),
     }
 }

@@ -18,7 +18,7 @@ use crate::error::{IngestError, Result};
 use crate::keys::NO_KEY;
 use crate::number::{Ids, Reserved, id_of, out_of_range};
 use crate::pages::{Fault, IdValues, Picked, Values, gather, gather_indices};
-use crate::scan::{ChunkScan, Part};
+use crate::scan::{CHUNKS_AHEAD, ChunkScan, Part};
 use crate::source::{SourceColumn, contain};
 
 /// Which of a chunk's records make rows of a table, and with which places in its sequence.
@@ -93,6 +93,39 @@ pub(super) fn choose(run: &RunContext, reserved: &Reserved, table: u32, chunk: u
     let records = rows.iter().map(|(_, record)| *record).collect();
     let places = Places::List(rows.into_iter().map(|(place, _)| place).collect());
     Ok(Chosen { table, records: Some(records), places })
+}
+
+/// Fetches what a chunk's rows are made of, where the source is far away, and begins with what those of the next ones
+/// will be. Keys are there: the scan has read them.
+pub(super) fn fetch(run: &RunContext, reserved: &Reserved, chunk: u32) -> Result<()> {
+    if !run.is_far(chunk) {
+        return Ok(());
+    }
+    for next in (chunk + 1..=chunk + CHUNKS_AHEAD).filter(|&next| run.is_far(next)) {
+        run.fetch_ahead(next, to_fetch(run, reserved, next)?)?;
+    }
+    run.fetch(chunk, to_fetch(run, reserved, chunk)?)
+}
+
+fn to_fetch(run: &RunContext, reserved: &Reserved, chunk: u32) -> Result<Vec<Range<u64>>> {
+    // Elsewhere the place of a record is not that of its row, and all row groups are read.
+    let whole = run.scan_facts(chunk)?.records == u64::from(run.plan.chunks[chunk as usize].rows);
+    let mut all = Vec::new();
+    for table in (0..).take(run.layout.tables.len()) {
+        let rows = choose(run, reserved, table, chunk)?;
+        if rows.len() == 0 {
+            continue;
+        }
+        let some = rows.records.as_deref().filter(|records| whole && records.is_sorted());
+        let wanted = |range: Range<u32>| {
+            some.is_none_or(|records| {
+                let first = records.partition_point(|&record| record < range.start);
+                records.get(first).is_some_and(|&record| record < range.end)
+            })
+        };
+        all.extend(run.to_fetch(chunk, &run.table(table).columns, wanted)?);
+    }
+    Ok(all)
 }
 
 /// The record columns that a table's rows hold.
@@ -306,6 +339,7 @@ impl Gathered {
             // The column is readable, or nothing would have been gathered.
             Err(Fault::Unsupported) => Err(IngestError::internal("gathered values cannot be an array")),
             Err(Fault::Damaged(text)) => Err(IngestError::internal(text)),
+            Err(Fault::Unread(error)) => Err(*error),
         };
         let mut arrays = self.parts.into_iter().map(array).collect::<Result<Vec<_>>>()?;
         match arrays.len() {
@@ -373,6 +407,7 @@ fn gather_column(run: &RunContext, chunk: u32, column: &SourceColumn, records: &
             match contain(|| Ok(column.read(group).and_then(|bytes| gather(&bytes, &rows, column.data_type())))) {
                 Ok(Ok(picked)) => parts.push(picked),
                 Ok(Err(Fault::Unsupported)) => return Ok(None),
+                Ok(Err(Fault::Unread(error))) => return Err(*error),
                 Ok(Err(Fault::Damaged(text))) | Err(text) => return Err(run.damaged(chunk, &text)),
             }
         }
@@ -438,6 +473,7 @@ fn key_indices(
     match contain(|| Ok(column.read(group).and_then(|bytes| gather_indices(&bytes, rows, entries)))) {
         Ok(Ok(indices)) => Ok(indices),
         Ok(Err(Fault::Unsupported)) => Err(IngestError::internal("pages that were scanned cannot be read")),
+        Ok(Err(Fault::Unread(error))) => Err(*error),
         Ok(Err(Fault::Damaged(text))) | Err(text) => Err(run.damaged(chunk, &text)),
     }
 }

@@ -3,6 +3,8 @@
 //! records with one hash map per table. Nothing in here may look inside the ingest, and the oracle may share no code
 //! with it.
 //!
+//! Sources in object storage are read from Azurite, which `scripts/test` installs.
+//!
 //! Random tests print their seed; `SERIATIM_TEST_SEED` replays it. `SERIATIM_TEST_SCALE` (default 1) multiplies the
 //! number of cases.
 
@@ -17,6 +19,9 @@ mod files;
 mod guarantees;
 mod harness;
 mod leftovers;
+mod objects;
 mod oracle;
 mod outputs;
+mod recover;
 mod rng;
+mod store;
