@@ -32,6 +32,7 @@ mod resolve;
 mod runner;
 mod scan;
 mod sequence;
+mod shared;
 mod source;
 mod steps;
 mod verify;

@@ -23,7 +23,9 @@ use crate::project::Project;
 use crate::record::{clear_cancel, counter, next_counter, request_cancel, runs, write_record};
 use crate::report::{IdRange, RunReport, RunStatus, TableReport};
 use crate::sequence::{CATALOG, Catalog, SEQUENCE, Sequence};
-use crate::steps::{Steps, register};
+use crate::shared;
+use crate::shared::Others;
+use crate::steps::{Process, register};
 
 /// How long a stopping runner waits for the steps that are running: to their end, in effect. A step that went on after
 /// the state folder is free could meet itself in the next process.
@@ -52,6 +54,10 @@ pub struct RunnerOptions {
     pub shards: u32,
     /// How columns are read and written. For tests: another value gives files with other pages, never other values.
     pub paths: Paths,
+    /// Where the workers of a run leave what the others need of it, where they have state folders of their own: a path or
+    /// a URL that all of them reach; a relative path starts at the pipeline's folder. `None`, the default: beside the
+    /// output. Changes nothing in the output.
+    pub work: Option<String>,
 }
 
 impl Default for RunnerOptions {
@@ -62,6 +68,7 @@ impl Default for RunnerOptions {
             chunk_rows: 131_072,
             shards: 0,
             paths: Paths::Auto,
+            work: None,
         }
     }
 }
@@ -88,7 +95,10 @@ fn machine_memory() -> u64 {
 #[derive(Debug)]
 pub struct Runner {
     client: Client,
-    worker: WorkerHandle,
+    /// `None`: other processes do the steps.
+    worker: Option<WorkerHandle>,
+    /// Whether its runs are carried out by workers with state folders of their own.
+    shared: bool,
     options: RunnerOptions,
     state: PathBuf,
     progress: Arc<Progress>,
@@ -113,18 +123,25 @@ impl Runner {
         Self::start_worker(hub, options, state, false)
     }
 
-    /// The same where other processes work on the same runs, in the same state folder: each finds what it needs of the
-    /// others' steps in files, or does it again.
+    /// The same where other processes work on the same runs, each with a state folder of its own: what one finds out
+    /// reaches the others through the run's work location.
     pub fn start_shared(hub: Arc<dyn TaskHub>, options: RunnerOptions, state: &Path) -> Result<Self> {
         keep_apart();
         Self::start_worker(hub, options, state, true)
+    }
+
+    /// The same without a worker: other processes do the steps of the runs that are begun here.
+    pub fn connect(hub: Arc<dyn TaskHub>, options: RunnerOptions, state: &Path) -> Result<Self> {
+        make_folder(state)?;
+        Ok(Self::of(hub, None, options, state, Arc::default(), true))
     }
 
     fn start_worker(hub: Arc<dyn TaskHub>, options: RunnerOptions, state: &Path, shared: bool) -> Result<Self> {
         make_folder(state)?;
         let progress = Arc::new(Progress::default());
         let workers = options.workers.max(1);
-        let steps = Arc::new(Steps::new(state.to_owned(), options.memory, workers, progress.clone(), shared)?);
+        let others = shared.then(|| Others::new(Client::new(hub.clone())));
+        let steps = Arc::new(Process::new(state.to_owned(), options.memory, workers, progress.clone(), others)?);
         let mut registry = Registry::new();
         register(&mut registry, &steps);
         registry.orchestration(INGEST, |engine: OrchestrationContext, input: RunInput| async move {
@@ -137,19 +154,25 @@ impl Runner {
             .stop_grace(STOP_GRACE)
             .build()
             .start();
-        Ok(Self {
-            client: Client::new(hub),
-            worker,
-            options,
-            state: state.to_owned(),
-            progress,
-            mine: Mutex::default(),
-        })
+        Ok(Self::of(hub, Some(worker), options, state, progress, shared))
+    }
+
+    fn of(
+        hub: Arc<dyn TaskHub>,
+        worker: Option<WorkerHandle>,
+        options: RunnerOptions,
+        state: &Path,
+        progress: Arc<Progress>,
+        shared: bool,
+    ) -> Self {
+        let (client, state) = (Client::new(hub), state.to_owned());
+        Self { client, worker, shared, options, state, progress, mine: Mutex::default() }
     }
 
     /// Waits for the worker to end by itself, and says why it did: its hub sent it away for good.
     pub async fn ended(&mut self) -> IngestError {
-        match self.worker.ended().await {
+        let Some(worker) = &mut self.worker else { return std::future::pending().await };
+        match worker.ended().await {
             Err(error) => IngestError::new(ErrorKind::System, error.to_string()),
             Ok(()) => IngestError::internal("the worker ended without a reason"),
         }
@@ -219,9 +242,12 @@ impl Runner {
     /// hub, and is taken up by the next `run`.
     pub async fn stop(self) {
         // A worker that ended with an error was fenced off by its hub, and who waits for a run is told by the hub.
-        let _ = self.worker.stop().await;
+        if let Some(worker) = self.worker {
+            let _ = worker.stop().await;
+        }
+        // A shared run goes on without who began it.
         let mine = self.mine.into_inner().unwrap_or_else(PoisonError::into_inner);
-        for run in mine {
+        for run in mine.into_iter().filter(|_| !self.shared) {
             if let Ok(mut record) = crate::record::run_record(&self.state, &run) {
                 record.status = RunStatus::Interrupted;
                 let _ = write_record(&self.state, &record);
@@ -238,6 +264,9 @@ impl Runner {
         instances.retain(|i| i.name == INGEST && i.instance_id.strip_prefix(&prefix).is_some_and(is_number));
         self.settle_forgotten(pipeline).await?;
         self.purge_old(&instances).await?;
+        if self.shared {
+            self.clear_ended(&instances).await?;
+        }
         for instance in instances.into_iter().filter(|i| !i.status.is_ended()) {
             let run = instance.instance_id;
             if !self.mine.lock().unwrap_or_else(PoisonError::into_inner).insert(run.clone()) {
@@ -251,6 +280,24 @@ impl Runner {
             self.mine.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);
         }
         Ok(None)
+    }
+
+    /// Removes what ended runs have left in their work locations: a worker that the hub took for lost may have come late.
+    async fn clear_ended(&self, instances: &[OrchestrationState]) -> Result<()> {
+        for instance in instances.iter().filter(|i| i.status.is_ended()) {
+            // Inputs are not part of the list; of an ended run there are a few.
+            let Some(known) = self.client.get(&instance.instance_id).await.map_err(|e| hub_error(&e))? else { continue };
+            if let Ok(RunInput { run, folder, work: Some(work), .. }) = known.input::<RunInput>() {
+                blocking(move || shared::clear(&work, &folder, &run)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Where a run's work is, if its workers have state folders of their own.
+    fn work(&self, project: &Project) -> String {
+        let beside = || format!("{}/_seriatim/work", project.pipeline().output.path.trim_end_matches('/'));
+        self.options.work.clone().unwrap_or_else(beside)
     }
 
     /// Ends the records of runs whose process died between the run's end and its record's.
@@ -306,6 +353,7 @@ impl Runner {
                 pipeline: project.pipeline().clone(),
                 folder: project.folder().to_owned(),
                 cut: self.options.cut(),
+                work: self.shared.then(|| self.work(project)),
             };
             clear_cancel(&self.state, &run);
             let options = StartOptions {
@@ -383,6 +431,12 @@ impl Runner {
         self.mine.lock().unwrap_or_else(PoisonError::into_inner).remove(&report.run);
         Ok(())
     }
+}
+
+/// Does what may wait for another machine on a thread that may wait.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|e| Err(IngestError::internal(format!("a thread ended early: {e}"))))
 }
 
 fn fill(report: &mut RunReport, input: &RunInput, output: RunOutput) {
