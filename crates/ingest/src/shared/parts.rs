@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use bytes::Bytes;
 
 use super::{Shared, lock};
-use crate::artifacts::{ArtifactKey, Decoder, Encoder};
+use crate::artifacts::{Decoder, Encoder};
 use crate::context::{RunContext, key_table};
 use crate::error::{IngestError, Result};
 use crate::keys::KeyTable;
@@ -250,8 +250,6 @@ pub(super) fn keys(
     Err(IngestError::state(format!("{} does not hold what was written there", shared.work.place_of(&object(part))))
         .help("something changes the work location, or its store is failing"))
 }
-
-pub(super) use chunks_of as chunks;
 
 #[cfg(test)]
 mod tests {
