@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use seriatim_durable::hub::TaskHub;
 use seriatim_hub::{EmbeddedHub, HubOptions, OpenError, Owner};
-use seriatim_ingest::{Project, RunReport, RunStatus, Runner, RunnerOptions};
+use seriatim_ingest::{Project, RecoverReport, RunReport, RunStatus, Runner, RunnerOptions};
 
 use crate::args::{Journal, MachineArgs, Paths};
+use crate::commands::recover;
 use crate::error::{CliError, with_causes};
 use crate::interrupt::Interrupt;
 use crate::ui::progress::Display;
@@ -27,12 +28,14 @@ pub(crate) struct Options {
     pub(crate) wait: bool,
     /// Where the journal goes.
     pub(crate) journal: Journal,
+    /// Whether a state folder that knows nothing of the pipeline is recovered from the output first.
+    pub(crate) recover: bool,
 }
 
 impl Options {
     /// As the command line says.
     pub(crate) fn new(machine: &MachineArgs, wait: bool) -> Self {
-        Self { runner: runner_options(machine), wait, journal: machine.journal }
+        Self { runner: runner_options(machine), wait, journal: machine.journal, recover: false }
     }
 }
 
@@ -49,6 +52,7 @@ pub(crate) fn runner_options(machine: &MachineArgs) -> RunnerOptions {
             Paths::General => seriatim_ingest::Paths::General,
             Paths::Pages => seriatim_ingest::Paths::Pages,
         },
+        work: None,
     }
 }
 
@@ -73,6 +77,35 @@ pub(crate) async fn run(
     ui: &Ui,
     interrupt: &Interrupt,
 ) -> Result<Vec<RunReport>, CliError> {
+    on_hub(project, options, ui, interrupt, async |runner| {
+        if options.recover
+            && let Some(report) = runner.recover_if_unknown(project).await?
+        {
+            ui.remark(recover::said(&report, ui));
+        }
+        until_nothing_is_left(runner, project).await
+    })
+    .await
+}
+
+/// Brings the state folder of `project` up to its output.
+pub(crate) async fn recover(
+    project: &Project,
+    options: &Options,
+    ui: &Ui,
+    interrupt: &Interrupt,
+) -> Result<RecoverReport, CliError> {
+    on_hub(project, options, ui, interrupt, async |runner| Ok(runner.recover(project).await?)).await
+}
+
+/// Does `work` with a runner on the hub of the project's state folder.
+async fn on_hub<T>(
+    project: &Project,
+    options: &Options,
+    ui: &Ui,
+    interrupt: &Interrupt,
+    work: impl AsyncFnOnce(&Runner) -> Result<T, CliError>,
+) -> Result<T, CliError> {
     let state = project.state();
     let disk = match options.journal {
         Journal::Disk => Some(open(&state, options.wait, ui).await?),
@@ -83,24 +116,25 @@ pub(crate) async fn run(
         Some(hub) => Arc::clone(hub) as Arc<dyn TaskHub>,
         None => EmbeddedHub::in_memory(HubOptions::default()).map_err(|error| cannot_open(&error))?,
     };
-    let outcome = work(hub, project, options, ui, interrupt).await;
+    let outcome = with_runner(hub, project, options, ui, interrupt, work).await;
     if let Some(hub) = disk {
         close(&hub, ui).await;
     }
     outcome
 }
 
-async fn work(
+async fn with_runner<T>(
     hub: Arc<dyn TaskHub>,
     project: &Project,
     options: &Options,
     ui: &Ui,
     interrupt: &Interrupt,
-) -> Result<Vec<RunReport>, CliError> {
+    work: impl AsyncFnOnce(&Runner) -> Result<T, CliError>,
+) -> Result<T, CliError> {
     let runner = Runner::start(hub, options.runner.clone(), &project.state())?;
     let display = Display::start(ui, runner.progress());
     let outcome = tokio::select! {
-        reports = until_nothing_is_left(&runner, project) => reports,
+        outcome = work(&runner) => outcome,
         () = interrupt.wanted() => {
             ui.remark("stopping; run again to resume");
             Err(CliError::Interrupted)
@@ -111,11 +145,16 @@ async fn work(
     outcome
 }
 
+/// Whether another run follows: what was taken up knows nothing of files that came since.
+pub(crate) fn goes_on(report: &RunReport) -> bool {
+    report.resumed && report.status == RunStatus::Done
+}
+
 async fn until_nothing_is_left(runner: &Runner, project: &Project) -> Result<Vec<RunReport>, CliError> {
     let mut reports: Vec<RunReport> = Vec::new();
     loop {
         let report = runner.run(project).await?;
-        let again = report.resumed && report.status == RunStatus::Done;
+        let again = goes_on(&report);
         // After a run that did something, "nothing to do" is no news.
         if reports.is_empty() || report.status != RunStatus::NothingToDo {
             reports.push(report);

@@ -36,13 +36,23 @@ fn committed_path(state: &Path, pipeline: &str) -> PathBuf {
     pipeline_folder(state, pipeline).join("committed.json")
 }
 
+/// The memory of files after a run, by its name in the pipeline's folder.
+pub(crate) fn files_name(number: u64) -> String {
+    format!("files-{number:06}.jsonl")
+}
+
+/// The ledger of a run, by its name in the pipeline's folder.
+pub(crate) fn ledger_name(number: u64) -> String {
+    format!("ledger/{number:06}.json")
+}
+
 fn files_path(state: &Path, pipeline: &str, number: u64) -> PathBuf {
-    pipeline_folder(state, pipeline).join(format!("files-{number:06}.jsonl"))
+    pipeline_folder(state, pipeline).join(files_name(number))
 }
 
 /// Where the ledger of a run is.
 pub(crate) fn ledger_path(state: &Path, pipeline: &str, number: u64) -> PathBuf {
-    pipeline_folder(state, pipeline).join("ledger").join(format!("{number:06}.json"))
+    pipeline_folder(state, pipeline).join(ledger_name(number))
 }
 
 /// What a pipeline has committed; the default before its first run.

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
 use arrow::datatypes::SchemaRef;
@@ -21,9 +21,9 @@ use crate::keys::{KeyCodec, KeyShard, KeyTable, Tracks};
 use crate::layout::{Layout, TableLayout};
 use crate::new_keys::{NewKeys, is_kept};
 use crate::number::{Numbering, Places, ReservedTable, number};
+use crate::output::{Held, Output};
 use crate::plan::{Bound, Chunk, Paths, Plan, bind};
 use crate::progress::Progress;
-use crate::project::Project;
 use crate::resolve::{Firsts, ShardResolution, resolve};
 use crate::scan::{ChunkRecords, ChunkScan, scan};
 use crate::shared::{self, Place, Shared, Work};
@@ -39,6 +39,7 @@ pub(crate) struct RunContext {
     pub(crate) layout: Layout,
     pub(crate) progress: Arc<Progress>,
     state: PathBuf,
+    output: OnceLock<Output>,
     /// The plan's file as it was when this was made.
     edition: Option<(SystemTime, u64)>,
     artifacts: Artifacts,
@@ -167,6 +168,7 @@ impl RunContext {
             shared,
             plan,
             state: state.to_owned(),
+            output: OnceLock::new(),
         }
     }
 
@@ -222,9 +224,23 @@ impl RunContext {
         self.shared.is_some() || (self.edition.is_some() && self.edition == edition(&self.state, &self.plan.run))
     }
 
-    /// The output folder.
-    pub(crate) fn output(&self) -> PathBuf {
-        Project::new(self.plan.pipeline.clone(), self.plan.folder.clone()).output()
+    /// Where the tables go.
+    pub(crate) fn output(&self) -> Result<&Output> {
+        if let Some(output) = self.output.get() {
+            return Ok(output);
+        }
+        let output = Output::parse(&self.plan.pipeline.output.path, &self.plan.folder)?;
+        Ok(self.output.get_or_init(|| output))
+    }
+
+    /// Takes the output, so that this run may change it. Only for a run that has just come to hold its sequences.
+    pub(crate) fn take_output(&self) -> Result<Held> {
+        Ok(Held::folder(self.output()?.clone()))
+    }
+
+    /// The output, which this run has taken before, in this process or in an earlier one.
+    pub(crate) fn held_output(&self) -> Result<Held> {
+        Ok(Held::folder(self.output()?.clone()))
     }
 
     /// The state folder.
@@ -523,7 +539,10 @@ impl RunContext {
 
     /// Brings segments of a table's key map that this process's state folder lacks.
     pub(crate) fn bring_segments(&self, table: u32, segments: &[String]) -> Result<()> {
-        if self.shared.is_some() { shared::bring_segments(self, table, segments) } else { Ok(()) }
+        match &self.shared {
+            Some(shared) => shared::bring_segments(self, shared, table, segments),
+            None => Ok(()),
+        }
     }
 
     /// Where the new keys of a table appear first, 64 positions to a word.

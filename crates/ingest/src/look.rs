@@ -62,7 +62,7 @@ fn check_settled_output(project: &Project, committed: &Committed) -> Result<()> 
     }
     let pipeline = project.pipeline();
     let tables = pipeline.tables.iter().map(|t| t.name.as_str());
-    check_output(&project.output(), &pipeline.name, tables, committed.number)
+    check_output(&project.output()?, &pipeline.name, tables, committed.number)
 }
 
 fn refuse_change(published: &[crate::layout::TableSignature], layout: &Layout) -> Result<()> {

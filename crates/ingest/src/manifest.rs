@@ -2,13 +2,10 @@
 //! nothing of it. It holds no time and no run name, so that the same records give the same bytes. Must never name a
 //! file that is not whole and in place.
 
-use std::path::{Path, PathBuf};
-
 use serde::{Deserialize, Serialize};
 use seriatim_pipeline::model::Id;
 
 use crate::error::{IngestError, Result};
-use crate::files::read_json;
 use crate::layout::TableSignature;
 
 /// The version of the manifest's form.
@@ -62,11 +59,6 @@ pub(crate) struct ManifestFile {
     pub(crate) ids: Option<(i64, i64)>,
 }
 
-/// Where an output folder's manifest is.
-pub(crate) fn manifest_path(output: &Path) -> PathBuf {
-    output.join("_seriatim").join("manifest.json")
-}
-
 impl Manifest {
     /// The manifest of an output folder before the first run.
     pub(crate) fn new(pipeline: &str, layout: &crate::layout::Layout) -> Self {
@@ -93,6 +85,22 @@ impl Manifest {
         }
     }
 
+    /// Reads a manifest; `place` is where it is, for people.
+    pub(crate) fn parse(bytes: &[u8], place: &str) -> Result<Self> {
+        let manifest: Self = serde_json::from_slice(bytes).map_err(|e| {
+            IngestError::state(format!("{place} is damaged: {e}"))
+                .help("bring it back from a backup, or see which program changed it")
+        })?;
+        if manifest.format != FORMAT {
+            return Err(IngestError::output(format!(
+                "{place} has form {}; this program reads {FORMAT}",
+                manifest.format
+            ))
+            .help("use the version of the program that wrote it, or a newer one"));
+        }
+        Ok(manifest)
+    }
+
     /// The number of the last published run; 0 before the first.
     pub(crate) fn number(&self) -> u64 {
         self.runs.last().map_or(0, |run| run.number)
@@ -102,19 +110,4 @@ impl Manifest {
     pub(crate) fn files(&self) -> impl Iterator<Item = &ManifestFile> {
         self.tables.iter().flat_map(|t| &t.files).chain(&self.quarantine)
     }
-}
-
-/// Reads an output folder's manifest; `None` if there is none.
-pub(crate) fn read_manifest(output: &Path) -> Result<Option<Manifest>> {
-    let path = manifest_path(output);
-    let Some(manifest) = read_json::<Manifest>(&path)? else { return Ok(None) };
-    if manifest.format != FORMAT {
-        return Err(IngestError::output(format!(
-            "{} has form {}; this program reads {FORMAT}",
-            path.display(),
-            manifest.format
-        ))
-        .help("use the version of the program that wrote it, or a newer one"));
-    }
-    Ok(Some(manifest))
 }

@@ -29,6 +29,9 @@ pub(crate) const INGEST: &str = "ingest";
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct RunInput {
     pub(crate) run: String,
+    /// The id of the state folder whose run this is.
+    #[serde(default)]
+    pub(crate) owner: String,
     pub(crate) pipeline: Pipeline,
     /// The folder that relative paths start at.
     pub(crate) folder: std::path::PathBuf,

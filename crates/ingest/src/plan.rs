@@ -38,6 +38,9 @@ pub(crate) struct Chunk {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Plan {
     pub(crate) run: String,
+    /// The id of the state folder whose run this is.
+    #[serde(default)]
+    pub(crate) owner: String,
     pub(crate) pipeline: Pipeline,
     /// The folder that relative paths start at.
     pub(crate) folder: PathBuf,
@@ -141,6 +144,7 @@ pub(crate) fn make_plan(
     let source_columns = common_columns(&facts);
     let plan = Plan {
         run: run.to_owned(),
+        owner: String::new(),
         pipeline: project.pipeline().clone(),
         folder: project.folder().to_owned(),
         files: facts.into_iter().map(|f| f.file).collect(),
@@ -229,7 +233,8 @@ fn still_the_same(ingested: &SourceFile, path: &Path) -> Result<()> {
 
 fn refuse_own_output(project: &Project, listing: &Listing) -> Result<()> {
     let canonical = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    let own = [canonical(&project.output()), canonical(&project.state())];
+    let output = project.output()?;
+    let own: Vec<PathBuf> = output.as_folder().into_iter().chain([&*project.state()]).map(canonical).collect();
     match listing.files.iter().find(|(_, path)| own.iter().any(|o| canonical(path).starts_with(o))) {
         None => Ok(()),
         Some((name, _)) => {

@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 
 use seriatim_pipeline::model::Pipeline;
 
+use crate::error::Result;
+use crate::output::Output;
+
 /// A pipeline and the folder that its relative paths start at.
 #[derive(Debug, Clone)]
 pub struct Project {
@@ -33,8 +36,8 @@ impl Project {
         self.folder.join(&self.pipeline.state)
     }
 
-    /// The output folder.
-    pub fn output(&self) -> PathBuf {
-        self.folder.join(&self.pipeline.output.path)
+    /// Where the tables go.
+    pub(crate) fn output(&self) -> Result<Output> {
+        Output::parse(&self.pipeline.output.path, &self.folder)
     }
 }

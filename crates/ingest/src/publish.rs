@@ -14,23 +14,29 @@ use crate::committed::{
 };
 use crate::context::{RunContext, work_folder};
 use crate::error::{IngestError, Result};
-use crate::files::{make_folder, sync_folder, write_json, write_whole};
+use crate::facts::{keep_facts, prune_facts, read_facts};
+use crate::files::{make_folder, write_json, write_whole};
 use crate::keymap::{
     Counting, Entries, MERGE_SEGMENTS, Prefixes, Sorting, UNKNOWN, count_keys, visit_shard, write_segment,
 };
 use crate::keys::{KeyRef, shard_of};
 use crate::layout::layout_change;
-use crate::manifest::{Manifest, ManifestFile, ManifestRun, manifest_path, read_manifest};
+use crate::manifest::{Manifest, ManifestFile, ManifestRun};
 use crate::number::{Reserved, ReservedTable, id_of, out_of_range};
+use crate::output::{Held, Output, Put, STAGING};
 use crate::plan::FileMemory;
+use crate::project::Project;
 use crate::sequence::{CatalogState, SequenceState};
-use crate::shared::{bring_kept, each_new_key, keep_segment};
+use crate::shared::{bring_committed, bring_kept, each_new_key, keep_segment};
 use crate::steps::{Admission, Publish};
-use crate::write::{Staged, file_name, folder_name, quarantine_index, staged_path, staging_folder};
+use crate::write::{Staged, file_name, folder_name, quarantine_index, staged_name, staging_folder};
 
 /// Decides, while the run holds its sequences, whether it may go on.
 pub(crate) fn admit(run: &RunContext, catalog: &CatalogState, sequences: &[SequenceState]) -> Result<Admission> {
     let pipeline = &run.plan.pipeline;
+    if run.shared().is_some() {
+        bring_committed(&Project::new(pipeline.clone(), run.plan.folder.clone()), run.state())?;
+    }
     let copy = refresh_copy(run, catalog, sequences)?;
     if !copy.output.is_empty() && copy.output != pipeline.output.path {
         return Err(IngestError::pipeline(format!(
@@ -39,15 +45,17 @@ pub(crate) fn admit(run: &RunContext, catalog: &CatalogState, sequences: &[Seque
         ))
         .help("give the second output its own `state`, or its own pipeline `name`"));
     }
-    check_published(&run.output(), &pipeline.name, catalog.number)?;
-    let left = stale_staging(run);
+    let held = run.take_output()?;
+    check_published(held.output(), &pipeline.name, catalog.number)?;
+    let left = stale_staging(run)?;
     if !left.is_empty() {
         // Who holds the sequences is the only one at work here, so this is of a run that could not tidy up. Without
         // such a sign nothing is removed: a file of that name could be somebody's only copy.
-        withdraw(run)?;
-        left.iter().try_for_each(|folder| crate::files::remove_folder(folder))?;
+        withdraw_from(run, &held)?;
+        left.iter().try_for_each(|folder| held.remove_folder(folder))?;
+        held.tidy(STAGING);
     }
-    check_output(&run.output(), &pipeline.name, pipeline.tables.iter().map(|t| t.name.as_str()), catalog.number)?;
+    check_output(held.output(), &pipeline.name, pipeline.tables.iter().map(|t| t.name.as_str()), catalog.number)?;
     if catalog.number > 0
         && let Some(change) = layout_change(&catalog.layout, &run.layout.signatures())
     {
@@ -102,9 +110,9 @@ fn check_sequences(pipeline: &Pipeline, copy: &Committed, sequences: &[SequenceS
     Ok(())
 }
 
-/// The output folder must hold what `number` runs have published, and no strangers where readers look.
+/// The output must hold what `number` runs have published, and no strangers where readers look.
 pub(crate) fn check_output<'a>(
-    output: &Path,
+    output: &Output,
     pipeline: &str,
     tables: impl Iterator<Item = &'a str>,
     number: u64,
@@ -112,47 +120,48 @@ pub(crate) fn check_output<'a>(
     let manifest = check_published(output, pipeline, number)?;
     let published: BTreeSet<String> = manifest.iter().flat_map(Manifest::files).map(|f| f.path.clone()).collect();
     let folders: Vec<&str> = tables.chain(["_quarantine"]).collect();
-    refuse_strangers(output, |name| name == "_seriatim" || folders.contains(&name))?;
+    refuse_strangers(output, "", |name| name == "_seriatim" || folders.contains(&name))?;
     for folder in &folders {
-        refuse_strangers(&output.join(folder), |name| published.contains(&format!("{folder}/{name}")))?;
+        refuse_strangers(output, folder, |name| published.contains(&format!("{folder}/{name}")))?;
     }
     Ok(())
 }
 
-/// The output folder must be this pipeline's and hold what `number` runs have published.
-fn check_published(output: &Path, pipeline: &str, number: u64) -> Result<Option<Manifest>> {
-    let manifest = read_manifest(output)?;
+/// The output must be this pipeline's and hold what `number` runs have published.
+fn check_published(output: &Output, pipeline: &str, number: u64) -> Result<Option<Manifest>> {
+    let manifest = output.manifest()?;
     let (owner, published) = manifest.as_ref().map_or((pipeline, 0), |m| (m.pipeline.as_str(), m.number()));
     if owner != pipeline {
-        return Err(IngestError::output(format!("{} holds the output of pipeline '{owner}'", output.display()))
+        return Err(IngestError::output(format!("{output} holds the output of pipeline '{owner}'"))
             .help("give this pipeline an `output.path` of its own"));
     }
-    if published != number {
-        return Err(IngestError::output(format!(
-            "{} holds {published} published runs, the state folder knows {number}",
-            output.display()
-        ))
-        .help(
+    if published == number {
+        return Ok(manifest);
+    }
+    let error =
+        IngestError::output(format!("{output} holds {published} published runs, the state folder knows {number}"));
+    Err(if published > number && read_facts(output, published)?.is_some() {
+        error.help(
+            "`seriatim recover` brings the state folder up to the output from what is kept beside it; then run again",
+        )
+    } else {
+        error.help(
             "state and output belong together: bring back the one that is missing or older, \
              or remove both to ingest everything anew",
-        ));
-    }
-    Ok(manifest)
+        )
+    })
 }
 
 /// What a reader would take for a part of the output must be one. Hidden files are nobody's data.
-fn refuse_strangers(folder: &Path, ours: impl Fn(&str) -> bool) -> Result<()> {
-    let Ok(entries) = fs::read_dir(folder) else { return Ok(()) };
-    for entry in entries {
-        let name = entry.map_err(|e| IngestError::io("list", folder, &e))?.file_name().to_string_lossy().into_owned();
-        if !name.starts_with('.') && !ours(&name) {
-            let path = folder.join(&name);
-            return Err(IngestError::output(format!("{} was not written by this pipeline", path.display())).help(
-                "move it away, or choose an empty `output.path`: readers would take it for a part of the output",
-            ));
+fn refuse_strangers(output: &Output, folder: &str, ours: impl Fn(&str) -> bool) -> Result<()> {
+    match output.children(folder)?.iter().find(|name| !name.starts_with('.') && !ours(name)) {
+        None => Ok(()),
+        Some(name) => {
+            let name = if folder.is_empty() { name.clone() } else { format!("{folder}/{name}") };
+            Err(IngestError::output(format!("{} was not written by this pipeline", output.place_of(&name)))
+                .help("move it away, or choose an empty `output.path`: readers would take it for a part of the output"))
         }
     }
-    Ok(())
 }
 
 /// Writes the key map's segment of this run; gives the segments that count from now on.
@@ -236,20 +245,22 @@ fn add_new_keys(
 
 /// Makes a run visible.
 pub(crate) fn publish(run: &RunContext, step: &Publish) -> Result<()> {
-    let output = run.output();
+    let output = run.output()?;
     let pipeline = &run.plan.pipeline;
     let number = step.reserved.number;
-    let manifest = read_manifest(&output)?.unwrap_or_else(|| Manifest::new(&pipeline.name, &run.layout));
-    if manifest.pipeline != pipeline.name {
-        return Err(IngestError::output(format!(
-            "{} now holds the output of pipeline '{}'",
-            output.display(),
-            manifest.pipeline
-        ))
-        .help("give this pipeline an `output.path` of its own"));
-    }
-    if manifest.number() >= number {
+    let added = Added::new(run, step)?;
+    // Looked at before the output is held: a run that is published has to come to its end, whoever has the output now.
+    if is_published(run, &added)? {
         return Ok(());
+    }
+    let held = run.held_output()?;
+    let (manifest, seen) = match output.versioned_manifest()? {
+        Some((manifest, version)) => (manifest, Some(version)),
+        None => (Manifest::new(&pipeline.name, &run.layout), None),
+    };
+    if manifest.pipeline != pipeline.name {
+        return Err(IngestError::output(format!("{output} now holds the output of pipeline '{}'", manifest.pipeline))
+            .help("give this pipeline an `output.path` of its own"));
     }
     if let Some(shared) = run.shared() {
         for (table, segments) in (0..).zip(&step.segments) {
@@ -257,72 +268,119 @@ pub(crate) fn publish(run: &RunContext, step: &Publish) -> Result<()> {
             new.into_iter().try_for_each(|name| bring_kept(run, shared, table, name))?;
         }
     }
+    if number > 1 && run.shared().is_some() {
+        bring_committed(&Project::new(pipeline.clone(), run.plan.folder.clone()), run.state())?;
+    }
     // What may still fail for want of space comes first; none of it is looked at before the manifest is in place.
     let mut memory = read_files(run.state(), &pipeline.name, number - 1)?;
     memory.extend(run.plan.files.iter().map(|file| (file.name.clone(), file.clone())));
     write_files(run.state(), &pipeline.name, number, &memory)?;
     keep_ledger(run, &step.reserved)?;
-    let next = extended(run, manifest, step)?;
-    rename_all(run, &step.reserved, &step.staged)?;
-    make_folder(manifest_path(&output).parent().unwrap_or(&output))?;
-    write_json(&manifest_path(&output), &next)
+    keep_facts(run, &held, committed(run, &step.reserved, &step.segments))?;
+    place_all(run, &held, &step.reserved, &step.staged)?;
+    match held.put_manifest(&added.to(manifest), seen.as_ref())? {
+        Put::Done => Ok(()),
+        // An answer may have been lost, and the request made again: then the manifest that is there is this one.
+        Put::Refused if is_published(run, &added)? => Ok(()),
+        Put::Refused => Err(moved_on(run, number)?),
+    }
 }
 
-fn extended(run: &RunContext, mut manifest: Manifest, step: &Publish) -> Result<Manifest> {
-    let number = step.reserved.number;
-    for staged in &step.staged {
-        let mut file = ManifestFile {
-            path: format!("{}/{}", folder_name(run, staged.table), file_name(number, staged.group)),
-            run: number,
-            rows: staged.rows,
-            bytes: staged.bytes,
-            xxh3: staged.hash.clone(),
-            ids: None,
+/// What a run adds to the manifest.
+struct Added {
+    tables: Vec<Vec<ManifestFile>>,
+    quarantine: Vec<ManifestFile>,
+    run: ManifestRun,
+}
+
+impl Added {
+    fn new(run: &RunContext, step: &Publish) -> Result<Self> {
+        let number = step.reserved.number;
+        let mut tables = vec![Vec::new(); run.layout.tables.len()];
+        let mut quarantine = Vec::new();
+        for staged in &step.staged {
+            let mut file = ManifestFile {
+                path: published_name(run, &step.reserved, staged),
+                run: number,
+                rows: staged.rows,
+                bytes: staged.bytes,
+                xxh3: staged.hash.clone(),
+                ids: None,
+            };
+            if staged.table == quarantine_index(run) {
+                quarantine.push(file);
+                continue;
+            }
+            if let Some(id) = &run.table(staged.table).id {
+                let ends = id_of(id, staged.first).zip(id_of(id, staged.first + staged.rows - 1));
+                file.ids = Some(ends.ok_or_else(|| out_of_range(id))?);
+            }
+            tables[staged.table as usize].push(file);
+        }
+        let run = ManifestRun {
+            number,
+            files: run.plan.files.len() as u64,
+            records: run.plan.files.iter().map(|f| f.rows).sum(),
+            filtered: step.filtered,
+            quarantined: step.quarantined,
         };
-        if staged.table == quarantine_index(run) {
-            manifest.quarantine.push(file);
-            continue;
-        }
-        if let Some(id) = &run.table(staged.table).id {
-            let ends = id_of(id, staged.first).zip(id_of(id, staged.first + staged.rows - 1));
-            file.ids = Some(ends.ok_or_else(|| out_of_range(id))?);
-        }
-        let table = &mut manifest.tables[staged.table as usize];
-        table.rows += staged.rows;
-        table.files.push(file);
+        Ok(Self { tables, quarantine, run })
     }
-    manifest.runs.push(ManifestRun {
-        number,
-        files: run.plan.files.len() as u64,
-        records: run.plan.files.iter().map(|f| f.rows).sum(),
-        filtered: step.filtered,
-        quarantined: step.quarantined,
-    });
-    Ok(manifest)
+
+    /// The manifest after the run.
+    fn to(&self, mut manifest: Manifest) -> Manifest {
+        manifest.quarantine.extend(self.quarantine.iter().cloned());
+        for (table, files) in manifest.tables.iter_mut().zip(&self.tables) {
+            table.rows += files.iter().map(|f| f.rows).sum::<u64>();
+            table.files.extend(files.iter().cloned());
+        }
+        manifest.runs.push(self.run.clone());
+        manifest
+    }
+
+    /// Whether a manifest has exactly this of the run with this number.
+    fn is_in(&self, manifest: &Manifest) -> bool {
+        let same = |kept: &[ManifestFile], added: &[ManifestFile]| {
+            kept.iter().filter(|f| f.run == self.run.number).eq(added.iter())
+        };
+        manifest.runs.contains(&self.run)
+            && manifest.tables.len() == self.tables.len()
+            && manifest.tables.iter().zip(&self.tables).all(|(kept, added)| same(&kept.files, added))
+            && same(&manifest.quarantine, &self.quarantine)
+    }
 }
 
-fn rename_all(run: &RunContext, reserved: &Reserved, staged: &[Staged]) -> Result<()> {
-    let output = run.output();
-    make_folder(&output)?;
-    let mut folders = BTreeSet::new();
-    for file in staged {
-        let from = staged_path(run, reserved, file.table, file.group);
-        let to = output.join(folder_name(run, file.table)).join(file_name(reserved.number, file.group));
-        let size = |path: &Path| fs::metadata(path).ok().map(|m| m.len());
-        if size(&from) == Some(file.bytes) {
-            make_folder(to.parent().unwrap_or(&output))?;
-            fs::rename(&from, &to).map_err(|e| IngestError::io("rename", &from, &e))?;
-        } else if size(&to) != Some(file.bytes) {
-            return Err(IngestError::output(format!("{} is not what was written there", from.display()))
-                .help("something changed the output folder during the run; run again: nothing was published"));
-        }
-        folders.insert(to);
+/// Whether the run is published already; an error if another machine has published one in its place.
+fn is_published(run: &RunContext, added: &Added) -> Result<bool> {
+    let output = run.output()?;
+    let number = added.run.number;
+    let Some(manifest) = output.manifest()? else { return Ok(false) };
+    if manifest.number() < number {
+        return Ok(false);
     }
-    for file in &folders {
-        sync_folder(file)?;
-    }
-    // The folders themselves may be new.
-    sync_folder(&output.join("_"))
+    // The facts of a number that others have gone on from are gone; then what was published has to tell.
+    let facts = read_facts(output, number)?;
+    let others = facts.is_some_and(|facts| (&facts.owner, &facts.run) != (&run.plan.owner, &run.plan.run));
+    if others || !added.is_in(&manifest) { Err(moved_on(run, number)?) } else { Ok(true) }
+}
+
+fn moved_on(run: &RunContext, number: u64) -> Result<IngestError> {
+    let output = run.output()?;
+    Ok(IngestError::output(format!(
+        "{output} has moved on: another machine, or another state folder, has published run {number} there"
+    ))
+    .help("nothing of this run was published; `seriatim recover` brings this state folder up to the output, then run again"))
+}
+
+/// A published file's name in the output.
+fn published_name(run: &RunContext, reserved: &Reserved, staged: &Staged) -> String {
+    format!("{}/{}", folder_name(run, staged.table), file_name(reserved.number, staged.group))
+}
+
+fn place_all(run: &RunContext, held: &Held, reserved: &Reserved, staged: &[Staged]) -> Result<()> {
+    let name = |file| Ok((staged_name(run, reserved, file)?, published_name(run, reserved, file), file));
+    let files: Vec<(String, String, &Staged)> = staged.iter().map(name).collect::<Result<_>>()?;
+    held.place(&files)
 }
 
 /// Which IDs each chunk was given.
@@ -393,69 +451,81 @@ fn keep_ledger(run: &RunContext, reserved: &Reserved) -> Result<()> {
     write_whole(&path, &fs::read(&draft).map_err(|e| IngestError::io("read", &draft, &e))?)
 }
 
-/// Keeps the copy of the entities after they have committed, and removes key map segments that no longer count.
-pub(crate) fn keep_committed(run: &RunContext, reserved: &Reserved, segments: &[Vec<String>]) -> Result<()> {
-    let tables = (0..).zip(&run.layout.tables).map(|(index, table): (usize, _)| CommittedTable {
-        table: table.name.clone(),
-        next: reserved.tables[index].first + reserved.tables[index].count,
-        segments: segments[index].clone(),
-    });
-    let committed = Committed {
+/// The sequences as they are once the run has committed.
+fn committed(run: &RunContext, reserved: &Reserved, segments: &[Vec<String>]) -> Committed {
+    let tables = run.layout.tables.iter().zip(&reserved.tables).zip(segments);
+    Committed {
         number: reserved.number,
         output: run.plan.pipeline.output.path.clone(),
         layout: run.layout.signatures(),
-        tables: tables.collect(),
-    };
-    write_committed(run.state(), &run.plan.pipeline.name, &committed)?;
-    clear_staging(run)?;
+        tables: tables
+            .map(|((table, block), segments)| CommittedTable {
+                table: table.name.clone(),
+                next: block.first + block.count,
+                segments: segments.clone(),
+            })
+            .collect(),
+    }
+}
+
+/// Keeps the copy of the entities after they have committed, and removes what no longer counts.
+pub(crate) fn keep_committed(run: &RunContext, reserved: &Reserved, segments: &[Vec<String>]) -> Result<()> {
+    write_committed(run.state(), &run.plan.pipeline.name, &committed(run, reserved, segments))?;
     for (table, kept) in (0..).zip(segments) {
         for segment in reserved.tables[table as usize].segments.iter().filter(|s| !kept.contains(s)) {
             let _ = fs::remove_file(run.keymap_folder(table).join(segment));
         }
     }
-    Ok(())
+    let held = run.held_output()?;
+    clear_staging(run, &held)?;
+    prune_facts(&held, reserved.number)
 }
 
 /// Removes what a run that failed has left in the output: staged files, and files of a publication that did not come to
 /// its end. Only who holds the sequences may call this: the files could be another run's otherwise.
 pub(crate) fn withdraw(run: &RunContext) -> Result<()> {
-    let output = run.output();
-    clear_staging(run)?;
-    let manifest = read_manifest(&output)?;
-    let unpublished = format!("part-{:06}-", manifest.as_ref().map_or(0, Manifest::number) + 1);
+    withdraw_from(run, &run.held_output()?)
+}
+
+fn withdraw_from(run: &RunContext, held: &Held) -> Result<()> {
+    clear_staging(run, held)?;
+    let manifest = held.output().manifest()?;
+    let number = manifest.as_ref().map_or(0, Manifest::number);
+    let unpublished = format!("part-{:06}-", number + 1);
     for table in 0..=quarantine_index(run) {
-        let folder = output.join(folder_name(run, table));
-        let Ok(entries) = fs::read_dir(&folder) else { continue };
-        for entry in entries.flatten() {
-            if entry.file_name().to_string_lossy().starts_with(&unpublished) {
-                fs::remove_file(entry.path()).map_err(|e| IngestError::io("remove", &entry.path(), &e))?;
-            }
+        let folder = folder_name(run, table);
+        for name in held.output().children(folder)?.iter().filter(|name| name.starts_with(&unpublished)) {
+            held.remove(&format!("{folder}/{name}"))?;
         }
         // A folder that only this run needed; one that holds something stays.
-        let _ = fs::remove_dir(&folder);
+        held.tidy(folder);
     }
+    prune_facts(held, number)?;
     if manifest.is_none() {
-        let _ = fs::remove_dir(output.join("_seriatim"));
-        let _ = fs::remove_dir(output);
+        held.tidy("_seriatim");
+        held.tidy("");
     }
     Ok(())
 }
 
 /// The staging folders that earlier runs of this pipeline have left.
-fn stale_staging(run: &RunContext) -> Vec<PathBuf> {
+fn stale_staging(run: &RunContext) -> Result<Vec<String>> {
     let prefix = format!("{}-", run.plan.pipeline.name);
-    let is_ours = |name: &str| name.strip_prefix(&prefix).is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit()));
-    let all = staging_folder(run).parent().and_then(|all| fs::read_dir(all).ok());
-    let entries = all.into_iter().flatten().flatten();
-    entries.filter(|e| is_ours(&e.file_name().to_string_lossy())).map(|e| e.path()).collect()
+    let all = run.output()?.children(STAGING)?.into_iter();
+    Ok(all.filter(|name| is_staging(name, &prefix)).map(|name| format!("{STAGING}/{name}")).collect())
 }
 
-fn clear_staging(run: &RunContext) -> Result<()> {
-    let folder = staging_folder(run);
-    crate::files::remove_folder(&folder)?;
-    if let Some(all) = folder.parent() {
-        let _ = fs::remove_dir(all);
-    }
+/// Whether a name is that of a run's staging folder: the run's name, and in a store the id of its state folder.
+fn is_staging(name: &str, prefix: &str) -> bool {
+    let Some(rest) = name.strip_prefix(prefix) else { return false };
+    let (number, owner) = rest.split_once('-').unwrap_or((rest, "0"));
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    digits(number) && owner.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+fn clear_staging(run: &RunContext, held: &Held) -> Result<()> {
+    held.remove_folder(&staging_folder(run)?)?;
+    held.tidy(STAGING);
     Ok(())
 }
 

@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 use seriatim_durable::hub::{HubError, TaskHub};
 use seriatim_durable::proto::TraceContext;
 use seriatim_durable::{
-    Client, Failure, InstanceFilter, OrchestrationContext, OrchestrationState, Registry, StartOptions, Worker,
-    WorkerHandle,
+    Client, Failure, InstanceFilter, OrchestrationContext, OrchestrationState, OrchestrationStatus, Registry,
+    StartOptions, Worker, WorkerHandle,
 };
 
+use crate::committed::read_committed;
 use crate::error::{ErrorKind, IngestError, Result};
 use crate::files::{keep_apart, make_folder};
 use crate::number::id_of;
@@ -21,10 +22,12 @@ use crate::plan::{Cut, Paths};
 use crate::progress::Progress;
 use crate::project::Project;
 use crate::record::{clear_cancel, counter, next_counter, request_cancel, runs, write_record};
+use crate::recover::{RECOVER, RecoverInput, RecoverReport, recover, recovery_id};
 use crate::report::{IdRange, RunReport, RunStatus, TableReport};
 use crate::sequence::{CATALOG, Catalog, SEQUENCE, Sequence};
 use crate::shared;
 use crate::shared::Others;
+use crate::state_id::state_id;
 use crate::steps::{Process, register};
 
 /// How long a stopping runner waits for the steps that are running: to their end, in effect. A step that went on after
@@ -36,6 +39,10 @@ const KEPT_HISTORIES: usize = 10;
 
 fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
+}
+
+fn is_open(run: &RunReport) -> bool {
+    matches!(run.status, RunStatus::Running | RunStatus::Interrupted)
 }
 
 /// How a runner uses the machine.
@@ -99,6 +106,8 @@ pub struct Runner {
     worker: Option<WorkerHandle>,
     /// Whether its runs are carried out by workers with state folders of their own.
     shared: bool,
+    /// What people are told of the hub, if it is elsewhere.
+    hub: Option<String>,
     options: RunnerOptions,
     state: PathBuf,
     progress: Arc<Progress>,
@@ -130,10 +139,11 @@ impl Runner {
         Self::start_worker(hub, options, state, true)
     }
 
-    /// The same without a worker: other processes do the steps of the runs that are begun here.
-    pub fn connect(hub: Arc<dyn TaskHub>, options: RunnerOptions, state: &Path) -> Result<Self> {
+    /// The same without a worker: other processes do the steps of the runs that are begun here. `name` is what people are
+    /// told of the hub.
+    pub fn connect(hub: Arc<dyn TaskHub>, name: &str, options: RunnerOptions, state: &Path) -> Result<Self> {
         make_folder(state)?;
-        Ok(Self::of(hub, None, options, state, Arc::default(), true))
+        Ok(Self { hub: Some(name.to_owned()), ..Self::of(hub, None, options, state, Arc::default(), true) })
     }
 
     fn start_worker(hub: Arc<dyn TaskHub>, options: RunnerOptions, state: &Path, shared: bool) -> Result<Self> {
@@ -146,6 +156,9 @@ impl Runner {
         register(&mut registry, &steps);
         registry.orchestration(INGEST, |engine: OrchestrationContext, input: RunInput| async move {
             ingest(engine, input).await.map_err(Failure::from)
+        });
+        registry.orchestration(RECOVER, |engine: OrchestrationContext, input: RecoverInput| async move {
+            recover(engine, input).await.map_err(Failure::from)
         });
         registry.entity(SEQUENCE, || Sequence);
         registry.entity(CATALOG, || Catalog);
@@ -166,7 +179,7 @@ impl Runner {
         shared: bool,
     ) -> Self {
         let (client, state) = (Client::new(hub), state.to_owned());
-        Self { client, worker, shared, options, state, progress, mine: Mutex::default() }
+        Self { client, worker, shared, hub: None, options, state, progress, mine: Mutex::default() }
     }
 
     /// Waits for the worker to end by itself, and says why it did: its hub sent it away for good.
@@ -217,12 +230,52 @@ impl Runner {
         Ok(report)
     }
 
+    /// Brings a state folder that is empty, or older than the output, up to what is published there. A run of the
+    /// pipeline that was interrupted comes to its end first.
+    pub async fn recover(&self, project: &Project) -> Result<RecoverReport> {
+        let id = recovery_id(&project.pipeline().name);
+        let input = RecoverInput {
+            pipeline: project.pipeline().clone(),
+            folder: project.folder().to_owned(),
+            owner: state_id(&self.state)?,
+        };
+        loop {
+            let ended = [OrchestrationStatus::Completed, OrchestrationStatus::Failed, OrchestrationStatus::Terminated];
+            let options = StartOptions {
+                instance_id: Some(id.clone()),
+                replaceable: Some(ended.to_vec()),
+                ..StartOptions::default()
+            };
+            let fresh = match self.client.start(RECOVER, &input, options).await {
+                Ok(_) => true,
+                // One that was interrupted: its word is of the output as it was then.
+                Err(HubError::AlreadyExists(_)) => false,
+                Err(error) => return Err(hub_error(&error)),
+            };
+            let state = self.wait(&id).await?;
+            if fresh {
+                return Ok(state.output::<RecoverReport>()?);
+            }
+        }
+    }
+
+    /// The same if the state folder knows nothing of the pipeline, and there is something to recover.
+    pub async fn recover_if_unknown(&self, project: &Project) -> Result<Option<RecoverReport>> {
+        let pipeline = &project.pipeline().name;
+        let is_known = read_committed(&self.state, pipeline)?.number > 0
+            || runs(&self.state)?.iter().any(|run| run.pipeline == *pipeline && is_open(run));
+        if is_known || project.output()?.manifest()?.is_none() {
+            return Ok(None);
+        }
+        self.recover(project).await.map(Some)
+    }
+
     /// Cancels a run that no other process has: what it did is withdrawn, its sequences are released. A run that was
     /// being published comes to its end instead; the report says which.
     pub async fn cancel(&self, run: &str) -> Result<RunReport> {
         let since = Instant::now();
         let mut report = crate::record::run_record(&self.state, run)?;
-        if !matches!(report.status, RunStatus::Running | RunStatus::Interrupted) {
+        if !is_open(&report) {
             return Ok(report);
         }
         request_cancel(&self.state, run)?;
@@ -235,6 +288,28 @@ impl Runner {
             clear_cancel(&self.state, run);
             write_record(&self.state, &report)?;
         }
+        Ok(report)
+    }
+
+    /// Cancels a run that workers with state folders of their own carry out, whoever has begun it.
+    pub async fn cancel_shared(&self, run: &str) -> Result<RunReport> {
+        let since = Instant::now();
+        let known = self.client.get(run).await.map_err(|e| hub_error(&e))?.filter(|known| known.name == INGEST);
+        let unknown = || IngestError::state(format!("the task hub has no run '{run}'"));
+        let input: RunInput = known.ok_or_else(unknown)?.input()?;
+        let Some(work) = input.work else {
+            return Err(IngestError::state(format!("run '{run}' is carried out in a state folder"))
+                .help("cancel it where that folder is, without naming a hub"));
+        };
+        let project = Project::new(input.pipeline, input.folder.clone());
+        let place = (work, input.folder, run.to_owned());
+        let asked = place.clone();
+        blocking(move || shared::request_cancel(&asked.0, &asked.1, &asked.2)).await?;
+        let state = self.wait(run).await?;
+        // A request that came too late for the run's own clean-up.
+        blocking(move || shared::clear(&place.0, &place.1, &place.2)).await?;
+        let mut report = self.begin_record(&project, run.to_owned(), false)?;
+        self.settle(&mut report, &state, since)?;
         Ok(report)
     }
 
@@ -255,13 +330,24 @@ impl Runner {
         }
     }
 
-    /// An unfinished run of the pipeline that nobody in this process waits for.
-    async fn take_up(&self, pipeline: &str) -> Result<Option<String>> {
+    /// The pipeline's runs that the hub knows.
+    async fn instances(&self, pipeline: &str) -> Result<Vec<OrchestrationState>> {
         let prefix = format!("{pipeline}-");
         let filter = InstanceFilter { id_prefix: Some(prefix.clone()), ..InstanceFilter::default() };
         let mut instances = self.client.query(&filter).await.map_err(|e| hub_error(&e))?;
         // Another pipeline's name may begin like this one's.
         instances.retain(|i| i.name == INGEST && i.instance_id.strip_prefix(&prefix).is_some_and(is_number));
+        Ok(instances)
+    }
+
+    /// The highest number among them: others begin runs on the same hub.
+    async fn highest(&self, pipeline: &str) -> Result<u64> {
+        Ok(self.instances(pipeline).await?.iter().map(|i| counter(&i.instance_id)).max().unwrap_or_default())
+    }
+
+    /// An unfinished run of the pipeline that nobody in this process waits for.
+    async fn take_up(&self, pipeline: &str) -> Result<Option<String>> {
+        let instances = self.instances(pipeline).await?;
         self.settle_forgotten(pipeline).await?;
         self.purge_old(&instances).await?;
         if self.shared {
@@ -303,8 +389,7 @@ impl Runner {
     /// Ends the records of runs whose process died between the run's end and its record's.
     async fn settle_forgotten(&self, pipeline: &str) -> Result<()> {
         for mut record in runs(&self.state)? {
-            let open = matches!(record.status, RunStatus::Running | RunStatus::Interrupted);
-            if !open || record.pipeline != pipeline || self.is_mine(&record.run) {
+            if !is_open(&record) || record.pipeline != pipeline || self.is_mine(&record.run) {
                 continue;
             }
             let state = self.client.get(&record.run).await.map_err(|e| hub_error(&e))?;
@@ -338,11 +423,12 @@ impl Runner {
     }
 
     async fn start_run(&self, project: &Project, trace: Option<TraceContext>) -> Result<RunReport> {
+        let after = if self.shared { self.highest(&project.pipeline().name).await? + 1 } else { 0 };
         loop {
             // Another run of this process may have begun since, and has no record yet.
             let run = {
                 let mut mine = self.mine.lock().unwrap_or_else(PoisonError::into_inner);
-                let mut number = next_counter(&self.state)?;
+                let mut number = next_counter(&self.state)?.max(after);
                 while !mine.insert(format!("{}-{number}", project.pipeline().name)) {
                     number += 1;
                 }
@@ -350,6 +436,7 @@ impl Runner {
             };
             let input = RunInput {
                 run: run.clone(),
+                owner: state_id(&self.state)?,
                 pipeline: project.pipeline().clone(),
                 folder: project.folder().to_owned(),
                 cut: self.options.cut(),
@@ -392,11 +479,12 @@ impl Runner {
             tables: Vec::new(),
             seconds: Vec::new(),
             total_seconds: 0.0,
-            output: project.output().display().to_string(),
+            output: project.output()?.to_string(),
             error: None,
             error_kind: None,
             help: None,
             owner: Some(owner()),
+            hub: self.hub.clone(),
         };
         write_record(&self.state, &report)?;
         Ok(report)

@@ -60,6 +60,17 @@ pub(crate) struct CommitSequence {
     pub(crate) segments: Vec<String>,
 }
 
+/// Input of `restore`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RestoreSequence {
+    /// Where the sequence is now.
+    pub(crate) before: u64,
+    /// Where it has to go on.
+    pub(crate) next: u64,
+    /// The key map's segments from now on.
+    pub(crate) segments: Vec<String>,
+}
+
 /// A table's sequence: hands out its IDs, one block per run.
 #[derive(Debug)]
 pub(crate) struct Sequence;
@@ -87,6 +98,10 @@ impl Entity for Sequence {
             "release" => {
                 let run: String = operation.input()?;
                 state.reserved.take_if(|r| r.run == run);
+                operation.reply(&())
+            }
+            "restore" => {
+                restore(state, operation.input()?)?;
                 operation.reply(&())
             }
             _ => Err(operation.not_supported()),
@@ -125,6 +140,23 @@ fn commit(state: &mut SequenceState, commit: CommitSequence) -> Result<(), Failu
     Ok(())
 }
 
+/// Goes forward only: an ID that was given must never be given again. What other state folders' runs have given stands
+/// in their ledgers.
+fn restore(state: &mut SequenceState, to: RestoreSequence) -> Result<(), Failure> {
+    let RestoreSequence { before, next, segments } = to;
+    if (state.next, &state.segments) == (next, &segments) {
+        return Ok(());
+    }
+    if state.next != before || next < before {
+        return Err(Failure::non_retriable(
+            "InternalError",
+            format!("a sequence at {} is to be restored from {before} to {next}", state.next),
+        ));
+    }
+    *state = SequenceState { next, segments, ..SequenceState::default() };
+    Ok(())
+}
+
 /// A catalog's state: what a pipeline's published runs have in common.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct CatalogState {
@@ -140,6 +172,15 @@ pub(crate) struct CatalogState {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct CommitCatalog {
     pub(crate) run: String,
+    pub(crate) number: u64,
+    pub(crate) layout: Vec<TableSignature>,
+}
+
+/// Input of the catalog's `restore`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RestoreCatalog {
+    /// How many runs it knows now.
+    pub(crate) before: u64,
     pub(crate) number: u64,
     pub(crate) layout: Vec<TableSignature>,
 }
@@ -167,6 +208,18 @@ impl Entity for Catalog {
                     return Err(Failure::non_retriable(
                         "InternalError",
                         format!("run '{}' commits as number {} after {}", commit.run, commit.number, state.number),
+                    ));
+                }
+                operation.reply(&())
+            }
+            "restore" => {
+                let RestoreCatalog { before, number, layout } = operation.input()?;
+                if state.number == before && number > before {
+                    *state = CatalogState { number, run: None, layout };
+                } else if state.number != number {
+                    return Err(Failure::non_retriable(
+                        "InternalError",
+                        format!("a catalog at {} is to be restored from {before} to {number}", state.number),
                     ));
                 }
                 operation.reply(&())
@@ -207,6 +260,19 @@ mod tests {
         commit(&mut state, done("a")).unwrap();
         assert_eq!((state.next, state.ledger.len()), (10, 1));
         assert_eq!(state.segments, ["a.parquet"]);
+    }
+
+    #[test]
+    fn g1_a_sequence_is_restored_forward_only() {
+        let to = |before, next| RestoreSequence { before, next, segments: vec![format!("{next}.parquet")] };
+        let mut state = SequenceState::default();
+        restore(&mut state, to(0, 10)).unwrap();
+        restore(&mut state, to(0, 10)).expect("asked again, it is done");
+        assert!(restore(&mut state, to(0, 20)).is_err(), "it is not where it was thought to be");
+        assert!(restore(&mut state, to(10, 9)).is_err(), "an ID would be given twice");
+        reserve(&mut state, asked("a", 5)).unwrap();
+        restore(&mut state, to(10, 20)).unwrap();
+        assert_eq!((state.next, state.segments, state.reserved), (20, vec!["20.parquet".to_owned()], None));
     }
 
     #[test]

@@ -22,6 +22,7 @@ use crate::pool::Pool;
 use crate::progress::{Progress, Step as Stage};
 use crate::project::Project;
 use crate::publish::{admit, file_memory, keep_committed, keep_keys, publish, withdraw};
+use crate::recover::{BringBack, KeepRestored};
 use crate::sequence::{CatalogState, SequenceState};
 use crate::shared::{Others, Place, bring_committed, claim, clear, cut_parts, resolve_group, scan_or_find};
 use crate::write::{SpanOutcome, Staged, assemble, write_span};
@@ -166,6 +167,8 @@ pub(crate) fn register(registry: &mut Registry, steps: &Arc<Process>) {
     add::<KeepCommitted>(registry, steps);
     add::<Withdraw>(registry, steps);
     add::<CleanUp>(registry, steps);
+    add::<BringBack>(registry, steps);
+    add::<KeepRestored>(registry, steps);
 }
 
 /// Declares a step: its name, what goes in, what comes out.
@@ -221,11 +224,12 @@ fn make_shared_plan(steps: &Steps, place: &Place, input: RunInput) -> Result<Pla
     let load = || RunContext::find_shared(place, &steps.state, steps.memory, steps.progress.clone());
     let mut made = load()?;
     if made.is_none() {
-        let RunInput { run, pipeline, folder, cut, .. } = input;
+        let RunInput { run, owner, pipeline, folder, cut, .. } = input;
         let project = Project::new(pipeline, folder);
         bring_committed(&project, &steps.state)?;
         let memory = file_memory(&steps.state, &project.pipeline().name)?;
         let (mut plan, bound) = make_plan(&project, &run, &memory, cut, steps.workers, Purpose::Run)?;
+        plan.owner = owner;
         plan.parts = cut_parts(&plan.spans, &plan.chunks);
         let Some(bound) = bound else { return Ok(PlanFacts::new(&plan, None)) };
         keep_shared_plan(place, &plan, bound.records.source_schema())?;
@@ -247,13 +251,14 @@ impl Doable for MakePlan {
             steps.done();
             return Ok(facts);
         }
-        let RunInput { run, pipeline, folder, cut, .. } = self.input;
+        let RunInput { run, owner, pipeline, folder, cut, .. } = self.input;
         // What an attempt before this one left behind belongs to another plan.
         steps.forget(&run);
         remove_folder(&work_folder(&steps.state, &run))?;
         let project = Project::new(pipeline, folder);
         let memory = file_memory(&steps.state, &project.pipeline().name)?;
-        let (plan, bound) = make_plan(&project, &run, &memory, cut, steps.workers, Purpose::Run)?;
+        let (mut plan, bound) = make_plan(&project, &run, &memory, cut, steps.workers, Purpose::Run)?;
+        plan.owner = owner;
         let facts = PlanFacts::new(&plan, bound.as_ref().map(|b| &b.layout));
         steps.progress.files.store(facts.files, Relaxed);
         steps.progress.records.store(facts.records, Relaxed);

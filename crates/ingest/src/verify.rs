@@ -2,8 +2,6 @@
 //! only to say what should be there. Must never look at the state folder, and never write.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::path::Path;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
@@ -12,20 +10,21 @@ use seriatim_pipeline::model::{Id, Pipeline};
 
 use crate::error::{IngestError, Result};
 use crate::keys::{Interner, KeyCodec};
-use crate::manifest::{Manifest, ManifestFile, ManifestTable, read_manifest};
+use crate::manifest::{Manifest, ManifestFile, ManifestTable};
 use crate::number::{id_of, ordinal_of};
+use crate::output::Output;
 use crate::plan::in_parallel;
 use crate::project::Project;
 use crate::publish::check_output;
 use crate::report::{VerifyCheck, VerifyReport};
-use crate::source::{contain, content_hash};
+use crate::source::contain;
 
 /// Audits a pipeline's outputs with up to `workers` threads.
 pub fn verify(project: &Project, workers: usize) -> Result<VerifyReport> {
-    let output = project.output();
+    let output = project.output()?;
     let pipeline = project.pipeline();
-    let manifest = read_manifest(&output)?.ok_or_else(|| {
-        IngestError::output(format!("nothing is published in {}", output.display()))
+    let manifest = output.manifest()?.ok_or_else(|| {
+        IngestError::output(format!("nothing is published in {output}"))
             .help("run the pipeline first, or correct `output.path`")
     })?;
     let mut checks = vec![check_folder(&output, pipeline, &manifest)];
@@ -56,7 +55,7 @@ fn summary(
     }
 }
 
-fn check_folder(output: &Path, pipeline: &Pipeline, manifest: &Manifest) -> VerifyCheck {
+fn check_folder(output: &Output, pipeline: &Pipeline, manifest: &Manifest) -> VerifyCheck {
     let names = pipeline.tables.iter().map(|t| t.name.as_str());
     let problem = check_output(output, &pipeline.name, names.clone(), manifest.number()).err().map(|e| e.message);
     let missing = names.clone().find(|name| !manifest.tables.iter().any(|t| t.table == *name));
@@ -66,16 +65,16 @@ fn check_folder(output: &Path, pipeline: &Pipeline, manifest: &Manifest) -> Veri
     })
 }
 
-fn check_file(output: &Path, file: &ManifestFile) -> Option<String> {
-    let path = output.join(&file.path);
-    match fs::metadata(&path) {
-        Err(e) => return Some(format!("{}: {e}", file.path)),
-        Ok(m) if m.len() != file.bytes => {
-            return Some(format!("{} has {} bytes; {} were published", file.path, m.len(), file.bytes));
+fn check_file(output: &Output, file: &ManifestFile) -> Option<String> {
+    match output.size(&file.path) {
+        Err(e) => return Some(e.message),
+        Ok(None) => return Some(format!("{} is gone", file.path)),
+        Ok(Some(bytes)) if bytes != file.bytes => {
+            return Some(format!("{} has {bytes} bytes; {} were published", file.path, file.bytes));
         }
-        Ok(_) => {}
+        Ok(Some(_)) => {}
     }
-    match content_hash(&path) {
+    match output.hash(&file.path) {
         Err(e) => Some(e.message),
         Ok(hash) if hash != file.xxh3 => Some(format!("{} is not what was published: its checksum differs", file.path)),
         Ok(_) => None,
@@ -93,13 +92,13 @@ struct Audit<'a> {
     referenced: Vec<(String, &'a ManifestTable)>,
 }
 
-fn audit_table(output: &Path, table: &ManifestTable, manifest: &Manifest) -> Vec<VerifyCheck> {
+fn audit_table(output: &Output, table: &ManifestTable, manifest: &Manifest) -> Vec<VerifyCheck> {
     let find = |name: &str| manifest.tables.iter().find(|t| t.table == name);
     let referenced = table.references.iter().filter_map(|(column, name)| Some((column.clone(), find(name)?))).collect();
     let mut audit =
         Audit { table, codec: None, keys: Interner::new(true), rows: 0, problems: BTreeMap::new(), referenced };
     for file in &table.files {
-        if let Err(e) = contain(|| audit.file(&output.join(&file.path), file)) {
+        if let Err(e) = contain(|| audit.file(output, file)) {
             audit.problems.entry("G7").or_insert(format!("{}: {e}", file.path));
         }
     }
@@ -107,9 +106,9 @@ fn audit_table(output: &Path, table: &ManifestTable, manifest: &Manifest) -> Vec
 }
 
 impl Audit<'_> {
-    fn file(&mut self, path: &Path, file: &ManifestFile) -> Result<(), String> {
+    fn file(&mut self, output: &Output, file: &ManifestFile) -> Result<(), String> {
         let text = |e: &dyn std::fmt::Display| e.to_string();
-        let open = File::open(path).map_err(|e| text(&e))?;
+        let open = output.open(&file.path).map_err(|e| text(&e))?;
         let reader = ParquetRecordBatchReaderBuilder::try_new(open).map_err(|e| text(&e))?;
         let before = self.rows;
         for batch in reader.with_batch_size(1 << 16).build().map_err(|e| text(&e))? {
@@ -237,7 +236,7 @@ impl Audit<'_> {
 }
 
 /// Records in = records out, filtered, or in quarantine, for each run.
-fn check_counts(output: &Path, manifest: &Manifest) -> VerifyCheck {
+fn check_counts(output: &Output, manifest: &Manifest) -> VerifyCheck {
     let mut problems = Vec::new();
     for run in &manifest.runs {
         let of_run = |files: &[ManifestFile]| files.iter().filter(|f| f.run == run.number).map(|f| f.rows).sum::<u64>();
@@ -259,7 +258,7 @@ fn check_counts(output: &Path, manifest: &Manifest) -> VerifyCheck {
         }
     }
     for file in &manifest.quarantine {
-        if let Err(e) = contain(|| count_rows(&output.join(&file.path), file.rows)) {
+        if let Err(e) = contain(|| count_rows(output, &file.path, file.rows)) {
             problems.push(Some(format!("{}: {e}", file.path)));
         }
     }
@@ -274,8 +273,8 @@ fn check_counts(output: &Path, manifest: &Manifest) -> VerifyCheck {
     })
 }
 
-fn count_rows(path: &Path, expected: u64) -> Result<(), String> {
-    let file = File::open(path).map_err(|e| e.to_string())?;
+fn count_rows(output: &Output, name: &str, expected: u64) -> Result<(), String> {
+    let file = output.open(name).map_err(|e| e.to_string())?;
     let reader = ParquetRecordBatchReaderBuilder::try_new(file).and_then(ParquetRecordBatchReaderBuilder::build);
     let mut rows = 0;
     for batch in reader.map_err(|e| e.to_string())? {

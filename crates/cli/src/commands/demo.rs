@@ -142,7 +142,8 @@ fn print_tables(report: &RunReport, project: &Project, ui: &Ui) -> Result<(), Cl
         let Some(file) = table.files.first() else { continue };
         let name = ui.toned(Tone::Strong, &table.table);
         ui.line(format!("\n{name}: the first of {}", human::counted(table.total_rows, "row")))?;
-        ui.lines(first_rows(&project.output().join(file), ROWS_SHOWN)?.lines("  "))?;
+        let file = project.folder().join(&project.pipeline().output.path).join(file);
+        ui.lines(first_rows(&file, ROWS_SHOWN)?.lines("  "))?;
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ mod check;
 mod completions;
 mod demo;
 mod plan;
+pub(crate) mod recover;
 pub(crate) mod run;
 mod runs;
 mod schema;
@@ -27,6 +28,7 @@ pub(crate) fn execute(command: Command, ui: &Ui) -> Result<(), CliError> {
         Command::Check(args) => check::execute(&args, ui),
         Command::Plan(args) => plan::execute(&args, ui),
         Command::Run(args) => run::execute(&args, ui),
+        Command::Recover(args) => recover::execute(&args, ui),
         Command::Runs(args) => runs::execute(&args, ui),
         Command::Show(args) => show::execute(&args, ui),
         Command::Cancel(args) => cancel::execute(&args, ui),

@@ -6,6 +6,7 @@ use seriatim_ingest::{ErrorKind, IngestError, RunReport, RunStatus};
 
 use super::summary;
 use crate::args::RunArgs;
+use crate::elsewhere;
 use crate::engine::{self, Options};
 use crate::error::CliError;
 use crate::interrupt::Interrupt;
@@ -21,16 +22,22 @@ struct Document<'a> {
 /// Runs, and prints what was done.
 pub(super) fn execute(args: &RunArgs, ui: &Ui) -> Result<(), CliError> {
     let project = state::project(&args.pipeline)?;
-    let options = Options::new(&args.machine, !args.no_wait);
+    let options = Options { recover: args.recover, ..Options::new(&args.machine, !args.no_wait) };
     let runtime = engine::runtime()?;
     let reports = runtime.block_on(async {
         let interrupt = Interrupt::listen()?;
-        engine::run(&project, &options, ui, &interrupt).await
+        match &args.hub {
+            Some(hub) => elsewhere::run(&project, hub, args, ui, &interrupt).await,
+            None => engine::run(&project, &options, ui, &interrupt).await,
+        }
     })?;
     if args.json {
         ui.json(&Document { runs: &reports })?;
     } else {
         reports.iter().filter(|report| is_well(report)).try_for_each(|report| summary::print(report, ui))?;
+    }
+    if args.detach {
+        return Ok(());
     }
     reports.iter().try_for_each(ended_well)
 }

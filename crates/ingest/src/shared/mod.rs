@@ -15,7 +15,7 @@ mod pieces;
 mod segments;
 mod work;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -40,6 +40,8 @@ pub(crate) struct Shared {
     parts: Vec<Part>,
     /// The heads of what was resolved, by table and group.
     groups: Mutex<HashMap<(u32, u32), Arc<groups::Head>>>,
+    /// The key map's files that this process has seen to be in its state folder.
+    brought: Mutex<HashSet<String>>,
     /// The new keys of one group, which are read shard after shard.
     new_keys: Mutex<Option<groups::NewKeys>>,
 }
@@ -59,7 +61,7 @@ struct Part {
 impl Shared {
     pub(crate) fn new(work: Work, plan: &Plan) -> Self {
         let parts = plan.parts.iter().map(|_| Part::default()).collect();
-        Self { work, parts, groups: Mutex::default(), new_keys: Mutex::default() }
+        Self { work, parts, groups: Mutex::default(), brought: Mutex::default(), new_keys: Mutex::default() }
     }
 }
 

@@ -11,7 +11,7 @@ use seriatim_durable::{ActivityContext, Client};
 use super::{Place, lock};
 use crate::error::{ErrorKind, IngestError, Result};
 use crate::files::remove_folder;
-use crate::orchestration::RunInput;
+use crate::orchestration::{INGEST, RunInput};
 
 /// Places that are remembered, at most: those of ended runs are of no use.
 const REMEMBERED: usize = 64;
@@ -38,12 +38,14 @@ impl Others {
         }
         let run = step.instance_id();
         let found = self.client.get(run).await.map_err(|e| unknown(run, &e))?;
-        let input = match found {
-            Some(found) => found.input::<RunInput>()?,
+        let place = match found {
+            Some(found) if found.name == INGEST => {
+                let RunInput { work, folder, .. } = found.input()?;
+                work.map(|work| Place { work, folder, run: run.to_owned(), execution })
+            }
+            Some(_) => None,
             None => return Err(IngestError::state(format!("the task hub has lost run '{run}'"))),
         };
-        let run = run.to_owned();
-        let place = input.work.map(|work| Place { work, folder: input.folder, run, execution });
         self.forget_ended(state).await?;
         let mut places = lock(&self.places);
         if places.len() >= REMEMBERED {

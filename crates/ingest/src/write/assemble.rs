@@ -9,7 +9,7 @@ use arrow::datatypes::Int64Type;
 
 use super::piece::Piece;
 use super::span::{first_place, open_file, referenced_ids, schema, write_all_rows};
-use super::{Staged, groups, has_rows, is_reordered, quarantine_index, write_span};
+use super::{Staged, finish, groups, has_rows, is_reordered, quarantine_index, write_span};
 use crate::context::RunContext;
 use crate::error::{IngestError, Result};
 use crate::number::{Reserved, ordinal_of};
@@ -50,15 +50,14 @@ pub(crate) fn assemble(run: &RunContext, reserved: &Reserved, table: u32, group:
             run.drop_piece(table, span);
         }
     }
-    let finished = sink.finish()?;
-    if finished.rows != group_spans.rows {
+    let staged = finish(run, reserved, table, group, first, sink)?;
+    if staged.rows != group_spans.rows {
         return Err(IngestError::internal(format!(
             "{} rows were assembled where {} were counted",
-            finished.rows, group_spans.rows
+            staged.rows, group_spans.rows
         )));
     }
-    let (rows, bytes, hash) = (finished.rows, finished.bytes, finished.hash);
-    Ok(Staged { table, group, rows, bytes, hash, first })
+    Ok(staged)
 }
 
 /// The rows that a span left for a table.

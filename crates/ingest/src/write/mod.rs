@@ -22,6 +22,8 @@ use seriatim_pipeline::model::OnConflict;
 use crate::context::RunContext;
 use crate::error::Result;
 use crate::number::Reserved;
+use crate::output::{Output, STAGING};
+use sink::{Done, Sink};
 
 /// A finished file that waits to be published.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -122,13 +124,33 @@ pub(crate) fn file_name(number: u64, group: u32) -> String {
     format!("part-{number:06}-{group:05}.parquet")
 }
 
-/// Where a finished file waits. Its name does not end in `.parquet`, so that no glob finds it.
-pub(crate) fn staged_path(run: &RunContext, reserved: &Reserved, table: u32, group: u32) -> PathBuf {
-    let name = format!("{}.staged", file_name(reserved.number, group));
-    staging_folder(run).join(folder_name(run, table)).join(name)
+/// Where a finished file waits, in the output. Its name does not end in `.parquet`, so that no glob finds it.
+pub(crate) fn staged_name(run: &RunContext, reserved: &Reserved, file: &Staged) -> Result<String> {
+    staged_as(run, reserved, file.table, file.group)
 }
 
-/// Where the run's finished files wait: beside the tables, so that publishing is renaming.
-pub(crate) fn staging_folder(run: &RunContext) -> PathBuf {
-    run.output().join("_seriatim").join("staging").join(&run.plan.run)
+fn staged_as(run: &RunContext, reserved: &Reserved, table: u32, group: u32) -> Result<String> {
+    let name = format!("{}.staged", file_name(reserved.number, group));
+    Ok(format!("{}/{}/{name}", staging_folder(run)?, folder_name(run, table)))
+}
+
+/// Where the run's finished files wait, in the output: beside the tables, so that publishing is renaming.
+pub(crate) fn staging_folder(run: &RunContext) -> Result<String> {
+    Ok(match run.output()? {
+        Output::Folder(_) => format!("{STAGING}/{}", run.plan.run),
+    })
+}
+
+/// Where a file is written that will be staged.
+fn staged_path(run: &RunContext, reserved: &Reserved, table: u32, group: u32) -> Result<PathBuf> {
+    let name = staged_as(run, reserved, table, group)?;
+    Ok(match run.output()? {
+        Output::Folder(path) => path.join(name),
+    })
+}
+
+/// Ends a file and stages it.
+fn finish(run: &RunContext, reserved: &Reserved, table: u32, group: u32, first: u64, sink: Sink) -> Result<Staged> {
+    let Done { rows, bytes, hash } = sink.finish()?;
+    Ok(Staged { table, group, rows, bytes, hash, first })
 }

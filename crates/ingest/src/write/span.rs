@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::piece::Piece;
 use super::rows::{Chosen, Destination, build, choose, quarantine_rows, quarantine_schema};
 use super::sink::{OWN_GROUP, Sink, id_columns, properties};
-use super::{Group, Staged, copy, groups, is_reordered, quarantine_index, staged_path};
+use super::{Group, Staged, copy, finish, groups, is_reordered, quarantine_index, staged_path};
 use crate::context::RunContext;
 use crate::error::{IngestError, Result};
 use crate::number::{Ids, Reserved};
@@ -103,7 +103,7 @@ pub(super) fn open_file(run: &RunContext, reserved: &Reserved, table: u32, group
     let unique = if table == quarantine_index(run) { None } else { single_key(run, table) };
     let properties = properties(run.plan.pipeline.output.compression, &names, unique)?;
     let own_group = if run.plan.paths == Paths::Pages { 1 } else { OWN_GROUP };
-    Sink::create(staged_path(run, reserved, table, group), schema, &ids, properties, own_group)
+    Sink::create(staged_path(run, reserved, table, group)?, schema, &ids, properties, own_group)
 }
 
 /// The key column of a table whose key is one column.
@@ -134,9 +134,7 @@ pub(crate) fn write_span(run: &RunContext, reserved: &Reserved, span: u32) -> Re
             (Place::File(sink), group) => {
                 let group = group.ok_or_else(|| IngestError::internal("a file belongs to no group"))?;
                 let first = first_place(run, reserved, target.table, span)?;
-                let done = sink.finish()?;
-                let (rows, bytes, hash) = (done.rows, done.bytes, done.hash);
-                outcome.staged.push(Staged { table: target.table, group, rows, bytes, hash, first });
+                outcome.staged.push(finish(run, reserved, target.table, group, first, *sink)?);
             }
             (place @ (Place::Piece(_) | Place::Later), _) => {
                 if let Place::Piece(batches) = place {

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use seriatim_hub::{EmbeddedHub, HubOptions};
-use seriatim_ingest::{ErrorKind, IngestError, Paths, Project, RunReport, RunStatus, Runner, RunnerOptions, verify};
+use seriatim_ingest::{
+    ErrorKind, IngestError, Paths, Project, RecoverReport, RunReport, RunStatus, Runner, RunnerOptions, verify,
+};
 use seriatim_pipeline::model::{Compression, Format, Id, OnConflict, OnNullKey, Output, Pipeline, Source, Table};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -81,6 +83,18 @@ pub(crate) fn open_hub(state: &Path) -> Arc<EmbeddedHub> {
 /// One run as one process would do it: open the hub, run, close.
 pub(crate) fn run(place: &Place, pipeline: &Pipeline, options: &RunnerOptions) -> Result<RunReport, Failed> {
     runtime().block_on(run_in(place, pipeline, options))
+}
+
+/// Recovers a state folder as one process would do it.
+pub(crate) fn recover(place: &Place, pipeline: &Pipeline) -> Result<RecoverReport, Failed> {
+    runtime().block_on(async {
+        let hub = open_hub(&place.state());
+        let runner = Runner::start(hub.clone(), options(2), &place.state()).map_err(|e| Failed::of(&e))?;
+        let outcome = runner.recover(&place.project(pipeline)).await.map_err(|e| Failed::of(&e));
+        runner.stop().await;
+        hub.close().await.expect("the hub closes");
+        outcome
+    })
 }
 
 async fn run_in(place: &Place, pipeline: &Pipeline, options: &RunnerOptions) -> Result<RunReport, Failed> {

@@ -19,4 +19,5 @@ mod harness;
 mod leftovers;
 mod oracle;
 mod outputs;
+mod recover;
 mod rng;

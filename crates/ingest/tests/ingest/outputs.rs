@@ -82,8 +82,19 @@ fn append(batch: &RecordBatch, rows: &mut Vec<Vec<Cell>>) {
     }
 }
 
-/// Every file below `folder`, by its relative path, with its content; folders end in a slash and have none.
+/// Every file below `folder`, by its relative path, with its content; folders end in a slash and have none. The facts
+/// that are kept beside an output name runs and times, so they are left out.
 pub(crate) fn tree(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut found = everything(folder);
+    found.retain(|name, _| !name.starts_with(FACTS));
+    found
+}
+
+/// Where the facts are.
+pub(crate) const FACTS: &str = "_seriatim/state/";
+
+/// The same with the facts.
+pub(crate) fn everything(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();
     let mut open = vec![folder.to_path_buf()];
     while let Some(next) = open.pop() {

@@ -1,0 +1,126 @@
+//! Where a run's tables go: a folder, or a prefix of objects in a store. This is the reading half, which anybody may
+//! use; only who holds the output ([`Held`]) may change it. Must never show a credential.
+
+mod folder;
+mod held;
+
+use std::fmt;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+pub(crate) use held::{Held, Put};
+
+use crate::error::{IngestError, Result};
+use crate::manifest::Manifest;
+use crate::source::content_hash;
+
+/// Where the manifest is.
+pub(crate) const MANIFEST: &str = "_seriatim/manifest.json";
+/// Where what is finished waits to be published.
+pub(crate) const STAGING: &str = "_seriatim/staging";
+/// Where a pipeline's durable facts are kept beside what is published.
+pub(crate) const FACTS: &str = "_seriatim/state";
+
+/// Where a run's tables go. Names in it are relative, with `/` between their parts.
+#[derive(Debug, Clone)]
+pub(crate) enum Output {
+    /// A folder.
+    Folder(PathBuf),
+}
+
+/// What tells one content of an object from another; a folder needs none, because it has one writer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Version {
+    Folder,
+}
+
+impl fmt::Display for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Folder(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+impl Output {
+    /// The output that a pipeline names; a relative path starts at `folder`.
+    pub(crate) fn parse(text: &str, folder: &Path) -> Result<Self> {
+        Ok(Self::Folder(folder.join(text)))
+    }
+
+    /// The folder, if it is one.
+    pub(crate) fn as_folder(&self) -> Option<&Path> {
+        match self {
+            Self::Folder(path) => Some(path),
+        }
+    }
+
+    /// The manifest; `None` before the first run.
+    pub(crate) fn manifest(&self) -> Result<Option<Manifest>> {
+        Ok(self.versioned_manifest()?.map(|(manifest, _)| manifest))
+    }
+
+    /// The manifest, and which one it is.
+    pub(crate) fn versioned_manifest(&self) -> Result<Option<(Manifest, Version)>> {
+        let Some((bytes, version)) = self.read(MANIFEST)? else { return Ok(None) };
+        Ok(Some((Manifest::parse(&bytes, &self.place_of(MANIFEST))?, version)))
+    }
+
+    /// Where something in the output is, for people.
+    pub(crate) fn place_of(&self, name: &str) -> String {
+        match self {
+            Self::Folder(path) => path.join(name).display().to_string(),
+        }
+    }
+
+    /// A small file's content; `None` if there is none.
+    pub(crate) fn read(&self, name: &str) -> Result<Option<(Vec<u8>, Version)>> {
+        match self {
+            Self::Folder(path) => Ok(folder::read(&path.join(name))?.map(|bytes| (bytes, Version::Folder))),
+        }
+    }
+
+    /// The size of a file; `None` if there is none.
+    pub(crate) fn size(&self, name: &str) -> Result<Option<u64>> {
+        match self {
+            Self::Folder(path) => folder::size(&path.join(name)),
+        }
+    }
+
+    /// The names of what is in a folder of the output, folders among them; none if it does not exist.
+    pub(crate) fn children(&self, folder: &str) -> Result<Vec<String>> {
+        match self {
+            Self::Folder(path) => folder::children(&path.join(folder)),
+        }
+    }
+
+    /// Brings a file to the path `to`, on disk when it returns.
+    pub(crate) fn fetch(&self, name: &str, to: &Path) -> Result<()> {
+        match self {
+            Self::Folder(path) => folder::link(&path.join(name), to),
+        }
+    }
+
+    /// The XXH3 of a file's content.
+    pub(crate) fn hash(&self, name: &str) -> Result<String> {
+        match self {
+            Self::Folder(path) => content_hash(&path.join(name)),
+        }
+    }
+
+    /// Opens a file to be read from front to back, or here and there.
+    pub(crate) fn open(&self, name: &str) -> Result<File> {
+        match self {
+            Self::Folder(path) => {
+                let path = path.join(name);
+                File::open(&path).map_err(|e| IngestError::io("open", &path, &e))
+            }
+        }
+    }
+}
+
+/// A staged file is gone, or another one.
+fn not_as_staged(place: &str) -> IngestError {
+    IngestError::output(format!("{place} is not what was written there"))
+        .help("something changed the output during the run; run again: nothing was published")
+}

@@ -1,0 +1,245 @@
+//! Recovering: a state folder that is empty, or older than the output, is brought up to what is published, from the
+//! facts that are kept beside it. An orchestration that holds the sequences, as a run does, so that no run can be under
+//! way meanwhile. Must never take anything back: a state folder that is as new as the output, or newer, stays as it is.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use seriatim_durable::EntityId;
+use seriatim_pipeline::model::Pipeline;
+
+use crate::committed::{Committed, write_committed};
+use crate::context::pipeline_folder;
+use crate::engine::{Engine, Step};
+use crate::error::{IngestError, Result};
+use crate::facts::{Facts, read_facts};
+use crate::files::{make_folder, sync_folder};
+use crate::manifest::Manifest;
+use crate::output::Output;
+use crate::project::Project;
+use crate::sequence::{CatalogState, RestoreCatalog, RestoreSequence, SequenceState, catalog_id, sequence_id};
+use crate::steps::{Doable, Steps};
+
+/// The orchestration's name.
+pub(crate) const RECOVER: &str = "recover";
+
+/// The instance that recovers a pipeline. No run has such a name: a pipeline's has no dot.
+pub(crate) fn recovery_id(pipeline: &str) -> String {
+    format!("{pipeline}.recover")
+}
+
+/// Input of the orchestration.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct RecoverInput {
+    pub(crate) pipeline: Pipeline,
+    /// The folder that relative paths start at.
+    pub(crate) folder: PathBuf,
+    /// The id of the state folder.
+    pub(crate) owner: String,
+}
+
+/// What recovering came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecoverReport {
+    /// The pipeline's name.
+    pub pipeline: String,
+    /// Where its tables are.
+    pub output: String,
+    /// How many runs are published there; 0: there is nothing to recover.
+    pub published: u64,
+    /// How many of them the state folder knew before. As many as are published, or more: it was left as it is.
+    pub known: u64,
+    /// The tables, as they now go on; empty if the state folder was left as it is.
+    pub tables: Vec<RecoveredTable>,
+}
+
+impl RecoverReport {
+    /// Whether the state folder was brought up to the output.
+    pub fn is_recovered(&self) -> bool {
+        self.known < self.published
+    }
+}
+
+/// Where a table goes on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecoveredTable {
+    /// The table's name.
+    pub table: String,
+    /// Its rows, which is how many IDs are given.
+    pub rows: u64,
+    /// Files of its key map that were brought back.
+    pub key_maps: usize,
+}
+
+/// The way of a recovery.
+pub(crate) async fn recover<E: Engine>(engine: E, input: RecoverInput) -> Result<RecoverReport> {
+    let name = &input.pipeline.name;
+    let sequences: Vec<EntityId> = input.pipeline.tables.iter().map(|t| sequence_id(name, &t.name)).collect();
+    let mut locks = sequences.clone();
+    locks.push(catalog_id(name));
+    engine.hold(locks, critical_section(&engine, &input, &sequences)).await
+}
+
+async fn critical_section<E: Engine>(
+    engine: &E,
+    input: &RecoverInput,
+    sequences: &[EntityId],
+) -> Result<RecoverReport> {
+    let catalog_id = catalog_id(&input.pipeline.name);
+    let catalog: Vec<CatalogState> = engine.call("get", vec![(catalog_id.clone(), ())]).await?;
+    let catalog = catalog.into_iter().next().unwrap_or_default();
+    let calls = sequences.iter().map(|id| (id.clone(), ())).collect();
+    let states: Vec<SequenceState> = engine.call("get", calls).await?;
+    let bring_back = BringBack { input: input.clone(), catalog: catalog.clone(), sequences: states.clone() };
+    let found = engine.step(bring_back).await?;
+    let Some(restored) = found.restored else { return Ok(found.report) };
+    let calls = sequences.iter().zip(&states).zip(&restored.tables).map(|((id, state), table)| {
+        (id.clone(), RestoreSequence { before: state.next, next: table.next, segments: table.segments.clone() })
+    });
+    let _: Vec<()> = engine.call("restore", calls.collect()).await?;
+    let (before, number, layout) = (catalog.number, restored.number, restored.layout.clone());
+    let restore = RestoreCatalog { before, number, layout };
+    let _: Vec<()> = engine.call("restore", vec![(catalog_id, restore)]).await?;
+    let pipeline = input.pipeline.name.clone();
+    engine.step(KeepRestored { pipeline, committed: restored }).await?;
+    Ok(found.report)
+}
+
+/// Brings the files of the state folder back; says where the entities have to go on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct BringBack {
+    input: RecoverInput,
+    catalog: CatalogState,
+    sequences: Vec<SequenceState>,
+}
+
+/// What was found in the output.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Found {
+    report: RecoverReport,
+    /// Where the sequences go on, in the order of the pipeline's tables; `None`: the state folder is as new.
+    restored: Option<Committed>,
+}
+
+impl Step for BringBack {
+    const NAME: &'static str = "bring-back";
+    type Output = Found;
+}
+
+impl Doable for BringBack {
+    fn run(self, steps: &Steps) -> Result<Found> {
+        let RecoverInput { pipeline, folder, .. } = self.input;
+        let project = Project::new(pipeline, folder);
+        let (pipeline, output) = (project.pipeline(), project.output()?);
+        let manifest = output.manifest()?;
+        let mut report = RecoverReport {
+            pipeline: pipeline.name.clone(),
+            output: output.to_string(),
+            published: manifest.as_ref().map_or(0, Manifest::number),
+            known: self.catalog.number,
+            tables: Vec::new(),
+        };
+        let Some(manifest) = manifest.filter(|_| report.is_recovered()) else {
+            return Ok(Found { report, restored: None });
+        };
+        if manifest.pipeline != pipeline.name {
+            return Err(IngestError::output(format!("{output} holds the output of pipeline '{}'", manifest.pipeline))
+                .help("correct the pipeline's `name`, or its `output.path`"));
+        }
+        let number = manifest.number();
+        let facts = read_facts(&output, number)?.ok_or_else(|| {
+            IngestError::output(format!("{output} keeps no facts of its run {number}, so nothing can be recovered"))
+                .help("bring the state folder back from a backup: a version before this one has published that run")
+        })?;
+        let mut restored = in_order(pipeline, &facts.committed)?;
+        check_history(&manifest, &restored, self.catalog.number, &self.sequences)?;
+        bring_files(&steps.state, &pipeline.name, &output, &facts)?;
+        restored.output.clone_from(&pipeline.output.path);
+        let tables = restored.tables.iter();
+        report.tables = tables
+            .map(|t| RecoveredTable { table: t.table.clone(), rows: t.next, key_maps: t.segments.len() })
+            .collect();
+        Ok(Found { report, restored: Some(restored) })
+    }
+}
+
+/// What was committed, with the tables in the pipeline's order.
+fn in_order(pipeline: &Pipeline, committed: &Committed) -> Result<Committed> {
+    let find = |name: &str| committed.tables.iter().find(|t| t.table == name).cloned();
+    let tables: Option<Vec<_>> = pipeline.tables.iter().map(|t| find(&t.name)).collect();
+    match tables {
+        Some(tables) if tables.len() == committed.tables.len() => Ok(Committed { tables, ..committed.clone() }),
+        _ => {
+            let published: Vec<&str> = committed.tables.iter().map(|t| t.table.as_str()).collect();
+            Err(IngestError::pipeline(format!(
+                "the pipeline's tables are not those that are published: {}",
+                published.join(", ")
+            ))
+            .help("change them back: a pipeline's tables are fixed once a run is published"))
+        }
+    }
+}
+
+/// A state folder that knows some runs must know them as they are published. Another output's would give IDs twice.
+fn check_history(manifest: &Manifest, restored: &Committed, known: u64, sequences: &[SequenceState]) -> Result<()> {
+    for (table, state) in restored.tables.iter().zip(sequences) {
+        let published = manifest.tables.iter().find(|t| t.table == table.table);
+        let files = published.into_iter().flat_map(|t| &t.files).filter(|f| f.run <= known);
+        let rows: u64 = files.map(|f| f.rows).sum();
+        // A recovery that was cut short may have moved some sequences.
+        if state.next != rows && state.next != table.next {
+            return Err(IngestError::state(format!(
+                "the state folder is not of this output: after {known} runs it has given {} IDs in table '{}', the \
+                 output has {rows}",
+                state.next, table.table
+            ))
+            .help("recover into an empty state folder: give the pipeline another `state`"));
+        }
+    }
+    Ok(())
+}
+
+fn bring_files(state: &Path, pipeline: &str, output: &Output, facts: &Facts) -> Result<()> {
+    let folder = pipeline_folder(state, pipeline);
+    let mut folders = std::collections::BTreeSet::new();
+    for fact in &facts.files {
+        let path = folder.join(&fact.file);
+        let parent = path.parent().unwrap_or(&folder).to_owned();
+        make_folder(&parent)?;
+        folders.insert(parent);
+        match output.size(&fact.path())? {
+            Some(bytes) if bytes == fact.bytes => output.fetch(&fact.path(), &path)?,
+            found => {
+                let found = found.map_or_else(|| "gone".to_owned(), |bytes| format!("of {bytes} bytes"));
+                return Err(IngestError::output(format!(
+                    "{} is {found}; {} bytes were kept there",
+                    output.place_of(&fact.path()),
+                    fact.bytes
+                ))
+                .help("run `seriatim recover` again if another machine has published meanwhile, else bring it back from a backup"));
+            }
+        }
+    }
+    // The folders themselves may be new, and so may those above them.
+    let above = folders.clone().into_iter().flat_map(|f| f.ancestors().take(4).map(Path::to_owned).collect::<Vec<_>>());
+    folders.extend(above.filter(|path| path.starts_with(state)));
+    folders.iter().try_for_each(|folder| sync_folder(&folder.join("_")))
+}
+
+/// Keeps the copy of the entities, once they are restored.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct KeepRestored {
+    pipeline: String,
+    committed: Committed,
+}
+
+impl Step for KeepRestored {
+    const NAME: &'static str = "keep-restored";
+    type Output = ();
+}
+
+impl Doable for KeepRestored {
+    fn run(self, steps: &Steps) -> Result<()> {
+        write_committed(&steps.state, &self.pipeline, &self.committed)
+    }
+}
