@@ -131,11 +131,7 @@ impl Ranks {
 /// Numbers a table's things within the block at `reserved`.
 pub(crate) fn number(run: &RunContext, table: u32, reserved: &ReservedTable) -> Result<Numbering> {
     let keyed = run.table(table).is_keyed();
-    let firsts = if keyed {
-        Ranks::new(run.first_words(table, &reserved.segments)?)
-    } else {
-        Ranks::new(Vec::new())
-    };
+    let firsts = if keyed { Ranks::new(run.first_words(table, &reserved.segments)?) } else { Ranks::new(Vec::new()) };
     let chunks = run.plan.chunks.len() as u32;
     let mut bases = Vec::with_capacity(chunks as usize + 1);
     let mut next = reserved.first;

@@ -15,12 +15,12 @@ use crate::plan::Cut;
 use crate::sequence::{
     CatalogState, CommitCatalog, CommitSequence, Reservation, SequenceState, catalog_id, sequence_id,
 };
+use crate::shared::resolve_steps;
 use crate::steps::{
     Admission, Admit, Assemble, CleanUp, KeepCommitted, KeepKeys, MakePlan, PlanFacts, Publish, ResolveShards,
     ScanChunks, ScanFacts, ScanPart, ShardFacts, Withdraw, WritePart, WriteSpan,
 };
 use crate::write::{Shared, SpanOutcome, Staged};
-use crate::shared::resolve_steps;
 
 /// The orchestration's name.
 pub(crate) const INGEST: &str = "ingest";
@@ -262,12 +262,7 @@ async fn publish<E: Engine>(
 }
 
 /// Writes the rows of all spans.
-async fn write<E: Engine>(
-    engine: &E,
-    run: &str,
-    plan: &PlanFacts,
-    reserved: &Reserved,
-) -> Result<Vec<SpanOutcome>> {
+async fn write<E: Engine>(engine: &E, run: &str, plan: &PlanFacts, reserved: &Reserved) -> Result<Vec<SpanOutcome>> {
     let (run, reserved) = (|| run.to_owned(), || reserved.clone());
     if plan.parts == 0 {
         let step = |span| WriteSpan { run: run(), reserved: reserved(), span };

@@ -372,7 +372,9 @@ impl Runner {
     async fn clear_ended(&self, instances: &[OrchestrationState]) -> Result<()> {
         for instance in instances.iter().filter(|i| i.status.is_ended()) {
             // Inputs are not part of the list; of an ended run there are a few.
-            let Some(known) = self.client.get(&instance.instance_id).await.map_err(|e| hub_error(&e))? else { continue };
+            let Some(known) = self.client.get(&instance.instance_id).await.map_err(|e| hub_error(&e))? else {
+                continue;
+            };
             if let Ok(RunInput { run, folder, work: Some(work), .. }) = known.input::<RunInput>() {
                 blocking(move || shared::clear(&work, &folder, &run)).await?;
             }

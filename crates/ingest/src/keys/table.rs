@@ -224,7 +224,8 @@ impl KeyTable {
             let path = self.path(shard, generation);
             let bytes = fs::read(&path).map_err(|e| IngestError::io("read", &path, &e))?;
             let before = numbers.len();
-            let absorbed = Decoder::new(&bytes).map_or(Err(Refused::Damaged), |mut from| whole.absorb(&mut from, &mut numbers));
+            let absorbed =
+                Decoder::new(&bytes).map_or(Err(Refused::Damaged), |mut from| whole.absorb(&mut from, &mut numbers));
             match absorbed {
                 Ok(()) if numbers.len() - before == slot.spilled[generation] as usize => {}
                 Err(Refused::Full) => return Err(too_many()),

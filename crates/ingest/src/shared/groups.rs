@@ -84,8 +84,11 @@ impl Group<'_> {
         let mut from = Decoder::new(bytes)?;
         let [new, known] = <[u64; 2]>::try_from(from.u64s()?).ok()?;
         let ends = from.u64s()?;
-        (ends.len() == 1 + self.shards().len() + self.parts() as usize && ends.is_sorted())
-            .then_some(Head { new, known, ends })
+        (ends.len() == 1 + self.shards().len() + self.parts() as usize && ends.is_sorted()).then_some(Head {
+            new,
+            known,
+            ends,
+        })
     }
 
     fn find(&self) -> Result<Option<Arc<Head>>> {
@@ -204,7 +207,13 @@ impl Group<'_> {
     }
 
     fn leave(&self, new: u64, known: u64, sections: &[Vec<u8>]) -> Result<Arc<Head>> {
-        let ends: Vec<u64> = sections.iter().scan(0, |sum, s| { *sum += s.len() as u64; Some(*sum) }).collect();
+        let ends: Vec<u64> = sections
+            .iter()
+            .scan(0, |sum, s| {
+                *sum += s.len() as u64;
+                Some(*sum)
+            })
+            .collect();
         let mut out = Encoder::default();
         out.u64s(&[new, known]);
         out.u64s(&ends);
@@ -239,7 +248,8 @@ fn union<'a>(
     for bytes in parts {
         let mut numbers = Vec::new();
         if let Some(bytes) = bytes {
-            let absorbed = Decoder::new(bytes).map_or(Err(Refused::Damaged), |mut from| whole.absorb(&mut from, &mut numbers));
+            let absorbed =
+                Decoder::new(bytes).map_or(Err(Refused::Damaged), |mut from| whole.absorb(&mut from, &mut numbers));
             absorbed.map_err(|refused| match refused {
                 Refused::Full => too_many(),
                 Refused::Damaged => IngestError::internal("keys in the work location are not of their form"),

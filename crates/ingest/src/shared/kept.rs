@@ -56,7 +56,9 @@ pub(crate) fn bring_segments(run: &RunContext, shared: &Shared, table: u32, segm
                 return Err(IngestError::state(format!(
                     "the key map {file} is neither in the state folder nor kept beside {output}"
                 ))
-                .help("give this worker the state folder of the runs before this version, or bring it back from a backup"));
+                .help(
+                    "give this worker the state folder of the runs before this version, or bring it back from a backup",
+                ));
             }
         }
         brought.insert(file);

@@ -58,8 +58,7 @@ impl Others {
     /// Removes what this process, or one before it, keeps of runs that others have brought to their end.
     async fn forget_ended(&self, state: &Path) -> Result<()> {
         let Ok(entries) = std::fs::read_dir(state.join("work")) else { return Ok(()) };
-        let names: Vec<String> =
-            entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        let names: Vec<String> = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
         for run in names {
             let known = self.client.get(&run).await.map_err(|e| unknown(&run, &e))?;
             if known.is_none_or(|known| known.status.is_ended()) {

@@ -21,3 +21,4 @@ mod oracle;
 mod outputs;
 mod recover;
 mod rng;
+mod shared;
