@@ -131,7 +131,7 @@ async fn with_a_death(place: &Place, options: &RunnerOptions, death: Death) -> (
     let others: Vec<Runner> = (0..2).map(|_| start(hub.clone(), options, &fresh(place))).collect();
     let submitter = Runner::connect(hub.clone(), "the test", options.clone(), &place.state()).expect("a submitter");
     let project = place.project(&shop());
-    let mut running = std::pin::pin!(submitter.run(&project));
+    let mut running = Box::pin(submitter.run(&project));
     let mut victim = Some(victim);
     let report = loop {
         tokio::select! {
@@ -142,6 +142,7 @@ async fn with_a_death(place: &Place, options: &RunnerOptions, death: Death) -> (
             }
         }
     };
+    drop(running);
     let died = victim.is_none();
     let report = outcome(report).unwrap_or_else(|e| panic!("died at {death:?}: {e:?}"));
     // A worker that is dead is not asked to stop.
@@ -208,7 +209,7 @@ async fn with_damage(place: &Place, options: &RunnerOptions, damage: Damage) -> 
     let hub = hub_of(place);
     let submitter = Runner::connect(hub.clone(), "the test", options.clone(), &place.state()).expect("a submitter");
     let project = place.project(&shop());
-    let mut running = std::pin::pin!(submitter.run(&project));
+    let mut running = Box::pin(submitter.run(&project));
     for death in [Death::Before("resolve"), Death::Before("write-part"), Death::Before("assemble")] {
         let dying = Dying::new(hub.clone(), death);
         let victim = start(dying.hub(), options, &fresh(place));
@@ -231,7 +232,8 @@ async fn with_damage(place: &Place, options: &RunnerOptions, damage: Damage) -> 
         }
     }
     let worker = start(hub.clone(), options, &fresh(place));
-    let report = running.await.expect("the hub and the state folder can be used");
+    let report = (&mut running).await.expect("the hub and the state folder can be used");
+    drop(running);
     worker.stop().await;
     submitter.stop().await;
     hub.close().await.expect("the hub closes");
