@@ -102,9 +102,10 @@ def with_own_output(demo: Path, folder: Path) -> Path:
 
 
 def tree(folder: Path) -> dict[str, str]:
-    """The hash of every file below a folder."""
+    """The hash of every file below a folder; without the facts beside an output, which name runs and times."""
     files = (path for path in sorted(folder.rglob("*")) if path.is_file())
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    hashes = {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return {name: digest for name, digest in hashes.items() if not name.startswith("_seriatim/state/")}
 
 
 def assert_verifies(program: Program, pipeline: Path):

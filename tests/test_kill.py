@@ -64,6 +64,23 @@ def test_g5_killed_at_random_moments_and_resumed_it_publishes_the_same_bytes(
     print(f"{killed} kills in {lives} lives")
 
 
+def test_g5_killed_at_random_moments_and_its_state_folder_lost_it_publishes_the_same_bytes(
+    program, demo, undisturbed, tmp_path, rng
+):
+    expected, seconds = undisturbed
+    for attempt in range(max(1, KILLS // 2)):
+        folder = tmp_path / f"lost-{attempt}"
+        pipeline = with_own_output(demo, folder)
+        moment = rng.uniform(0, seconds)
+        run_and_kill(program, pipeline, moment)
+        for state in folder.glob(".seriatim"):
+            shutil.rmtree(state)
+        program.call("run", "--recover", pipeline, cwd=folder)
+        assert_verifies(program, pipeline)
+        assert tree(folder / "out") == expected, f"killed after {moment} s of {seconds} s"
+        shutil.rmtree(folder)
+
+
 def assert_nothing_half_written(folder, expected):
     """G8: whatever the moment, a table's files that a glob finds are those of a finished run."""
     found = tree(folder / "out")

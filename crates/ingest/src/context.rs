@@ -19,6 +19,7 @@ use crate::error::{ErrorKind, IngestError, Result};
 use crate::files::{make_folder, own_folder, read_json, write_json, write_whole};
 use crate::keys::{KeyCodec, KeyShard, KeyTable, Tracks};
 use crate::layout::{Layout, TableLayout};
+use crate::manifest::Manifest;
 use crate::new_keys::{NewKeys, is_kept};
 use crate::number::{Numbering, Places, ReservedTable, number};
 use crate::output::{Held, Output};
@@ -40,6 +41,8 @@ pub(crate) struct RunContext {
     pub(crate) progress: Arc<Progress>,
     state: PathBuf,
     output: OnceLock<Output>,
+    /// The output in this run's hands, once it has taken it.
+    held: Mutex<Option<Held>>,
     /// The plan's file as it was when this was made.
     edition: Option<(SystemTime, u64)>,
     artifacts: Artifacts,
@@ -169,6 +172,7 @@ impl RunContext {
             plan,
             state: state.to_owned(),
             output: OnceLock::new(),
+            held: Mutex::default(),
         }
     }
 
@@ -235,12 +239,29 @@ impl RunContext {
 
     /// Takes the output, so that this run may change it. Only for a run that has just come to hold its sequences.
     pub(crate) fn take_output(&self) -> Result<Held> {
-        Ok(Held::folder(self.output()?.clone()))
+        let first = Manifest::new(&self.plan.pipeline.name, &self.layout);
+        let held = Held::take(self.output()?, &self.plan.owner, &self.plan.run, Some(&first))?;
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(held.clone());
+        Ok(held)
     }
 
     /// The output, which this run has taken before, in this process or in an earlier one.
     pub(crate) fn held_output(&self) -> Result<Held> {
-        Ok(Held::folder(self.output()?.clone()))
+        let mut slot = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(held) = &*slot {
+            return Ok(held.clone());
+        }
+        let held = Held::keep_on(self.output()?, &self.plan.owner, &self.plan.run)?;
+        *slot = Some(held.clone());
+        Ok(held)
+    }
+
+    /// Lets others have the output, if this run has it.
+    pub(crate) fn give_output_back(&self) -> Result<()> {
+        match self.output()? {
+            Output::Folder(_) => Ok(()),
+            Output::Store(_) => self.held_output()?.give_back(),
+        }
     }
 
     /// The state folder.

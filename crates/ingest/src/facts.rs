@@ -114,6 +114,7 @@ fn fact_name(run: &RunContext, output: &Output, file: &str) -> String {
     let flat = file.replace('/', ".");
     match output {
         Output::Folder(_) => format!("{flat}.kept"),
+        Output::Store(_) => format!("{flat}.{}.kept", run.plan.own_name()),
     }
 }
 
@@ -133,9 +134,9 @@ pub(crate) fn prune_facts(held: &Held, number: u64) -> Result<()> {
     let facts = if number > 0 { read_facts(held.output(), number)? } else { None };
     let mut kept: BTreeSet<String> = facts.iter().flat_map(|f| &f.files).map(|f| f.name.clone()).collect();
     kept.extend(facts.is_some().then(|| index_name(number)));
-    for name in held.output().children(FACTS)?.iter().filter(|name| !kept.contains(*name)) {
-        held.remove(&path_of(name))?;
-    }
+    let all = held.output().children(FACTS)?.into_iter();
+    let gone: Vec<String> = all.filter(|name| !kept.contains(name)).map(|name| path_of(&name)).collect();
+    held.remove(&gone)?;
     if kept.is_empty() {
         held.tidy(FACTS);
     }

@@ -57,9 +57,14 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
 
 /// The same for a value, as JSON.
 pub(crate) fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
+    write_whole(path, &as_json(value)?)
+}
+
+/// A value as JSON that people can read.
+pub(crate) fn as_json<T: Serialize>(value: &T) -> Result<Vec<u8>> {
     let mut text = serde_json::to_vec_pretty(value).map_err(|e| IngestError::internal(e.to_string()))?;
     text.push(b'\n');
-    write_whole(path, &text)
+    Ok(text)
 }
 
 /// Reads a JSON file; `None` if it does not exist.

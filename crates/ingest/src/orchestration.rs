@@ -29,8 +29,8 @@ pub(crate) const INGEST: &str = "ingest";
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct RunInput {
     pub(crate) run: String,
-    /// The id of the state folder whose run this is.
-    #[serde(default)]
+    /// The id of the state folder whose run this is. Histories of earlier versions have none, and are replayed as they are.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) owner: String,
     pub(crate) pipeline: Pipeline,
     /// The folder that relative paths start at.

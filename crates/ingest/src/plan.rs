@@ -67,6 +67,13 @@ pub(crate) struct Plan {
     pub(crate) paths: Paths,
 }
 
+impl Plan {
+    /// A name that no run of another state folder has.
+    pub(crate) fn own_name(&self) -> String {
+        format!("{}-{}", self.run, self.owner.get(..12).unwrap_or(&self.owner))
+    }
+}
+
 /// The files that earlier runs have ingested, by name.
 pub(crate) type FileMemory = BTreeMap<String, SourceFile>;
 

@@ -254,6 +254,7 @@ pub(crate) fn publish(run: &RunContext, step: &Publish) -> Result<()> {
         return Ok(());
     }
     let held = run.held_output()?;
+    held.confirm()?;
     let (manifest, seen) = match output.versioned_manifest()? {
         Some((manifest, version)) => (manifest, Some(version)),
         None => (Manifest::new(&pipeline.name, &run.layout), None),
@@ -477,6 +478,7 @@ pub(crate) fn keep_committed(run: &RunContext, reserved: &Reserved, segments: &[
         }
     }
     let held = run.held_output()?;
+    held.confirm()?;
     clear_staging(run, &held)?;
     prune_facts(&held, reserved.number)
 }
@@ -488,15 +490,15 @@ pub(crate) fn withdraw(run: &RunContext) -> Result<()> {
 }
 
 fn withdraw_from(run: &RunContext, held: &Held) -> Result<()> {
+    held.confirm()?;
     clear_staging(run, held)?;
     let manifest = held.output().manifest()?;
     let number = manifest.as_ref().map_or(0, Manifest::number);
     let unpublished = format!("part-{:06}-", number + 1);
     for table in 0..=quarantine_index(run) {
         let folder = folder_name(run, table);
-        for name in held.output().children(folder)?.iter().filter(|name| name.starts_with(&unpublished)) {
-            held.remove(&format!("{folder}/{name}"))?;
-        }
+        let all = held.output().children(folder)?.into_iter().filter(|name| name.starts_with(&unpublished));
+        held.remove(&all.map(|name| format!("{folder}/{name}")).collect::<Vec<_>>())?;
         // A folder that only this run needed; one that holds something stays.
         held.tidy(folder);
     }

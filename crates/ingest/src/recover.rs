@@ -15,7 +15,7 @@ use crate::error::{IngestError, Result};
 use crate::facts::{Facts, read_facts};
 use crate::files::{make_folder, sync_folder};
 use crate::manifest::Manifest;
-use crate::output::Output;
+use crate::output::{Held, Output};
 use crate::project::Project;
 use crate::sequence::{CatalogState, RestoreCatalog, RestoreSequence, SequenceState, catalog_id, sequence_id};
 use crate::steps::{Doable, Steps};
@@ -128,39 +128,61 @@ impl Step for BringBack {
 
 impl Doable for BringBack {
     fn run(self, steps: &Steps) -> Result<Found> {
-        let RecoverInput { pipeline, folder, .. } = self.input;
+        let RecoverInput { pipeline, folder, owner } = self.input;
         let project = Project::new(pipeline, folder);
-        let (pipeline, output) = (project.pipeline(), project.output()?);
-        let manifest = output.manifest()?;
-        let mut report = RecoverReport {
-            pipeline: pipeline.name.clone(),
-            output: output.to_string(),
-            published: manifest.as_ref().map_or(0, Manifest::number),
-            known: self.catalog.number,
-            tables: Vec::new(),
-        };
-        let Some(manifest) = manifest.filter(|_| report.is_recovered()) else {
-            return Ok(Found { report, restored: None });
-        };
-        if manifest.pipeline != pipeline.name {
-            return Err(IngestError::output(format!("{output} holds the output of pipeline '{}'", manifest.pipeline))
-                .help("correct the pipeline's `name`, or its `output.path`"));
+        let output = project.output()?;
+        let known = Known { runs: self.catalog.number, sequences: self.sequences };
+        let published = output.manifest()?.map_or(0, |manifest| manifest.number());
+        if published <= known.runs {
+            return Ok(Found { report: report(&project, &output, published, &known), restored: None });
         }
-        let number = manifest.number();
-        let facts = read_facts(&output, number)?.ok_or_else(|| {
-            IngestError::output(format!("{output} keeps no facts of its run {number}, so nothing can be recovered"))
-                .help("bring the state folder back from a backup: a version before this one has published that run")
-        })?;
-        let mut restored = in_order(pipeline, &facts.committed)?;
-        check_history(&manifest, &restored, self.catalog.number, &self.sequences)?;
-        bring_files(&steps.state, &pipeline.name, &output, &facts)?;
-        restored.output.clone_from(&pipeline.output.path);
-        let tables = restored.tables.iter();
-        report.tables = tables
-            .map(|t| RecoveredTable { table: t.table.clone(), rows: t.next, key_maps: t.segments.len() })
-            .collect();
-        Ok(Found { report, restored: Some(restored) })
+        // While facts are read, nobody may go on and remove them.
+        let held = Held::take(&output, &owner, &recovery_id(&project.pipeline().name), None)?;
+        let found = bring_back(&steps.state, &project, &output, &known);
+        // What cannot be given back runs out by itself.
+        let _ = held.give_back();
+        found
     }
+}
+
+/// What the state folder knows.
+struct Known {
+    runs: u64,
+    sequences: Vec<SequenceState>,
+}
+
+fn report(project: &Project, output: &Output, published: u64, known: &Known) -> RecoverReport {
+    RecoverReport {
+        pipeline: project.pipeline().name.clone(),
+        output: output.to_string(),
+        published,
+        known: known.runs,
+        tables: Vec::new(),
+    }
+}
+
+fn bring_back(state: &Path, project: &Project, output: &Output, known: &Known) -> Result<Found> {
+    let pipeline = project.pipeline();
+    let gone = || IngestError::output(format!("the manifest of {output} is gone"));
+    let manifest = output.manifest()?.ok_or_else(gone)?;
+    if manifest.pipeline != pipeline.name {
+        return Err(IngestError::output(format!("{output} holds the output of pipeline '{}'", manifest.pipeline))
+            .help("correct the pipeline's `name`, or its `output.path`"));
+    }
+    let number = manifest.number();
+    let facts = read_facts(output, number)?.ok_or_else(|| {
+        IngestError::output(format!("{output} keeps no facts of its run {number}, so nothing can be recovered"))
+            .help("bring the state folder back from a backup; if there is none, ingest everything anew")
+    })?;
+    let mut restored = in_order(pipeline, &facts.committed)?;
+    restored.output.clone_from(&pipeline.output.path);
+    check_history(&manifest, &restored, known)?;
+    bring_files(state, &pipeline.name, output, &facts)?;
+    let tables = restored.tables.iter();
+    let tables =
+        tables.map(|t| RecoveredTable { table: t.table.clone(), rows: t.next, key_maps: t.segments.len() }).collect();
+    let report = RecoverReport { tables, ..report(project, output, number, known) };
+    Ok(Found { report, restored: Some(restored) })
 }
 
 /// What was committed, with the tables in the pipeline's order.
@@ -181,17 +203,17 @@ fn in_order(pipeline: &Pipeline, committed: &Committed) -> Result<Committed> {
 }
 
 /// A state folder that knows some runs must know them as they are published. Another output's would give IDs twice.
-fn check_history(manifest: &Manifest, restored: &Committed, known: u64, sequences: &[SequenceState]) -> Result<()> {
-    for (table, state) in restored.tables.iter().zip(sequences) {
+fn check_history(manifest: &Manifest, restored: &Committed, known: &Known) -> Result<()> {
+    for (table, state) in restored.tables.iter().zip(&known.sequences) {
         let published = manifest.tables.iter().find(|t| t.table == table.table);
-        let files = published.into_iter().flat_map(|t| &t.files).filter(|f| f.run <= known);
+        let files = published.into_iter().flat_map(|t| &t.files).filter(|f| f.run <= known.runs);
         let rows: u64 = files.map(|f| f.rows).sum();
         // A recovery that was cut short may have moved some sequences.
         if state.next != rows && state.next != table.next {
             return Err(IngestError::state(format!(
-                "the state folder is not of this output: after {known} runs it has given {} IDs in table '{}', the \
+                "the state folder is not of this output: after {} runs it has given {} IDs in table '{}', the \
                  output has {rows}",
-                state.next, table.table
+                known.runs, state.next, table.table
             ))
             .help("recover into an empty state folder: give the pipeline another `state`"));
         }

@@ -556,7 +556,7 @@ fn fill(report: &mut RunReport, input: &RunInput, output: RunOutput) {
 }
 
 /// This process, for people.
-fn owner() -> String {
+pub(crate) fn owner() -> String {
     let system = rustix::system::uname();
     format!("process {} on {}", std::process::id(), system.nodename().to_string_lossy())
 }

@@ -504,6 +504,8 @@ step!(
 
 impl Doable for CleanUp {
     fn run(self, steps: &Steps) -> Result<()> {
+        // What cannot be given back runs out by itself; a run that was never planned has taken nothing.
+        let _ = steps.uncancelled(&self.run).and_then(|run| run.give_output_back());
         steps.forget(&self.run);
         if let Some(place) = &steps.place {
             clear(&place.work, &place.folder, &place.run)?;

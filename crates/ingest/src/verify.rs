@@ -23,7 +23,7 @@ use crate::source::contain;
 pub fn verify(project: &Project, workers: usize) -> Result<VerifyReport> {
     let output = project.output()?;
     let pipeline = project.pipeline();
-    let manifest = output.manifest()?.ok_or_else(|| {
+    let manifest = output.manifest()?.filter(|manifest| manifest.number() > 0).ok_or_else(|| {
         IngestError::output(format!("nothing is published in {output}"))
             .help("run the pipeline first, or correct `output.path`")
     })?;

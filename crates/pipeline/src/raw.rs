@@ -165,7 +165,8 @@ pub(crate) struct RawId {
 #[schemars(rename = "Output", deny_unknown_fields)]
 #[schemars(extend("required" = ["path"]))]
 pub(crate) struct RawOutput {
-    /// The output folder: each table is a folder in it. A relative path starts at the pipeline file's folder.
+    /// The output folder: each table is a folder in it. A relative path starts at the pipeline file's folder; object
+    /// storage is an address such as `az://container/folder`.
     #[schemars(schema_with = "schema::text")]
     pub(crate) path: Field<Text>,
     /// The file format.

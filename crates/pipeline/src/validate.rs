@@ -24,7 +24,7 @@ pub(crate) fn validate(raw: &RawPipeline, problems: &mut Problems) -> Option<Pip
     let tables = raw.tables.given().and_then(|tables| tables_of(tables, problems));
     let output = raw.output.given().and_then(|output| output_of(output, problems));
     let transform = or_default(&raw.transform, None, |text| Some(Some(text.value.clone())));
-    let state = or_default(&raw.state, DEFAULT_STATE.to_owned(), |text| Some(text.value.clone()));
+    let state = or_default(&raw.state, DEFAULT_STATE.to_owned(), |text| state_of(text, problems));
     // Decoding has refused every version but the one there is.
     raw.version.given()?;
     Some(Pipeline {
@@ -55,6 +55,18 @@ fn not_empty<'l>(list: &'l TextList, at: &str, help: &str, problems: &mut Proble
         return Some(list);
     }
     problems.push(Draft::new(list.span, format!("{} is an empty list", quoted(at))).help(help));
+    None
+}
+
+/// The state folder. What has to outlive the machine is kept beside the output.
+fn state_of(text: &Text, problems: &mut Problems) -> Option<String> {
+    if !text.value.contains("://") {
+        return Some(text.value.clone());
+    }
+    let message = format!("{} is a URL: `state` is a folder on a local disk", quoted(&text.shown));
+    let help =
+        "name a folder; if it may be lost, `seriatim run --recover` makes it anew from what is kept beside the output";
+    problems.push(Draft::new(text.span, message).help(help));
     None
 }
 

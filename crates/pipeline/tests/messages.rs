@@ -238,3 +238,9 @@ fn problems_can_be_read_by_a_program() {
     assert_eq!(problem.message(), "the key `stat` is unknown at the top level");
     assert_eq!(problem.remedy(), Some("did you mean `state`?"));
 }
+
+#[test]
+fn a_state_folder_that_is_a_url_is_refused_with_the_way_to_do_without() {
+    let text = errors(&replaced("state: .seriatim", "state: az://container/state"));
+    assert!(text.contains("`state` is a folder on a local disk") && text.contains("seriatim run --recover"), "{text}");
+}

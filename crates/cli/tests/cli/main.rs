@@ -7,6 +7,7 @@ mod demo;
 mod errors;
 mod others;
 mod processes;
+mod recover;
 mod runs;
 // The server of the remote hub's own tests.
 #[path = "../../../remote/tests/remote/server.rs"]

@@ -6,7 +6,8 @@ use std::io::ErrorKind::NotFound;
 use std::path::Path;
 
 use crate::error::{IngestError, Result};
-use crate::files::{sync_folder, temporary};
+use crate::files::{make_folder, sync_folder, temporary};
+use crate::write::Staged;
 
 pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>> {
     match fs::read(path) {
@@ -55,9 +56,9 @@ pub(super) fn remove(path: &Path) -> Result<()> {
 }
 
 /// Gives a staged file its final name. It may have it already.
-pub(super) fn place(from: &Path, to: &Path, bytes: u64) -> Result<()> {
+fn place(from: &Path, to: &Path, bytes: u64) -> Result<()> {
     if size(from)? == Some(bytes) {
-        crate::files::make_folder(to.parent().unwrap_or(to))?;
+        make_folder(to.parent().unwrap_or(to))?;
         return fs::rename(from, to).map_err(|e| IngestError::io("rename", from, &e));
     }
     if size(to)? == Some(bytes) {
@@ -66,6 +67,16 @@ pub(super) fn place(from: &Path, to: &Path, bytes: u64) -> Result<()> {
     Err(super::not_as_staged(&from.display().to_string()))
 }
 
-pub(super) fn sync(folder: &Path) -> Result<()> {
-    sync_folder(&folder.join("_"))
+/// Gives staged files their final names, and has that on disk.
+pub(super) fn place_all(output: &Path, files: &[(String, String, &Staged)]) -> Result<()> {
+    make_folder(output)?;
+    for (from, to, file) in files {
+        place(&output.join(from), &output.join(to), file.bytes)?;
+    }
+    let mut folders: Vec<_> =
+        files.iter().filter_map(|(_, to, _)| output.join(to).parent().map(Path::to_owned)).collect();
+    folders.dedup();
+    // The folders themselves may be new.
+    folders.push(output.to_owned());
+    folders.iter().try_for_each(|folder| sync_folder(&folder.join("_")))
 }

@@ -1,14 +1,17 @@
 //! An output in the hands of who may change it. A folder is held by whoever holds the sequences, because the hub in its
-//! state folder has one owner; objects in a store are held by a lease as well. Must never change anything once the lease
-//! is lost.
+//! state folder has one owner; objects in a store are held by a lease as well, which is looked at before each change.
+//! Must never change anything once the lease is lost.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::Serialize;
+use seriatim_storage::{Created, Location, Replaced};
 
-use super::{MANIFEST, Output, Version, folder};
+use super::lease::{Before, Lease};
+use super::{MANIFEST, Output, Version, folder, store};
 use crate::error::{IngestError, Result};
-use crate::files::{make_folder, remove_folder, write_json};
+use crate::files::{as_json, make_folder, remove_folder, write_whole};
 use crate::manifest::Manifest;
 use crate::write::Staged;
 
@@ -16,6 +19,7 @@ use crate::write::Staged;
 #[derive(Debug, Clone)]
 pub(crate) struct Held {
     output: Output,
+    lease: Option<Arc<Lease>>,
 }
 
 /// What came of writing something that others may write, too.
@@ -27,9 +31,46 @@ pub(crate) enum Put {
 }
 
 impl Held {
-    /// A folder, by who holds the sequences.
-    pub(crate) fn folder(output: Output) -> Self {
-        Self { output }
+    /// Takes an output for a run that begins to change it, and holds its sequences. What a run that was abandoned may
+    /// still have on its way is kept from becoming visible: the manifest becomes another version than the one that such
+    /// a run has seen; where there is none yet, it becomes `first`.
+    pub(crate) fn take(output: &Output, owner: &str, run: &str, first: Option<&Manifest>) -> Result<Self> {
+        let lease = match output {
+            Output::Folder(_) => None,
+            Output::Store(location) => {
+                let (lease, before) = Lease::take(location, owner, run)?;
+                if before == Before::Abandoned {
+                    fence(location, &lease, first)?;
+                }
+                Some(Arc::new(lease))
+            }
+        };
+        Ok(Self { output: output.clone(), lease })
+    }
+
+    /// The same for a run that has taken the output before; an error if somebody else has had it since.
+    pub(crate) fn keep_on(output: &Output, owner: &str, run: &str) -> Result<Self> {
+        let lease = match output {
+            Output::Folder(_) => None,
+            Output::Store(location) => Some(Arc::new(Lease::keep(location, owner, run)?)),
+        };
+        Ok(Self { output: output.clone(), lease })
+    }
+
+    /// Lets others have it.
+    pub(crate) fn give_back(&self) -> Result<()> {
+        self.lease.as_ref().map_or(Ok(()), |lease| lease.give_back())
+    }
+
+    /// An error if somebody else has it now. Asked before anything is removed or made visible, so that clocks that are
+    /// further apart than is allowed do no harm if they can be found out.
+    pub(crate) fn confirm(&self) -> Result<()> {
+        self.lease.as_ref().map_or(Ok(()), |lease| lease.confirm())
+    }
+
+    /// An error if a change may not begin now.
+    fn check(&self) -> Result<()> {
+        self.lease.as_ref().map_or(Ok(()), |lease| lease.check())
     }
 
     /// What is held.
@@ -39,27 +80,36 @@ impl Held {
 
     /// Replaces the manifest that was `seen`; this is the moment at which a run becomes visible.
     pub(crate) fn put_manifest(&self, manifest: &Manifest, seen: Option<&Version>) -> Result<Put> {
-        match &self.output {
-            Output::Folder(path) => {
-                let path = path.join(MANIFEST);
-                make_folder(path.parent().unwrap_or(&path))?;
-                write_json(&path, manifest)?;
-                Ok(Put::Done)
+        let bytes = as_json(manifest)?;
+        match (&self.output, seen) {
+            (Output::Folder(path), _) => write_in(path, MANIFEST, &bytes),
+            (Output::Store(location), Some(Version::Object(seen))) => {
+                self.check()?;
+                match location.replace(MANIFEST, bytes, seen).map_err(store::failed)? {
+                    Replaced::Replaced(_) => Ok(Put::Done),
+                    Replaced::Changed => Ok(Put::Refused),
+                }
             }
+            (Output::Store(location), _) => self.create_object(location, MANIFEST, bytes),
         }
     }
 
     /// Writes a small JSON file that is not there yet. In a folder, one that is there is of a run that was never
     /// published, and makes way.
     pub(crate) fn create<T: Serialize>(&self, name: &str, value: &T) -> Result<Put> {
+        let bytes = as_json(value)?;
         match &self.output {
-            Output::Folder(path) => {
-                let path = path.join(name);
-                make_folder(path.parent().unwrap_or(&path))?;
-                write_json(&path, value)?;
-                Ok(Put::Done)
-            }
+            Output::Folder(path) => write_in(path, name, &bytes),
+            Output::Store(location) => self.create_object(location, name, bytes),
         }
+    }
+
+    fn create_object(&self, location: &Location, name: &str, bytes: Vec<u8>) -> Result<Put> {
+        self.check()?;
+        Ok(match location.create(name, bytes).map_err(store::failed)? {
+            Created::Created(_) => Put::Done,
+            Created::Exists => Put::Refused,
+        })
     }
 
     /// Keeps a file that nobody changes any more under a name of the output, too. In a folder it is there for good when
@@ -71,31 +121,26 @@ impl Held {
                 make_folder(to.parent().unwrap_or(&to))?;
                 folder::link(from, &to)
             }
+            Output::Store(location) => {
+                self.check()?;
+                location.upload(name, from).map(|_| ()).map_err(store::failed)
+            }
         }
     }
 
     /// Gives staged files their final names, for good: (staged name, final name, what it is).
     pub(crate) fn place(&self, files: &[(String, String, &Staged)]) -> Result<()> {
         match &self.output {
-            Output::Folder(path) => {
-                make_folder(path)?;
-                for (from, to, file) in files {
-                    folder::place(&path.join(from), &path.join(to), file.bytes)?;
-                }
-                let mut folders: Vec<_> =
-                    files.iter().filter_map(|(_, to, _)| path.join(to).parent().map(Path::to_owned)).collect();
-                folders.dedup();
-                folders.iter().try_for_each(|path| folder::sync(path))?;
-                // The folders themselves may be new.
-                folder::sync(path)
-            }
+            Output::Folder(path) => folder::place_all(path, files),
+            Output::Store(location) => store::place(location, files, || self.check()),
         }
     }
 
-    /// Removes a file, if it is there.
-    pub(crate) fn remove(&self, name: &str) -> Result<()> {
+    /// Removes files of a folder, those that are there.
+    pub(crate) fn remove(&self, names: &[String]) -> Result<()> {
         match &self.output {
-            Output::Folder(path) => folder::remove(&path.join(name)),
+            Output::Folder(path) => names.iter().try_for_each(|name| folder::remove(&path.join(name))),
+            Output::Store(location) => store::remove_all(location, names, || self.check()),
         }
     }
 
@@ -103,6 +148,11 @@ impl Held {
     pub(crate) fn remove_folder(&self, name: &str) -> Result<()> {
         match &self.output {
             Output::Folder(path) => remove_folder(&path.join(name)),
+            Output::Store(location) => {
+                let entries = location.list(&format!("{name}/")).map_err(store::failed)?;
+                let names: Vec<String> = entries.into_iter().map(|entry| entry.name).collect();
+                store::remove_all(location, &names, || self.check())
+            }
         }
     }
 
@@ -112,4 +162,38 @@ impl Held {
             let _ = std::fs::remove_dir(path.join(name));
         }
     }
+}
+
+fn write_in(folder: &Path, name: &str, bytes: &[u8]) -> Result<Put> {
+    let path = folder.join(name);
+    make_folder(path.parent().unwrap_or(&path))?;
+    write_whole(&path, bytes)?;
+    Ok(Put::Done)
+}
+
+/// Makes the manifest another version with the same content. Where versions follow from the content, a line end is added,
+/// which the next run takes away again.
+fn fence(location: &Location, lease: &Lease, first: Option<&Manifest>) -> Result<()> {
+    for _ in 0..8 {
+        lease.check()?;
+        let Some((bytes, seen)) = location.read(MANIFEST).map_err(store::failed)? else {
+            let Some(first) = first else { return Ok(()) };
+            match location.create(MANIFEST, as_json(first)?).map_err(store::failed)? {
+                Created::Created(_) => return Ok(()),
+                Created::Exists => continue,
+            }
+        };
+        let Replaced::Replaced(now) = location.replace(MANIFEST, bytes.clone(), &seen).map_err(store::failed)? else {
+            continue;
+        };
+        if now != seen {
+            return Ok(());
+        }
+        let longer = [&bytes[..], b"\n"].concat();
+        if let Replaced::Replaced(_) = location.replace(MANIFEST, longer, &now).map_err(store::failed)? {
+            return Ok(());
+        }
+    }
+    Err(IngestError::output(format!("{location} is being published to by another machine"))
+        .help("see which machines run this pipeline, and let only one of them"))
 }

@@ -18,6 +18,7 @@ use seriatim_storage::{Created, Environment, Location, Replaced, Version};
 
 use super::store::failed;
 use crate::error::{ErrorKind, IngestError, Result};
+use crate::files::as_json as json;
 
 /// Where it is.
 pub(crate) const LEASE: &str = "_seriatim/lease.json";
@@ -177,6 +178,11 @@ impl Lease {
         self.held.renew(&mut state)
     }
 
+    /// An error if it is lost, as the store knows it now.
+    pub(crate) fn confirm(&self) -> Result<()> {
+        self.held.renew(&mut self.held.state())
+    }
+
     /// Lets others have it at once.
     pub(crate) fn give_back(&self) -> Result<()> {
         let mut state = self.held.state();
@@ -234,10 +240,6 @@ fn written(owner: &str, run: &str, margin: Duration) -> Written {
     Written { owner, run, holder: crate::runner::owner(), expires: format!("{expires:.3}"), released: false }
 }
 
-fn json(written: &Written) -> Result<Vec<u8>> {
-    serde_json::to_vec_pretty(written).map_err(|e| IngestError::internal(e.to_string()))
-}
-
 fn read(location: &Location) -> Result<Option<(Written, Version)>> {
     let Some((bytes, version)) = location.read(LEASE).map_err(failed)? else { return Ok(None) };
     let written = serde_json::from_slice(&bytes).map_err(|e| {
@@ -263,7 +265,6 @@ fn lost(location: &Location, to: Option<&Written>) -> IngestError {
         Some(to) => format!("{} (run '{}') has had it since", to.holder, to.run),
         None => "it is gone".to_owned(),
     };
-    IngestError::output(format!("the lease on {location} is lost: {how}")).help(
-        "nothing of this run was published; see that one machine at a time runs this pipeline, then run again",
-    )
+    IngestError::output(format!("the lease on {location} is lost: {how}"))
+        .help("nothing of this run was published; see that one machine at a time runs this pipeline, then run again")
 }

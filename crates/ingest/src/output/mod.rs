@@ -3,12 +3,15 @@
 
 mod folder;
 mod held;
+mod lease;
+mod store;
 
 use std::fmt;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
 pub(crate) use held::{Held, Put};
+use seriatim_storage::{Location, Version as ObjectVersion};
 
 use crate::error::{IngestError, Result};
 use crate::manifest::Manifest;
@@ -26,32 +29,44 @@ pub(crate) const FACTS: &str = "_seriatim/state";
 pub(crate) enum Output {
     /// A folder.
     Folder(PathBuf),
+    /// A prefix of objects in a store.
+    Store(Location),
 }
 
 /// What tells one content of an object from another; a folder needs none, because it has one writer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Version {
     Folder,
+    Object(ObjectVersion),
 }
 
 impl fmt::Display for Output {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Folder(path) => write!(f, "{}", path.display()),
+            Self::Store(location) => write!(f, "{location}"),
         }
     }
 }
 
 impl Output {
-    /// The output that a pipeline names; a relative path starts at `folder`.
+    /// The output that a pipeline names: a URL, or a path, which starts at `folder` if it is relative.
     pub(crate) fn parse(text: &str, folder: &Path) -> Result<Self> {
-        Ok(Self::Folder(folder.join(text)))
+        let location = Location::parse(text, folder).map_err(|e| {
+            let e = store::failed(e);
+            IngestError { message: format!("output.path: {}", e.message), ..e }
+        })?;
+        Ok(match location.as_local() {
+            Some(path) => Self::Folder(path.to_owned()),
+            None => Self::Store(location),
+        })
     }
 
     /// The folder, if it is one.
     pub(crate) fn as_folder(&self) -> Option<&Path> {
         match self {
             Self::Folder(path) => Some(path),
+            Self::Store(_) => None,
         }
     }
 
@@ -70,6 +85,7 @@ impl Output {
     pub(crate) fn place_of(&self, name: &str) -> String {
         match self {
             Self::Folder(path) => path.join(name).display().to_string(),
+            Self::Store(location) => location.shown(name),
         }
     }
 
@@ -77,6 +93,10 @@ impl Output {
     pub(crate) fn read(&self, name: &str) -> Result<Option<(Vec<u8>, Version)>> {
         match self {
             Self::Folder(path) => Ok(folder::read(&path.join(name))?.map(|bytes| (bytes, Version::Folder))),
+            Self::Store(location) => {
+                let found = location.read(name).map_err(store::failed)?;
+                Ok(found.map(|(bytes, version)| (bytes.into(), Version::Object(version))))
+            }
         }
     }
 
@@ -84,6 +104,7 @@ impl Output {
     pub(crate) fn size(&self, name: &str) -> Result<Option<u64>> {
         match self {
             Self::Folder(path) => folder::size(&path.join(name)),
+            Self::Store(location) => Ok(location.head(name).map_err(store::failed)?.map(|entry| entry.size)),
         }
     }
 
@@ -91,6 +112,7 @@ impl Output {
     pub(crate) fn children(&self, folder: &str) -> Result<Vec<String>> {
         match self {
             Self::Folder(path) => folder::children(&path.join(folder)),
+            Self::Store(location) => store::children(location, folder),
         }
     }
 
@@ -98,6 +120,7 @@ impl Output {
     pub(crate) fn fetch(&self, name: &str, to: &Path) -> Result<()> {
         match self {
             Self::Folder(path) => folder::link(&path.join(name), to),
+            Self::Store(location) => location.download(name, to).map(|_| ()).map_err(store::failed),
         }
     }
 
@@ -105,6 +128,7 @@ impl Output {
     pub(crate) fn hash(&self, name: &str) -> Result<String> {
         match self {
             Self::Folder(path) => content_hash(&path.join(name)),
+            Self::Store(location) => store::hash(location, name),
         }
     }
 
@@ -115,6 +139,17 @@ impl Output {
                 let path = path.join(name);
                 File::open(&path).map_err(|e| IngestError::io("open", &path, &e))
             }
+            Self::Store(location) => store::open(location, name),
+        }
+    }
+
+    /// Brings a finished file to where it waits, which is not where readers look. Whoever does a step of a run may do
+    /// this; the names are the run's own.
+    pub(crate) fn stage(&self, file: &Path, name: &str, bytes: u64) -> Result<()> {
+        match self {
+            // It was written there.
+            Self::Folder(_) => Ok(()),
+            Self::Store(location) => store::stage(location, file, name, bytes),
         }
     }
 }

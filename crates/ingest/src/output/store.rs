@@ -70,9 +70,10 @@ pub(super) fn hash(location: &Location, name: &str) -> Result<String> {
 /// An object as a file without a name, which is gone when it is closed.
 pub(super) fn open(location: &Location, name: &str) -> Result<File> {
     let path = std::env::temp_dir().join(format!("seriatim-{}", uuid::Uuid::new_v4().as_simple()));
-    let opened = location.download(name, &path).map_err(failed).and_then(|_| {
-        File::open(&path).map_err(|e| IngestError::io("open", &path, &e))
-    });
+    let opened = location
+        .download(name, &path)
+        .map_err(failed)
+        .and_then(|_| File::open(&path).map_err(|e| IngestError::io("open", &path, &e)));
     let _ = std::fs::remove_file(&path);
     opened
 }
@@ -96,8 +97,10 @@ pub(super) fn place(
         match location.head(to).map_err(failed)? {
             None => Err(not_as_staged(&location.shown(from))),
             Some(found) if found.size == file.bytes && hash(location, to)? == file.hash => Ok(()),
-            Some(_) => Err(IngestError::output(format!("{} is there already, and not of this run", location.shown(to)))
-                .help("another machine is at work on this output: see that only one is, then run again")),
+            Some(_) => {
+                Err(IngestError::output(format!("{} is there already, and not of this run", location.shown(to)))
+                    .help("another machine is at work on this output: see that only one is, then run again"))
+            }
         }
     })?;
     await_copies(location, files)
@@ -105,14 +108,15 @@ pub(super) fn place(
 
 /// Copies of large objects may go on for a while after the service has agreed to make them.
 fn await_copies(location: &Location, files: &[(String, String, &Staged)]) -> Result<()> {
-    let folder = |name: &str| name.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/part-"));
-    let mut folders: Vec<String> = files.iter().map(|(_, to, _)| folder(to)).collect();
-    folders.dedup();
+    // A run's files of a table differ in their last number only.
+    let run = |name: &str| name.rsplit_once('-').map_or_else(|| name.to_owned(), |(run, _)| format!("{run}-"));
+    let mut prefixes: Vec<String> = files.iter().map(|(_, to, _)| run(to)).collect();
+    prefixes.dedup();
     let since = Instant::now();
     loop {
         let mut sizes = BTreeMap::new();
-        for folder in &folders {
-            let entries = location.list(folder).map_err(failed)?;
+        for prefix in &prefixes {
+            let entries = location.list(prefix).map_err(failed)?;
             sizes.extend(entries.into_iter().map(|entry| (entry.name, entry.size)));
         }
         let Some((_, to, file)) = files.iter().find(|(_, to, file)| sizes.get(to) != Some(&file.bytes)) else {
@@ -132,11 +136,7 @@ fn await_copies(location: &Location, files: &[(String, String, &Staged)]) -> Res
 }
 
 /// Removes objects.
-pub(super) fn remove_all(
-    location: &Location,
-    names: &[String],
-    may_change: impl Fn() -> Result<()>,
-) -> Result<()> {
+pub(super) fn remove_all(location: &Location, names: &[String], may_change: impl Fn() -> Result<()>) -> Result<()> {
     for names in names.chunks(REMOVED_AT_ONCE) {
         may_change()?;
         location.delete_all(names).map_err(failed)?;

@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use seriatim_pipeline::model::OnConflict;
 
-use crate::context::RunContext;
+use crate::context::{RunContext, work_folder};
 use crate::error::Result;
 use crate::number::Reserved;
 use crate::output::{Output, STAGING};
@@ -138,6 +138,7 @@ fn staged_as(run: &RunContext, reserved: &Reserved, table: u32, group: u32) -> R
 pub(crate) fn staging_folder(run: &RunContext) -> Result<String> {
     Ok(match run.output()? {
         Output::Folder(_) => format!("{STAGING}/{}", run.plan.run),
+        Output::Store(_) => format!("{STAGING}/{}", run.plan.own_name()),
     })
 }
 
@@ -146,11 +147,14 @@ fn staged_path(run: &RunContext, reserved: &Reserved, table: u32, group: u32) ->
     let name = staged_as(run, reserved, table, group)?;
     Ok(match run.output()? {
         Output::Folder(path) => path.join(name),
+        Output::Store(_) => work_folder(run.state(), &run.plan.run).join("staged").join(name),
     })
 }
 
 /// Ends a file and stages it.
 fn finish(run: &RunContext, reserved: &Reserved, table: u32, group: u32, first: u64, sink: Sink) -> Result<Staged> {
     let Done { rows, bytes, hash } = sink.finish()?;
+    let name = staged_as(run, reserved, table, group)?;
+    run.output()?.stage(&staged_path(run, reserved, table, group)?, &name, bytes)?;
     Ok(Staged { table, group, rows, bytes, hash, first })
 }

@@ -22,11 +22,18 @@ use crate::outputs::{Read, read_files, read_table};
 #[derive(Debug)]
 pub(crate) struct Place {
     folder: TempDir,
+    /// Where its output is, if not in a folder here.
+    output: Option<String>,
 }
 
 impl Place {
     pub(crate) fn new() -> Self {
-        Self { folder: tempfile::tempdir().expect("a temporary folder") }
+        Self { folder: tempfile::tempdir().expect("a temporary folder"), output: None }
+    }
+
+    /// One whose output is at a URL.
+    pub(crate) fn with_output(url: String) -> Self {
+        Self { output: Some(url), ..Self::new() }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -42,7 +49,11 @@ impl Place {
     }
 
     pub(crate) fn project(&self, pipeline: &Pipeline) -> Project {
-        Project::new(pipeline.clone(), self.path().to_path_buf())
+        let mut pipeline = pipeline.clone();
+        if let Some(url) = &self.output {
+            pipeline.output.path.clone_from(url);
+        }
+        Project::new(pipeline, self.path().to_path_buf())
     }
 }
 

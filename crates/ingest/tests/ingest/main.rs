@@ -22,3 +22,4 @@ mod outputs;
 mod recover;
 mod rng;
 mod shared;
+mod store;
