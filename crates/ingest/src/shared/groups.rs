@@ -233,8 +233,25 @@ fn is_fixed(run: &RunContext, table: u32) -> bool {
 /// For each part the keys that it has in some shards of a table.
 fn read_parts(run: &RunContext, shared: &Shared, table: u32, shards: Range<u32>) -> Result<Vec<Vec<Option<Bytes>>>> {
     let all: Vec<u32> = (0..run.plan.parts.len() as u32).collect();
-    let at_once = if shared.work.is_remote() { REQUESTS } else { 1 };
-    in_parallel(at_once, &all, |&part| parts::keys(run, shared, part, table, shards.clone()))
+    in_parallel(at_once(shared), &all, |&part| parts::keys(run, shared, part, table, shards.clone()))
+}
+
+/// What a table's groups have for a part.
+fn of_part<'a>(
+    run: &'a RunContext,
+    shared: &'a Shared,
+    table: u32,
+    part: u32,
+    segments: &'a [String],
+) -> Result<Vec<(Group<'a>, Bytes)>> {
+    let all: Vec<Group<'a>> = groups(run, shared, table, segments).collect();
+    let sections = in_parallel(at_once(shared), &all, |group| group.part(part))?;
+    Ok(all.into_iter().zip(sections).collect())
+}
+
+/// How many requests are under way at once: a local folder answers at once.
+fn at_once(shared: &Shared) -> usize {
+    if shared.work.is_remote() { REQUESTS } else { 1 }
 }
 
 /// One shard with each of its keys once, and for each part the number there of each of the part's keys.
@@ -359,8 +376,7 @@ pub(crate) fn each_origin(
     segments: &[String],
     mut visit: impl FnMut(&[u64]),
 ) -> Result<()> {
-    for group in groups(run, shared, table, segments) {
-        let section = group.part(part)?;
+    for (group, section) in of_part(run, shared, table, part, segments)? {
         let read = |from: &mut Decoder<'_>| {
             group.shards().try_for_each(|_| {
                 visit(&read_origins(from)?);
@@ -381,8 +397,7 @@ pub(crate) fn last_records(
     segments: &[String],
 ) -> Result<Vec<(u32, u32)>> {
     let mut all = Vec::new();
-    for group in groups(run, shared, table, segments) {
-        let section = group.part(part)?;
+    for (group, section) in of_part(run, shared, table, part, segments)? {
         let read = |from: &mut Decoder<'_>| {
             if group.is_referenced() {
                 group.shards().try_for_each(|_| read_origins(from).map(|_| ()))?;

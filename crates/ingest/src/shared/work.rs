@@ -50,8 +50,11 @@ pub(crate) fn clear(work: &str, folder: &Path, run: &str) -> Result<()> {
     let all = location(work, folder)?;
     if let Some(path) = all.as_local() {
         crate::files::remove_folder(&path.join(run))?;
-        // One that other runs work in stays.
-        let _ = std::fs::remove_dir(path);
+        // One that other runs work in stays, and so does one that the user has made.
+        if path.ends_with("_seriatim/work") {
+            let _ = std::fs::remove_dir(path);
+            path.parent().map(std::fs::remove_dir);
+        }
         return Ok(());
     }
     let entries = all.list(&format!("{run}/")).map_err(failed)?;

@@ -11,6 +11,7 @@ use seriatim_durable::hub::TaskHub;
 use seriatim_hub::EmbeddedHub;
 use seriatim_ingest::{RunReport, RunStatus, Runner, RunnerOptions};
 use seriatim_pipeline::model::Pipeline;
+use tokio::runtime::Runtime;
 
 use crate::case::{Case, Sizes, sizes};
 use crate::crash::{Death, Dying, crash_options, shop, write_parts};
@@ -48,6 +49,32 @@ fn fresh(place: &Place) -> PathBuf {
 fn start(hub: Arc<dyn TaskHub>, options: &RunnerOptions, state: &Path) -> Runner {
     std::fs::create_dir_all(state).expect("a folder can be made");
     Runner::start_shared(hub, options.clone(), state).expect("a worker starts")
+}
+
+/// A process that can die: what it does goes on in a runtime of its own, and ends with that.
+struct Mortal {
+    runtime: Runtime,
+    runner: Runner,
+    dying: Dying,
+    state: PathBuf,
+}
+
+impl Mortal {
+    fn start(hub: Arc<EmbeddedHub>, options: &RunnerOptions, state: PathBuf, death: Death) -> Self {
+        let (runtime, dying) = (runtime(), Dying::new(hub, death));
+        let runner = {
+            let _inside = runtime.enter();
+            start(dying.hub(), options, &state)
+        };
+        Self { runtime, runner, dying, state }
+    }
+
+    /// Its connection ends, and its folder is gone.
+    fn bury(self) {
+        drop(self.runner);
+        self.runtime.shutdown_background();
+        let _ = std::fs::remove_dir_all(&self.state);
+    }
 }
 
 /// One run by three workers, submitted by a fourth process.
@@ -125,30 +152,27 @@ fn alone(seed: u64, options: &RunnerOptions) -> BTreeMap<String, Vec<u8>> {
 /// One run by three workers, of which one dies, and its folder with it.
 async fn with_a_death(place: &Place, options: &RunnerOptions, death: Death) -> (RunReport, bool) {
     let hub = hub_of(place);
-    let dying = Dying::new(hub.clone(), death);
-    let state = fresh(place);
-    let victim = start(dying.hub(), options, &state);
+    let mut victim = Some(Mortal::start(hub.clone(), options, fresh(place), death));
     let others: Vec<Runner> = (0..2).map(|_| start(hub.clone(), options, &fresh(place))).collect();
     let submitter = Runner::connect(hub.clone(), "the test", options.clone(), &place.state()).expect("a submitter");
     let project = place.project(&shop());
     let mut running = Box::pin(submitter.run(&project));
-    let mut victim = Some(victim);
     let report = loop {
+        let died = async {
+            match &victim {
+                Some(victim) => victim.dying.died().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             report = &mut running => break report,
-            () = dying.died(), if victim.is_some() => {
-                drop(victim.take());
-                let _ = std::fs::remove_dir_all(&state);
-            }
+            () = died => victim.take().into_iter().for_each(Mortal::bury),
         }
     };
     drop(running);
     let died = victim.is_none();
     let report = outcome(report).unwrap_or_else(|e| panic!("died at {death:?}: {e:?}"));
-    // A worker that is dead is not asked to stop.
-    if let Some(victim) = victim {
-        victim.stop().await;
-    }
+    victim.into_iter().for_each(Mortal::bury);
     submitter.stop().await;
     for worker in others {
         worker.stop().await;
@@ -211,12 +235,12 @@ async fn with_damage(place: &Place, options: &RunnerOptions, damage: Damage) -> 
     let project = place.project(&shop());
     let mut running = Box::pin(submitter.run(&project));
     for death in [Death::Before("resolve"), Death::Before("write-part"), Death::Before("assemble")] {
-        let dying = Dying::new(hub.clone(), death);
-        let victim = start(dying.hub(), options, &fresh(place));
+        let victim = Mortal::start(hub.clone(), options, fresh(place), death);
         tokio::select! {
             report = &mut running => panic!("{report:?}"),
-            () = dying.died() => drop(victim),
+            () = victim.dying.died() => {}
         }
+        victim.bury();
         for path in artifacts(&place.output().join("_seriatim/work")) {
             let bytes = std::fs::read(&path).expect("an object");
             match damage {
@@ -242,7 +266,8 @@ async fn with_damage(place: &Place, options: &RunnerOptions, damage: Damage) -> 
 
 /// Objects of the work location that can be made again, as paths.
 fn artifacts(work: &Path) -> Vec<PathBuf> {
-    let all = everything(work).into_keys().filter(|name| !name.ends_with("/plan"));
+    let files = everything(work).into_keys().filter(|name| !name.ends_with('/'));
+    let all = files.filter(|name| !name.ends_with("/plan"));
     let all: Vec<PathBuf> = all.filter(|name| !name.contains("/segment/")).map(|name| work.join(name)).collect();
     assert!(!all.is_empty(), "there is something in the work location");
     all
