@@ -155,7 +155,7 @@ def check():
             worst = max(worst, abs(off))
             print(f"{records:>14,} records {workers:>4} workers: {model.seconds():9.1f} s by the model, "
                   f"{simulated:9.1f} s simulated ({100 * off:+.0f} %)")
-    assert worst < 0.35, "the model is off"
+    assert worst < 0.2, f"the model is off by {100 * worst:.0f} %"
 
 
 def table():
