@@ -13,17 +13,18 @@ from conftest import HANG, Program
 class Server:
     """`seriatim serve` on a state folder; keeps its port when it is started again."""
 
-    def __init__(self, program: Program, state: Path, *arguments):
+    def __init__(self, program: Program, state: Path, *arguments, host: str = "127.0.0.1"):
         self._program = program
         self._state = state
         self._arguments = arguments
+        self._host = host
         self._port = 0
         self.process = None
         self.start()
 
     def start(self):
         self.process = self._program.start(
-            "serve", "--state", self._state, "--grpc", f"127.0.0.1:{self._port}", "--json", *self._arguments,
+            "serve", "--state", self._state, "--grpc", f"{self._host}:{self._port}", "--json", *self._arguments,
             cwd=self._state.parent,
         )
         line = self.process.stdout.readline()
@@ -33,7 +34,7 @@ class Server:
 
     @property
     def address(self) -> str:
-        return f"127.0.0.1:{self._port}"
+        return f"{self._host}:{self._port}"
 
     def kill(self):
         """As a crash does: nothing is tidied up."""

@@ -68,7 +68,7 @@ pub(crate) enum Command {
     /// Show one run
     Show(OneRunArgs),
     /// Cancel a run that is not done: nothing of it is published, and no ID is lost
-    Cancel(OneRunArgs),
+    Cancel(CancelArgs),
     /// Audit the outputs: unique, dense, stable IDs, nothing lost, every reference meets its row
     Verify(VerifyArgs),
     /// Work for a task hub elsewhere: `seriatim serve`, or Azure Durable Task Scheduler
@@ -213,6 +213,20 @@ pub(crate) struct RunArgs {
     /// If the state folder knows nothing of the pipeline, recover it from the output first
     #[arg(long)]
     pub(crate) recover: bool,
+    /// Let the workers of a task hub elsewhere carry out the run: `http://HOST:PORT`, `https://HOST:PORT`, or a
+    /// connection string
+    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["recover", "no_wait", "workers", "memory", "journal"])]
+    pub(crate) hub: Option<String>,
+    /// How to reach that hub.
+    #[command(flatten)]
+    pub(crate) access: HubAccess,
+    /// Where the workers leave what the others need of the run: a path or a URL that all of them reach [default:
+    /// `_seriatim/work` in the output]
+    #[arg(long, value_name = "LOCATION", requires = "hub")]
+    pub(crate) work: Option<String>,
+    /// Return as soon as the run has begun; run again to wait for it
+    #[arg(long, requires = "hub")]
+    pub(crate) detach: bool,
     /// Print one JSON document instead of text
     #[arg(long)]
     pub(crate) json: bool,
@@ -257,7 +271,7 @@ pub(crate) struct RunsArgs {
     pub(crate) json: bool,
 }
 
-/// `seriatim show` and `seriatim cancel`
+/// `seriatim show`
 #[derive(Debug, Args)]
 pub(crate) struct OneRunArgs {
     /// The run, as `seriatim runs` names it
@@ -269,6 +283,20 @@ pub(crate) struct OneRunArgs {
     /// Print one JSON document instead of text
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// `seriatim cancel`
+#[derive(Debug, Args)]
+pub(crate) struct CancelArgs {
+    /// Which run.
+    #[command(flatten)]
+    pub(crate) run: OneRunArgs,
+    /// The task hub elsewhere that has the run, if one has
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) hub: Option<String>,
+    /// How to reach that hub.
+    #[command(flatten)]
+    pub(crate) access: HubAccess,
 }
 
 /// `seriatim verify`
@@ -292,6 +320,14 @@ pub(crate) struct HubArgs {
     /// `Endpoint=https://HOST;TaskHub=NAME;Authentication=DefaultAzure`
     #[arg(long = "hub", value_name = "ADDRESS", env = "SERIATIM_HUB", hide_env_values = true)]
     pub(crate) address: String,
+    /// How to reach it.
+    #[command(flatten)]
+    pub(crate) access: HubAccess,
+}
+
+/// How to reach a task hub elsewhere.
+#[derive(Debug, Args)]
+pub(crate) struct HubAccess {
     /// The task hub by name, if the server has several
     #[arg(long, value_name = "NAME")]
     pub(crate) task_hub: Option<String>,
@@ -322,7 +358,7 @@ pub(crate) struct WorkerArgs {
     /// Which task hub.
     #[command(flatten)]
     pub(crate) hub: HubArgs,
-    /// The state folder of the pipelines, which all workers share
+    /// The folder for what this worker keeps: what it brings of key maps, and what does not fit into its memory
     #[arg(long, value_name = "DIR", default_value = ".seriatim")]
     pub(crate) state: PathBuf,
     /// How much of the machine to use.

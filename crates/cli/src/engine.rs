@@ -52,6 +52,7 @@ pub(crate) fn runner_options(machine: &MachineArgs) -> RunnerOptions {
             Paths::General => seriatim_ingest::Paths::General,
             Paths::Pages => seriatim_ingest::Paths::Pages,
         },
+        work: None,
     }
 }
 
@@ -144,11 +145,16 @@ async fn with_runner<T>(
     outcome
 }
 
+/// Whether another run follows: what was taken up knows nothing of files that came since.
+pub(crate) fn goes_on(report: &RunReport) -> bool {
+    report.resumed && report.status == RunStatus::Done
+}
+
 async fn until_nothing_is_left(runner: &Runner, project: &Project) -> Result<Vec<RunReport>, CliError> {
     let mut reports: Vec<RunReport> = Vec::new();
     loop {
         let report = runner.run(project).await?;
-        let again = report.resumed && report.status == RunStatus::Done;
+        let again = goes_on(&report);
         // After a run that did something, "nothing to do" is no news.
         if reports.is_empty() || report.status != RunStatus::NothingToDo {
             reports.push(report);

@@ -4,6 +4,7 @@
 mod args;
 mod commands;
 mod demo;
+mod elsewhere;
 mod engine;
 mod error;
 mod http_hubs;

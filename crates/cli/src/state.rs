@@ -56,8 +56,10 @@ impl StateFolder {
 /// Shows a run that is `Running` without a process as what it is. The lock of the state folder is what tells: a record
 /// cannot say by itself that its writer is dead.
 pub(crate) fn mark_interrupted(reports: &mut [RunReport], state: &Path) -> Result<(), CliError> {
-    if reports.iter().any(|report| report.status == RunStatus::Running) && !engine::is_held(state)? {
-        for report in reports.iter_mut().filter(|report| report.status == RunStatus::Running) {
+    // What a hub elsewhere has goes on without a process here.
+    let is_here = |report: &RunReport| report.status == RunStatus::Running && report.hub.is_none();
+    if reports.iter().any(is_here) && !engine::is_held(state)? {
+        for report in reports.iter_mut().filter(|report| is_here(report)) {
             report.status = RunStatus::Interrupted;
         }
     }

@@ -19,8 +19,10 @@ pub(crate) enum ArtifactKey {
     Shard(u32, u32),
     /// The numbering of a table.
     Numbering(u32),
-    /// The places of the keys of a table.
-    Places(u32),
+    /// The places of the keys of a table in a part of the run.
+    Places(u32, u32),
+    /// Where the things of a table that have their last record in a part of the run are first and last.
+    Last(u32, u32),
     /// The new keys of a table.
     NewKeys(u32),
     /// The rows of a table that a span leaves for a shared file.
@@ -30,7 +32,7 @@ pub(crate) enum ArtifactKey {
 impl ArtifactKey {
     /// Whether every span needs it; the others are needed once, or a few times close together.
     fn is_for_all(self) -> bool {
-        matches!(self, Self::Numbering(_) | Self::Places(_) | Self::NewKeys(_))
+        matches!(self, Self::Numbering(_) | Self::Places(..) | Self::NewKeys(_))
     }
 
     fn file_name(self) -> String {
@@ -38,7 +40,8 @@ impl ArtifactKey {
             Self::Scan(chunk) => format!("scan-{chunk}"),
             Self::Shard(table, shard) => format!("shard-{table}-{shard}"),
             Self::Numbering(table) => format!("numbering-{table}"),
-            Self::Places(table) => format!("places-{table}"),
+            Self::Places(table, part) => format!("places-{table}-{part}"),
+            Self::Last(table, part) => format!("last-{table}-{part}"),
             Self::NewKeys(table) => format!("new-keys-{table}"),
             Self::Piece(table, span) => format!("piece-{table}-{span}"),
         }

@@ -10,13 +10,14 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
 use arrow::datatypes::SchemaRef;
+use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 
-use crate::artifacts::{ArtifactKey, Artifacts};
+use crate::artifacts::{Artifact, ArtifactKey, Artifacts, Decoder, Encoder};
 use crate::error::{ErrorKind, IngestError, Result};
 use crate::files::{make_folder, own_folder, read_json, write_json, write_whole};
-use crate::keys::{KeyCodec, KeyTable, Tracks};
+use crate::keys::{KeyCodec, KeyShard, KeyTable, Tracks};
 use crate::layout::{Layout, TableLayout};
 use crate::manifest::Manifest;
 use crate::new_keys::{NewKeys, is_kept};
@@ -26,6 +27,7 @@ use crate::plan::{Bound, Chunk, Paths, Plan, bind};
 use crate::progress::Progress;
 use crate::resolve::{Firsts, ShardResolution, resolve};
 use crate::scan::{ChunkRecords, ChunkScan, scan};
+use crate::shared::{self, Place, Shared, Work};
 use crate::source::{Mirrors, Object, Opened, Records, SourceColumn, byte_ranges, contain, damaged, options};
 use crate::write::Piece;
 use seriatim_pipeline::model::OnConflict;
@@ -61,6 +63,8 @@ pub(crate) struct RunContext {
     scans: Done,
     scan_locks: Vec<Mutex<()>>,
     resolutions: Vec<Done>,
+    /// Where other workers are, if they have state folders of their own.
+    shared: Option<Shared>,
     // A span is written by one thread at a time, also when an assembly finds a piece missing.
     spans: Vec<Mutex<()>>,
 }
@@ -107,10 +111,20 @@ fn schema_path(state: &Path, run: &str) -> PathBuf {
 /// up must come to its end also if its source files are gone by then.
 pub(crate) fn keep_plan(state: &Path, plan: &Plan, source: &SchemaRef) -> Result<()> {
     make_folder(&work_folder(state, &plan.run))?;
-    let broken = |e: parquet::errors::ParquetError| IngestError::internal(format!("the source's schema: {e}"));
-    let writer = ArrowWriter::try_new(Vec::new(), source.clone(), None).map_err(broken)?;
-    write_whole(&schema_path(state, &plan.run), &writer.into_inner().map_err(broken)?)?;
+    write_whole(&schema_path(state, &plan.run), &schema_file(source)?)?;
     write_json(&plan_path(state, &plan.run), plan)
+}
+
+/// The same in the work location of a run that workers with state folders of their own carry out. The first plan of an
+/// execution stays.
+pub(crate) fn keep_shared_plan(place: &Place, plan: &Plan, source: &SchemaRef) -> Result<()> {
+    let text = serde_json::to_vec(plan).map_err(|e| IngestError::internal(e.to_string()))?;
+    Work::open(place)?.keep_plan(&text, &schema_file(source)?)
+}
+
+fn schema_file(source: &SchemaRef) -> Result<Vec<u8>> {
+    let broken = |e: parquet::errors::ParquetError| IngestError::internal(format!("the source's schema: {e}"));
+    ArrowWriter::try_new(Vec::new(), source.clone(), None).and_then(ArrowWriter::into_inner).map_err(broken)
 }
 
 fn kept_schema(state: &Path, run: &str) -> Result<SchemaRef> {
@@ -123,6 +137,17 @@ fn kept_schema(state: &Path, run: &str) -> Result<SchemaRef> {
 impl RunContext {
     /// A run whose plan was just made.
     pub(crate) fn new(plan: Plan, bound: Bound, state: &Path, memory: u64, progress: Arc<Progress>) -> Self {
+        Self::of(plan, bound, state, memory, progress, None)
+    }
+
+    fn of(
+        plan: Plan,
+        bound: Bound,
+        state: &Path,
+        memory: u64,
+        progress: Arc<Progress>,
+        shared: Option<Shared>,
+    ) -> Self {
         let work = work_folder(state, &plan.run);
         let spill = work.join(own_folder("spill"));
         let mirrors = Mirrors::new(work.join(own_folder(&format!("source-{}", LIVES.fetch_add(1, SeqCst)))));
@@ -136,7 +161,8 @@ impl RunContext {
         let share = memory.saturating_sub(WORKING_MEMORY.min(memory / 8 * 5)) / 2;
         let tables = bound.layout.tables.iter().enumerate();
         let keys = tables.map(|(index, table)| key_table(&plan, table, spill.join(format!("keys-{index}")))).collect();
-        let firsts = bound.layout.tables.iter().map(|t| Firsts::new(if t.is_keyed() { records } else { 0 })).collect();
+        let here = if shared.is_none() { records } else { 0 };
+        let firsts = bound.layout.tables.iter().map(|t| Firsts::new(if t.is_keyed() { here } else { 0 })).collect();
         Self {
             artifacts: Artifacts::new(spill, share),
             keys_budget: share,
@@ -155,7 +181,8 @@ impl RunContext {
             records: bound.records,
             layout: bound.layout,
             progress,
-            edition: edition(state, &plan.run),
+            edition: if shared.is_none() { edition(state, &plan.run) } else { None },
+            shared,
             plan,
             state: state.to_owned(),
             output: OnceLock::new(),
@@ -181,9 +208,45 @@ impl RunContext {
         self
     }
 
+    /// A run that workers with state folders of their own carry out; `None` if it has no plan yet.
+    pub(crate) fn find_shared(
+        place: &Place,
+        state: &Path,
+        memory: u64,
+        progress: Arc<Progress>,
+    ) -> Result<Option<Self>> {
+        let work = Work::open(place)?;
+        let Some((plan, schema)) = work.plan()? else { return Ok(None) };
+        let damaged = |text: String| IngestError::state(format!("the plan of run '{}' is damaged: {text}", place.run));
+        let plan: Plan = serde_json::from_slice(&plan).map_err(|e| damaged(e.to_string()))?;
+        let loaded = ArrowReaderMetadata::load(&Bytes::from(schema), ArrowReaderOptions::new());
+        let bound = bind(&plan.pipeline, loaded.map_err(|e| damaged(e.to_string()))?.schema())?;
+        let shared = Shared::new(work, &plan);
+        Ok(Some(Self::of(plan, bound, state, memory, progress, Some(shared))))
+    }
+
+    /// The same, of a run that must have a plan.
+    pub(crate) fn load_shared(place: &Place, state: &Path, memory: u64, progress: Arc<Progress>) -> Result<Self> {
+        Self::find_shared(place, state, memory, progress)?.ok_or_else(|| {
+            IngestError::state(format!("the plan of run '{}' is gone from {}", place.run, place.work))
+                .help("run again: nothing of it was published")
+        })
+    }
+
+    /// Whether the run has not come to its end elsewhere. One that cannot be asked for counts as wanted.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.shared.as_ref().is_none_or(|shared| shared.work.has_plan().unwrap_or(true))
+    }
+
+    /// What others find of this run, if they have state folders of their own.
+    pub(crate) fn shared(&self) -> Option<&Shared> {
+        self.shared.as_ref()
+    }
+
     /// Whether the plan is still the one that the run has: another process may have planned it anew, or ended it.
     pub(crate) fn is_current(&self) -> bool {
-        self.edition.is_some() && self.edition == edition(&self.state, &self.plan.run)
+        // A shared run is planned anew in another place.
+        self.shared.is_some() || (self.edition.is_some() && self.edition == edition(&self.state, &self.plan.run))
     }
 
     /// Where the tables go.
@@ -227,6 +290,16 @@ impl RunContext {
         &self.state
     }
 
+    /// The name of the key map's segment that this run writes. A shared run's is its own: what an earlier attempt has left
+    /// in some worker's state folder must not be taken for it.
+    pub(crate) fn segment_name(&self, number: u64, merged: bool) -> String {
+        let merged = if merged { "-merged" } else { "" };
+        match &self.shared {
+            Some(shared) => format!("{number:06}{merged}-{}.parquet", shared.work.execution()),
+            None => format!("{number:06}{merged}.parquet"),
+        }
+    }
+
     /// The folder of a table's key map.
     pub(crate) fn keymap_folder(&self, table: u32) -> PathBuf {
         pipeline_folder(&self.state, &self.plan.pipeline.name)
@@ -236,6 +309,9 @@ impl RunContext {
 
     /// An error if the run is to be cancelled.
     pub(crate) fn check_cancelled(&self) -> Result<()> {
+        if let Some(shared) = &self.shared {
+            return shared.work.check_cancelled(&self.plan.run);
+        }
         if cancel_path(&self.state, &self.plan.run).exists() {
             return Err(IngestError::new(ErrorKind::Cancelled, format!("run '{}' was cancelled", self.plan.run)));
         }
@@ -355,15 +431,10 @@ impl RunContext {
         !self.looks && (!is_keyed || (self.plan.files_known == 0 && self.grows[table].load(SeqCst)))
     }
 
-    /// How many keys each table has.
-    pub(crate) fn key_counts(&self) -> Vec<usize> {
-        self.keys.iter().map(KeyTable::handles).collect()
-    }
-
-    /// Remembers which tables have more keys than before a chunk was scanned.
-    pub(crate) fn note_growth(&self, before: &[usize]) {
-        for ((keys, before), grows) in self.keys.iter().zip(before).zip(&self.grows) {
-            grows.store(keys.handles() > *before, SeqCst);
+    /// Remembers which tables had new keys in the chunk that was scanned last.
+    pub(crate) fn note_growth(&self, grown: impl Iterator<Item = bool>) {
+        for (grown, grows) in grown.zip(&self.grows) {
+            grows.store(grown, SeqCst);
         }
     }
 
@@ -422,15 +493,18 @@ impl RunContext {
         Ok(self.place(chunk, self.record_rows(chunk, &[record])?[0]))
     }
 
-    /// The scan of a chunk. Its keys are in the key tables then.
+    /// The scan of a chunk. Its keys are in the key tables then, or in the work location.
     pub(crate) fn scan(&self, chunk: u32) -> Result<Arc<ChunkScan>> {
+        if let Some(shared) = &self.shared {
+            return shared::chunk_scan(self, shared, chunk);
+        }
         let scan = self.artifacts.get(ArtifactKey::Scan(chunk), || {
             if self.scans.is_all() {
                 // Handles given now would be of keys that nobody resolves any more.
                 return Err(IngestError::state("what a scan had found is gone from the run's work folder")
                     .help("something removed or changed it, or the disk is failing: run again"));
             }
-            scan(self, chunk)
+            scan(self, &self.keys, chunk)
         })?;
         self.scans.set(chunk);
         Ok(scan)
@@ -454,8 +528,42 @@ impl RunContext {
         self.resolutions[table as usize].ensure(|shard| self.resolution(table, shard, segments).map(|_| ()))
     }
 
+    /// The scan of a chunk, if this process has it.
+    pub(crate) fn kept_scan(&self, chunk: u32) -> Option<Arc<ChunkScan>> {
+        self.artifacts.peek(ArtifactKey::Scan(chunk))
+    }
+
+    /// Keeps a scan.
+    pub(crate) fn keep_scan(&self, chunk: u32, scan: ChunkScan) -> Result<()> {
+        self.artifacts.put(ArtifactKey::Scan(chunk), scan)
+    }
+
+    /// A folder for what this process alone reads back.
+    pub(crate) fn own_folder(&self, name: &str) -> PathBuf {
+        work_folder(&self.state, &self.plan.run).join(own_folder("spill")).join(name)
+    }
+
+    /// How many positions the run has.
+    pub(crate) fn positions(&self) -> u32 {
+        self.positions[self.plan.chunks.len()]
+    }
+
+    /// The part of the run that a span is in; a run that one process carries out is one part.
+    pub(crate) fn part_of_span(&self, span: u32) -> u32 {
+        (self.plan.parts.partition_point(|&(first, _)| first <= span) as u32).saturating_sub(1)
+    }
+
+    /// The part that a chunk is in.
+    pub(crate) fn part_of_chunk(&self, chunk: u32) -> u32 {
+        self.part_of_span((self.plan.spans.partition_point(|&(first, _)| first <= chunk) as u32).saturating_sub(1))
+    }
+
     /// What is small of a chunk's scan.
     pub(crate) fn scan_facts(&self, chunk: u32) -> Result<Facts> {
+        if let Some(shared) = &self.shared {
+            let facts = shared::chunk_facts(self, shared, chunk)?;
+            return Ok(Facts { records: facts.records, quarantined: facts.quarantined });
+        }
         if let Some(facts) = self.facts.lock().unwrap_or_else(PoisonError::into_inner).get(&chunk) {
             return Ok(*facts);
         }
@@ -478,14 +586,84 @@ impl RunContext {
         self.artifacts.get(ArtifactKey::Numbering(table), || number(self, table, reserved))
     }
 
-    /// The places of a table's keys within its sequence.
-    pub(crate) fn places(&self, table: u32, reserved: &ReservedTable) -> Result<Arc<Places>> {
-        self.artifacts.get(ArtifactKey::Places(table), || Places::new(self, table, reserved))
+    /// The places of a table's keys within its sequence, of those in a part of the run.
+    pub(crate) fn places(&self, table: u32, part: u32, reserved: &ReservedTable) -> Result<Arc<Places>> {
+        self.artifacts.get(ArtifactKey::Places(table, part), || Places::new(self, table, part, reserved))
+    }
+
+    /// Calls `work` with one shard of a table, each of its keys once.
+    pub(crate) fn with_keys<T>(&self, table: u32, shard: u32, work: impl FnOnce(&KeyShard) -> Result<T>) -> Result<T> {
+        match &self.shared {
+            Some(shared) => shared::with_keys(self, shared, table, shard, work),
+            None => self.keys(table).settled(shard, |keys, _| work(keys)),
+        }
+    }
+
+    /// Calls `visit` for each shard of a table, in order, with the packed origins of the keys that handles of this part
+    /// of the run stand for.
+    pub(crate) fn each_shard(
+        &self,
+        table: u32,
+        part: u32,
+        segments: &[String],
+        mut visit: impl FnMut(&[u64]),
+    ) -> Result<()> {
+        if let Some(shared) = &self.shared {
+            return shared::each_origin(self, shared, table, part, segments, visit);
+        }
+        (0..self.plan.shards).try_for_each(|shard| {
+            visit(&self.resolution(table, shard, segments)?.origins);
+            Ok(())
+        })
+    }
+
+    /// Calls `visit` with the last and the first position of each new key that appears last in a range of positions,
+    /// which is within one part of the run.
+    pub(crate) fn each_last(
+        &self,
+        table: u32,
+        positions: Range<u32>,
+        segments: &[String],
+        mut visit: impl FnMut(u32, u32),
+    ) -> Result<()> {
+        let mut within = |pairs: &[(u32, u32)]| {
+            let from = pairs.partition_point(|&(last, _)| last < positions.start);
+            let here = pairs[from..].iter().take_while(|&&(last, _)| last < positions.end);
+            here.for_each(|&(last, first)| visit(last, first));
+        };
+        if let Some(shared) = &self.shared {
+            let part = self.part_of_chunk(self.chunk_at(positions.start).0);
+            let find = || Ok(LastRecords(shared::last_records(self, shared, table, part, segments)?));
+            within(&self.artifacts.get(ArtifactKey::Last(table, part), find)?.0);
+            return Ok(());
+        }
+        (0..self.plan.shards).try_for_each(|shard| {
+            within(&self.resolution(table, shard, segments)?.last);
+            Ok(())
+        })
+    }
+
+    /// Brings segments of a table's key map that this process's state folder lacks.
+    pub(crate) fn bring_segments(&self, table: u32, segments: &[String]) -> Result<()> {
+        match &self.shared {
+            Some(shared) => shared::bring_segments(self, shared, table, segments),
+            None => Ok(()),
+        }
+    }
+
+    /// Where the new keys of a table appear first, 64 positions to a word.
+    pub(crate) fn first_words(&self, table: u32, segments: &[String]) -> Result<Vec<u64>> {
+        if let Some(shared) = &self.shared {
+            return shared::first_words(self, shared, table, segments);
+        }
+        self.ensure_resolved(table, segments)?;
+        Ok(self.firsts(table).words())
     }
 
     /// A table's new keys by place, if they are of a kind that is kept and all in memory.
     pub(crate) fn new_keys(&self, table: u32, reserved: &ReservedTable) -> Result<Option<Arc<NewKeys>>> {
-        if !is_kept(self.table(table)) {
+        // In a shared run, whoever writes rows reads their keys from the source: new keys go to who keeps the key map.
+        if self.shared.is_some() || !is_kept(self.table(table)) {
             return Ok(None);
         }
         // A process that takes up another's run knows no keys yet.
@@ -498,17 +676,25 @@ impl RunContext {
 
     /// Keeps the rows that a span leaves for a file that several spans share.
     pub(crate) fn keep_piece(&self, table: u32, span: u32, piece: Piece) -> Result<()> {
-        self.artifacts.put(ArtifactKey::Piece(table, span), piece)
+        match &self.shared {
+            Some(shared) => shared::keep_piece(shared, table, span, &piece),
+            None => self.artifacts.put(ArtifactKey::Piece(table, span), piece),
+        }
     }
 
-    /// Takes them back, if they are here.
-    pub(crate) fn piece(&self, table: u32, span: u32) -> Option<Arc<Piece>> {
-        self.artifacts.peek(ArtifactKey::Piece(table, span))
+    /// Takes them back, if they are there.
+    pub(crate) fn piece(&self, table: u32, span: u32) -> Result<Option<Arc<Piece>>> {
+        match &self.shared {
+            Some(shared) => Ok(shared::find_piece(shared, table, span)?.map(Arc::new)),
+            None => Ok(self.artifacts.peek(ArtifactKey::Piece(table, span))),
+        }
     }
 
     /// Forgets them.
     pub(crate) fn drop_piece(&self, table: u32, span: u32) {
-        self.artifacts.remove(ArtifactKey::Piece(table, span));
+        if self.shared.is_none() {
+            self.artifacts.remove(ArtifactKey::Piece(table, span));
+        }
     }
 
     /// Waits until no other thread writes this span.
@@ -528,14 +714,37 @@ impl RunContext {
     }
 }
 
-fn key_table(plan: &Plan, table: &TableLayout, folder: PathBuf) -> KeyTable {
-    let tracks = match table.on_conflict {
+/// What is remembered of a table's keys.
+pub(crate) fn tracks(table: &TableLayout) -> Tracks {
+    match table.on_conflict {
         OnConflict::First => Tracks::First,
         OnConflict::Last => Tracks::Last,
         OnConflict::Error => Tracks::Attributes,
-    };
+    }
+}
+
+/// A table for keys, of which there are none yet.
+pub(crate) fn key_table(plan: &Plan, table: &TableLayout, folder: PathBuf) -> KeyTable {
     let fixed = table.codec.as_ref().is_some_and(KeyCodec::is_fixed);
-    KeyTable::new(fixed, tracks, plan.shards, folder)
+    KeyTable::new(fixed, tracks(table), plan.shards, folder)
+}
+
+/// Last and first positions of new keys, ascending by the last.
+#[derive(Debug, PartialEq, Eq)]
+struct LastRecords(Vec<(u32, u32)>);
+
+impl Artifact for LastRecords {
+    fn bytes(&self) -> u64 {
+        self.0.capacity() as u64 * 8
+    }
+
+    fn encode(&self, out: &mut Encoder) {
+        out.u32s(&self.0.iter().flat_map(|&(last, first)| [last, first]).collect::<Vec<_>>());
+    }
+
+    fn decode(from: &mut Decoder<'_>) -> Option<Self> {
+        Some(Self(from.u32s()?.as_chunks::<2>().0.iter().map(|&[last, first]| (last, first)).collect()))
+    }
 }
 
 /// Which of a number of things this process has done. Many threads may do them at once.

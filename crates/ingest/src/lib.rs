@@ -35,6 +35,7 @@ mod resolve;
 mod runner;
 mod scan;
 mod sequence;
+mod shared;
 mod source;
 mod state_id;
 mod steps;

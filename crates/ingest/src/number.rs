@@ -131,12 +131,7 @@ impl Ranks {
 /// Numbers a table's things within the block at `reserved`.
 pub(crate) fn number(run: &RunContext, table: u32, reserved: &ReservedTable) -> Result<Numbering> {
     let keyed = run.table(table).is_keyed();
-    let firsts = if keyed {
-        run.ensure_resolved(table, &reserved.segments)?;
-        Ranks::new(run.firsts(table).words())
-    } else {
-        Ranks::new(Vec::new())
-    };
+    let firsts = if keyed { Ranks::new(run.first_words(table, &reserved.segments)?) } else { Ranks::new(Vec::new()) };
     let chunks = run.plan.chunks.len() as u32;
     let mut bases = Vec::with_capacity(chunks as usize + 1);
     let mut next = reserved.first;
@@ -176,8 +171,8 @@ enum PlaceValues {
 }
 
 impl Places {
-    /// From the resolutions of a table's shards.
-    pub(crate) fn new(run: &RunContext, table: u32, reserved: &ReservedTable) -> Result<Self> {
+    /// From the resolutions of a table's shards; `part`: of the keys that are in this part of the run.
+    pub(crate) fn new(run: &RunContext, table: u32, part: u32, reserved: &ReservedTable) -> Result<Self> {
         let numbering = run.numbering(table, reserved)?;
         let place = |origin| match origin {
             Origin::New(first) => numbering.place(first),
@@ -186,13 +181,13 @@ impl Places {
         let mut starts = Vec::with_capacity(run.plan.shards as usize);
         let mut values = PlaceValues::Narrow(Vec::with_capacity(run.keys(table).handles()));
         // One shard at a time: with little memory, each is read from disk.
-        for shard in 0..run.plan.shards {
+        run.each_shard(table, part, &reserved.segments, |origins| {
             // Handles are 32-bit numbers, and so are places among them.
             starts.push(values.len() as u32);
-            for place in run.resolution(table, shard, &reserved.segments)?.origins().map(place) {
-                values.push(place);
+            for &packed in origins {
+                values.push(place(Origin::unpack(packed)));
             }
-        }
+        })?;
         Ok(Self { starts, values })
     }
 }
@@ -231,14 +226,14 @@ pub(crate) struct Ids<'a> {
 }
 
 impl<'a> Ids<'a> {
-    /// All IDs of a table in this run.
-    pub(crate) fn new(run: &'a RunContext, table: u32, reserved: &ReservedTable) -> Result<Self> {
+    /// All IDs of a table in a part of this run.
+    pub(crate) fn new(run: &'a RunContext, table: u32, part: u32, reserved: &ReservedTable) -> Result<Self> {
         let id = run.table(table).id.as_ref();
         let id = id.ok_or_else(|| IngestError::internal("a table that is referred to has IDs"))?;
         if reserved.count > 0 && id_of(id, reserved.first + reserved.count - 1).is_none() {
             return Err(out_of_range(id));
         }
-        Ok(Self { id, shift: run.keys(table).shift(), places: run.places(table, reserved)? })
+        Ok(Self { id, shift: run.keys(table).shift(), places: run.places(table, part, reserved)? })
     }
 
     /// The IDs of keys; `None` where a handle stands for no key.

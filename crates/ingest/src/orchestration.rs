@@ -2,6 +2,8 @@
 //! publish. It decides only by what steps and entities answered, so that it can be replayed; it must never do anything
 //! itself.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::{Deserialize, Serialize};
 use seriatim_durable::EntityId;
 use seriatim_pipeline::model::Pipeline;
@@ -13,11 +15,12 @@ use crate::plan::Cut;
 use crate::sequence::{
     CatalogState, CommitCatalog, CommitSequence, Reservation, SequenceState, catalog_id, sequence_id,
 };
+use crate::shared::resolve_steps;
 use crate::steps::{
     Admission, Admit, Assemble, CleanUp, KeepCommitted, KeepKeys, MakePlan, PlanFacts, Publish, ResolveShards,
-    ScanChunks, ScanFacts, ShardFacts, Withdraw, WriteSpan,
+    ScanChunks, ScanFacts, ScanPart, ShardFacts, Withdraw, WritePart, WriteSpan,
 };
-use crate::write::{Shared, Staged};
+use crate::write::{Shared, SpanOutcome, Staged};
 
 /// The orchestration's name.
 pub(crate) const INGEST: &str = "ingest";
@@ -33,6 +36,10 @@ pub(crate) struct RunInput {
     /// The folder that relative paths start at.
     pub(crate) folder: std::path::PathBuf,
     pub(crate) cut: Cut,
+    /// The work location of a run that workers with state folders of their own carry out; a relative path starts at
+    /// `folder`. `None`: the state folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) work: Option<String>,
 }
 
 /// What a run did.
@@ -100,7 +107,11 @@ async fn attempt<E: Engine>(engine: &E, input: &RunInput) -> Result<Option<RunOu
     if plan.files == 0 {
         return Ok(Some(empty));
     }
-    let scans = engine.all(scan_steps(&input.run, plan.chunks)).await?;
+    let scans = if plan.parts == 0 {
+        engine.all(scan_steps(&input.run, plan.chunks)).await?
+    } else {
+        engine.all((0..plan.parts).map(|part| ScanPart { run: input.run.clone(), part }).collect()).await?
+    };
     let name = &input.pipeline.name;
     let sequences: Vec<EntityId> = input.pipeline.tables.iter().map(|t| sequence_id(name, &t.name)).collect();
     let mut locks = sequences.clone();
@@ -159,7 +170,7 @@ async fn resolve<E: Engine>(
     plan: &PlanFacts,
     states: &[SequenceState],
 ) -> Result<TableShards> {
-    let groups = plan.shards.min(RESOLVE_STEPS);
+    let groups = if plan.parts == 0 { plan.shards.min(RESOLVE_STEPS) } else { resolve_steps(plan.shards, plan.parts) };
     let mut steps = Vec::new();
     for (table, state) in (0..).zip(states) {
         if input.pipeline.tables[table as usize].is_keyed() {
@@ -217,18 +228,17 @@ async fn publish<E: Engine>(
     reserved: &Reserved,
 ) -> Result<Published> {
     let run = &input.run;
-    let writes = (0..plan.spans).map(|span| WriteSpan { run: run.clone(), reserved: reserved.clone(), span }).collect();
     let keyed = (0..).zip(&input.pipeline.tables).filter(|(_, t)| t.is_keyed()).map(|(index, _)| index);
     let keep = keyed.map(|table| KeepKeys { run: run.clone(), reserved: reserved.clone(), table }).collect::<Vec<_>>();
     let tables: Vec<u32> = keep.iter().map(|k| k.table).collect();
     // Neither needs anything of the other. All have ended before an error is told, so that nothing is at work then.
-    let (kept, written) = futures::future::join(engine.all(keep), engine.all(writes)).await;
+    let (kept, written) = futures::future::join(engine.all(keep), write(engine, run, plan, reserved)).await;
     let mut segments = vec![Vec::new(); input.pipeline.tables.len()];
     for (table, kept) in tables.into_iter().zip(kept?) {
         segments[table as usize] = kept;
     }
     let mut staged = Vec::new();
-    let mut pieces = std::collections::BTreeSet::new();
+    let mut pieces = BTreeSet::new();
     for outcome in written? {
         staged.extend(outcome.staged);
         pieces.extend(outcome.pieces);
@@ -249,6 +259,25 @@ async fn publish<E: Engine>(
     };
     engine.step(step).await?;
     Ok(Published { staged, segments })
+}
+
+/// Writes the rows of all spans.
+async fn write<E: Engine>(engine: &E, run: &str, plan: &PlanFacts, reserved: &Reserved) -> Result<Vec<SpanOutcome>> {
+    let (run, reserved) = (|| run.to_owned(), || reserved.clone());
+    if plan.parts == 0 {
+        let step = |span| WriteSpan { run: run(), reserved: reserved(), span };
+        return engine.all((0..plan.spans).map(step).collect()).await;
+    }
+    // Each step takes the part that suits its worker best; what none has taken, or not brought to its end, is asked for
+    // by name.
+    let step = |part| WritePart { run: run(), reserved: reserved(), part };
+    let mut written = engine.all((0..plan.parts).map(|_| step(None)).collect()).await?;
+    let done: BTreeSet<u32> = written.iter().filter_map(|outcome| outcome.part).collect();
+    let left: Vec<WritePart> = (0..plan.parts).filter(|part| !done.contains(part)).map(|p| step(Some(p))).collect();
+    written.extend(engine.all(left).await?);
+    // A part that was written twice was written alike.
+    let by_part: BTreeMap<Option<u32>, SpanOutcome> = written.into_iter().map(|o| (o.part, o.written)).collect();
+    Ok(by_part.into_values().collect())
 }
 
 async fn commit<E: Engine>(

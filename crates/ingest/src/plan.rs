@@ -62,6 +62,10 @@ pub(crate) struct Plan {
     pub(crate) chunks: Vec<Chunk>,
     /// Consecutive chunks that are written together: index of the first, index after the last.
     pub(crate) spans: Vec<(u32, u32)>,
+    /// Consecutive spans that are scanned and written by one worker, where several carry out a run: index of the first,
+    /// index after the last. None where one process does.
+    #[serde(default)]
+    pub(crate) parts: Vec<(u32, u32)>,
     /// Hash shards per table.
     pub(crate) shards: u32,
     /// Rows that make a file of their own.
@@ -174,6 +178,7 @@ pub(crate) fn make_plan(
         source_columns,
         spans: cut_spans(&chunks, span_rows),
         chunks,
+        parts: Vec::new(),
         shards: if cut.shards == 0 { suited_shards(records) } else { cut.shards },
         file_rows: span_rows,
         paths: cut.paths,

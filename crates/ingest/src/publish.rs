@@ -19,19 +19,24 @@ use crate::files::{make_folder, write_json, write_whole};
 use crate::keymap::{
     Counting, Entries, MERGE_SEGMENTS, Prefixes, Sorting, UNKNOWN, count_keys, visit_shard, write_segment,
 };
-use crate::keys::shard_of;
+use crate::keys::{KeyRef, shard_of};
 use crate::layout::layout_change;
 use crate::manifest::{Manifest, ManifestFile, ManifestRun};
 use crate::number::{Reserved, ReservedTable, id_of, out_of_range};
 use crate::output::{Held, Output, Put, STAGING};
 use crate::plan::FileMemory;
+use crate::project::Project;
 use crate::sequence::{CatalogState, SequenceState};
+use crate::shared::{bring_committed, bring_kept, each_new_key, keep_segment};
 use crate::steps::{Admission, Publish};
 use crate::write::{QUARANTINE, Staged, file_name, folder_name, quarantine_index, staged_name, staging_folder};
 
 /// Decides, while the run holds its sequences, whether it may go on.
 pub(crate) fn admit(run: &RunContext, catalog: &CatalogState, sequences: &[SequenceState]) -> Result<Admission> {
     let pipeline = &run.plan.pipeline;
+    if run.shared().is_some() {
+        bring_committed(&Project::new(pipeline.clone(), run.plan.folder.clone()), run.state())?;
+    }
     let copy = refresh_copy(run, catalog, sequences)?;
     if !copy.output.is_empty() && copy.output != pipeline.output.path {
         return Err(IngestError::pipeline(format!(
@@ -161,7 +166,8 @@ pub(crate) fn keep_keys(run: &RunContext, reserved: &Reserved, table: u32) -> Re
     let folder = run.keymap_folder(table);
     make_folder(&folder)?;
     let merge = block.segments.len() + 1 >= MERGE_SEGMENTS;
-    let name = format!("{:06}{}.parquet", reserved.number, if merge { "-merged" } else { "" });
+    let name = run.segment_name(reserved.number, merge);
+    run.bring_segments(table, &block.segments)?;
     let layout = run.table(table);
     let fixed = layout.codec.as_ref().is_some_and(crate::keys::KeyCodec::is_fixed);
     let before = if merge { count_keys(&folder, &block.segments)? } else { 0 };
@@ -184,6 +190,9 @@ pub(crate) fn keep_keys(run: &RunContext, reserved: &Reserved, table: u32) -> Re
         });
         write_segment(&path, layout, &mut sorting)?;
     }
+    if let Some(shared) = run.shared() {
+        keep_segment(run, shared, table, &name)?;
+    }
     Ok(if merge { vec![name] } else { [block.segments.as_slice(), &[name]].concat() })
 }
 
@@ -204,10 +213,19 @@ fn add_new_keys(
         let shard = batch / (batches / shards);
         shard..shard + 1
     };
+    let is_of_batch = |key: KeyRef<'_>| shards >= batches || shard_of(key.hash(), batches) == batch;
     for shard in of_batch {
+        if let Some(shared) = run.shared() {
+            each_new_key(run, shared, table, shard, &block.segments, |key, first, attributes| {
+                if is_of_batch(key) {
+                    entries.push(key, numbering.place(first), attributes);
+                }
+            })?;
+            continue;
+        }
         run.keys(table).settled(shard, |keys, _| {
             for key in keys.iter() {
-                if numbering.is_first(key.first) && (shards >= batches || shard_of(key.key.hash(), batches) == batch) {
+                if numbering.is_first(key.first) && is_of_batch(key.key) {
                     let attributes = keys.attributes(key.number).map_or(UNKNOWN, |(attributes, _)| attributes);
                     entries.push(key.key, numbering.place(key.first), attributes);
                 }
@@ -239,6 +257,15 @@ pub(crate) fn publish(run: &RunContext, step: &Publish) -> Result<()> {
     if manifest.pipeline != pipeline.name {
         return Err(IngestError::output(format!("{output} now holds the output of pipeline '{}'", manifest.pipeline))
             .help("give this pipeline an `output.path` of its own"));
+    }
+    if let Some(shared) = run.shared() {
+        for (table, segments) in (0..).zip(&step.segments) {
+            let new = segments.iter().filter(|name| !step.reserved.tables[table as usize].segments.contains(name));
+            new.into_iter().try_for_each(|name| bring_kept(run, shared, table, name))?;
+        }
+    }
+    if number > 1 && run.shared().is_some() {
+        bring_committed(&Project::new(pipeline.clone(), run.plan.folder.clone()), run.state())?;
     }
     // What may still fail for want of space comes first; none of it is looked at before the manifest is in place.
     write_files(run.state(), &pipeline.name, number, &memory)?;
@@ -388,8 +415,15 @@ pub(crate) fn draft_ledger(run: &RunContext, reserved: &Reserved) -> Result<()> 
     }
     let tables = run.layout.tables.iter().map(|t| t.name.as_str()).collect();
     let ledger = Ledger { run: &run.plan.run, number: reserved.number, tables, chunks };
+    if let Some(shared) = run.shared() {
+        let text = serde_json::to_vec_pretty(&ledger).map_err(|e| IngestError::internal(e.to_string()))?;
+        return shared.work.put(LEDGER, text);
+    }
     write_json(&ledger_draft(run), &ledger)
 }
+
+/// The ledger of a shared run, until it is published.
+const LEDGER: &str = "ledger";
 
 fn ledger_draft(run: &RunContext) -> PathBuf {
     work_folder(run.state(), &run.plan.run).join("ledger.json")
@@ -397,12 +431,19 @@ fn ledger_draft(run: &RunContext) -> PathBuf {
 
 /// Keeps the ledger of a run that is published.
 fn keep_ledger(run: &RunContext, reserved: &Reserved) -> Result<()> {
+    let path = ledger_path(run.state(), &run.plan.pipeline.name, reserved.number);
+    make_folder(path.parent().unwrap_or(&path))?;
+    if let Some(shared) = run.shared() {
+        if shared.work.get(LEDGER)?.is_none() {
+            draft_ledger(run, reserved)?;
+        }
+        let gone = || IngestError::state(format!("{} is gone", shared.work.place_of(LEDGER)));
+        return write_whole(&path, &shared.work.get(LEDGER)?.ok_or_else(gone)?);
+    }
     let draft = ledger_draft(run);
     if !draft.exists() {
         draft_ledger(run, reserved)?;
     }
-    let path = ledger_path(run.state(), &run.plan.pipeline.name, reserved.number);
-    make_folder(path.parent().unwrap_or(&path))?;
     write_whole(&path, &fs::read(&draft).map_err(|e| IngestError::io("read", &draft, &e))?)
 }
 

@@ -107,6 +107,7 @@ mod tests {
             error_kind: None,
             help: None,
             owner: None,
+            hub: None,
         }
     }
 

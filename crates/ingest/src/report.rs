@@ -98,6 +98,9 @@ pub struct RunReport {
     pub help: Option<String>,
     /// Process id and host of the process that has, or had, the run.
     pub owner: Option<String>,
+    /// The task hub elsewhere whose workers carry it out; `None`: this state folder's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hub: Option<String>,
 }
 
 /// What a run would do.

@@ -17,7 +17,7 @@ use seriatim_pipeline::model::OnConflict;
 pub(crate) const MOST_RECORDS: u64 = u32::MAX as u64 - 1;
 
 /// Marks a place of the key map among first positions.
-const KNOWN: u64 = 1 << 63;
+pub(crate) const KNOWN: u64 = 1 << 63;
 
 /// What a key turned out to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub(crate) enum Origin {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct ShardResolution {
     /// For each handle of the shard its packed origin.
-    origins: Vec<u64>,
+    pub(crate) origins: Vec<u64>,
     /// The last position of each new key, and its first; empty unless the last attributes win.
     pub(crate) last: Vec<(u32, u32)>,
     /// New keys.
@@ -41,12 +41,9 @@ pub(crate) struct ShardResolution {
     pub(crate) known: u64,
 }
 
-impl ShardResolution {
-    /// What each handle's key turned out to be.
-    pub(crate) fn origins(&self) -> impl Iterator<Item = Origin> + '_ {
-        self.origins.iter().map(|&packed| {
-            if packed & KNOWN == 0 { Origin::New(packed as u32) } else { Origin::Known(packed & !KNOWN) }
-        })
+impl Origin {
+    pub(crate) fn unpack(packed: u64) -> Self {
+        if packed & KNOWN == 0 { Self::New(packed as u32) } else { Self::Known(packed & !KNOWN) }
     }
 }
 
@@ -83,33 +80,47 @@ impl Found {
 
 /// Resolves one shard of a table against the key map in `segments`.
 pub(crate) fn resolve(run: &RunContext, table: u32, shard: u32, segments: &[String]) -> Result<ShardResolution> {
-    let layout = run.table(table);
     run.ensure_scanned()?;
     let resolved = run.keys(table).settled(shard, |keys, numbers| {
-        let found = look_up(run, table, shard, segments, keys)?;
-        if layout.on_conflict == OnConflict::Error && keys.iter().any(|key| disagrees(keys, &found, key)) {
-            return Ok(None);
+        let mut decided = decide(run, table, shard, segments, keys, |key| run.firsts(table).mark(key.first))?;
+        if let (Some(decided), Some(numbers)) = (&mut decided, numbers) {
+            decided.origins = numbers.iter().map(|&number| decided.origins[number as usize]).collect();
         }
-        let mut origins: Vec<u64> = found.iter().map(|found| KNOWN | found.place).collect();
-        let (mut last, mut new) = (Vec::new(), 0);
-        for key in keys.iter().filter(|key| found[key.number as usize] == Found::NOTHING) {
-            origins[key.number as usize] = key.first.into();
-            run.firsts(table).mark(key.first);
-            new += 1;
-            if layout.on_conflict == OnConflict::Last {
-                last.push((keys.last(key.number), key.first));
-            }
-        }
-        last.sort_unstable();
-        if let Some(numbers) = numbers {
-            origins = numbers.iter().map(|&number| origins[number as usize]).collect();
-        }
-        Ok(Some(ShardResolution { origins, last, new, known: u64::from(keys.len()) - new }))
+        Ok(decided)
     })?;
     match resolved {
         Some(resolution) => Ok(resolution),
         None => Err(conflict(run, table, segments)?),
     }
+}
+
+/// Decides which keys of a shard are new, and calls `is_new` with each of these; origins are by number. `None` if
+/// records disagree where they must not.
+pub(crate) fn decide(
+    run: &RunContext,
+    table: u32,
+    shard: u32,
+    segments: &[String],
+    keys: &KeyShard,
+    mut is_new: impl FnMut(Entry<'_>),
+) -> Result<Option<ShardResolution>> {
+    let layout = run.table(table);
+    let found = look_up(run, table, shard, segments, keys)?;
+    if layout.on_conflict == OnConflict::Error && keys.iter().any(|key| disagrees(keys, &found, key)) {
+        return Ok(None);
+    }
+    let mut origins: Vec<u64> = found.iter().map(|found| KNOWN | found.place).collect();
+    let (mut last, mut new) = (Vec::new(), 0);
+    for key in keys.iter().filter(|key| found[key.number as usize] == Found::NOTHING) {
+        origins[key.number as usize] = key.first.into();
+        is_new(key);
+        new += 1;
+        if layout.on_conflict == OnConflict::Last {
+            last.push((keys.last(key.number), key.first));
+        }
+    }
+    last.sort_unstable();
+    Ok(Some(ShardResolution { origins, last, new, known: u64::from(keys.len()) - new }))
 }
 
 /// What the key map says of each key of a shard, by number. Reads only the parts of the key map that such keys can be in.
@@ -120,6 +131,7 @@ fn look_up(run: &RunContext, table: u32, shard: u32, segments: &[String], keys: 
     }
     let wanted: Prefixes = keys.iter().map(|key| key.key.hash()).collect();
     let layout = run.table(table);
+    run.bring_segments(table, segments)?;
     visit_shard(&run.keymap_folder(table), segments, layout, shard, run.plan.shards, &wanted, |entry| {
         if let Some(key) = keys.find(entry.key, entry.hash) {
             let slot = &mut found[key.number as usize];
@@ -151,11 +163,11 @@ struct Conflicting {
 
 /// The error for records of one key that do not agree: of all such keys, the one that appears first, whichever worker
 /// came upon which.
-fn conflict(run: &RunContext, table: u32, segments: &[String]) -> Result<IngestError> {
+pub(crate) fn conflict(run: &RunContext, table: u32, segments: &[String]) -> Result<IngestError> {
     let layout = run.table(table);
     let mut earliest: Option<Conflicting> = None;
     for shard in 0..run.plan.shards {
-        run.keys(table).settled(shard, |keys, _| {
+        run.with_keys(table, shard, |keys| {
             let found = look_up(run, table, shard, segments, keys)?;
             for key in keys.iter().filter(|&key| disagrees(keys, &found, key)) {
                 if earliest.as_ref().is_none_or(|earliest| key.first < earliest.first) {

@@ -25,8 +25,10 @@ use crate::record::{clear_cancel, counter, next_counter, request_cancel, runs, w
 use crate::recover::{RECOVER, RecoverInput, RecoverReport, recover, recovery_id};
 use crate::report::{IdRange, RunReport, RunStatus, TableReport};
 use crate::sequence::{CATALOG, Catalog, SEQUENCE, Sequence};
+use crate::shared;
+use crate::shared::Others;
 use crate::state_id::state_id;
-use crate::steps::{Steps, register};
+use crate::steps::{Process, register};
 
 /// How long a stopping runner waits for the steps that are running: to their end, in effect. A step that went on after
 /// the state folder is free could meet itself in the next process.
@@ -59,6 +61,10 @@ pub struct RunnerOptions {
     pub shards: u32,
     /// How columns are read and written. For tests: another value gives files with other pages, never other values.
     pub paths: Paths,
+    /// Where the workers of a run leave what the others need of it, where they have state folders of their own: a path or
+    /// a URL that all of them reach; a relative path starts at the pipeline's folder. `None`, the default: beside the
+    /// output. Changes nothing in the output.
+    pub work: Option<String>,
 }
 
 impl Default for RunnerOptions {
@@ -69,6 +75,7 @@ impl Default for RunnerOptions {
             chunk_rows: 131_072,
             shards: 0,
             paths: Paths::Auto,
+            work: None,
         }
     }
 }
@@ -95,7 +102,12 @@ fn machine_memory() -> u64 {
 #[derive(Debug)]
 pub struct Runner {
     client: Client,
-    worker: WorkerHandle,
+    /// `None`: other processes do the steps.
+    worker: Option<WorkerHandle>,
+    /// Whether its runs are carried out by workers with state folders of their own.
+    shared: bool,
+    /// What people are told of the hub, if it is elsewhere.
+    hub: Option<String>,
     options: RunnerOptions,
     state: PathBuf,
     progress: Arc<Progress>,
@@ -120,18 +132,26 @@ impl Runner {
         Self::start_worker(hub, options, state, false)
     }
 
-    /// The same where other processes work on the same runs, in the same state folder: each finds what it needs of the
-    /// others' steps in files, or does it again.
+    /// The same where other processes work on the same runs, each with a state folder of its own: what one finds out
+    /// reaches the others through the run's work location.
     pub fn start_shared(hub: Arc<dyn TaskHub>, options: RunnerOptions, state: &Path) -> Result<Self> {
         keep_apart();
         Self::start_worker(hub, options, state, true)
+    }
+
+    /// The same without a worker: other processes do the steps of the runs that are begun here. `name` is what people are
+    /// told of the hub.
+    pub fn connect(hub: Arc<dyn TaskHub>, name: &str, options: RunnerOptions, state: &Path) -> Result<Self> {
+        make_folder(state)?;
+        Ok(Self { hub: Some(name.to_owned()), ..Self::of(hub, None, options, state, Arc::default(), true) })
     }
 
     fn start_worker(hub: Arc<dyn TaskHub>, options: RunnerOptions, state: &Path, shared: bool) -> Result<Self> {
         make_folder(state)?;
         let progress = Arc::new(Progress::default());
         let workers = options.workers.max(1);
-        let steps = Arc::new(Steps::new(state.to_owned(), options.memory, workers, progress.clone(), shared)?);
+        let others = shared.then(|| Others::new(Client::new(hub.clone())));
+        let steps = Arc::new(Process::new(state.to_owned(), options.memory, workers, progress.clone(), others)?);
         let mut registry = Registry::new();
         register(&mut registry, &steps);
         registry.orchestration(INGEST, |engine: OrchestrationContext, input: RunInput| async move {
@@ -147,19 +167,25 @@ impl Runner {
             .stop_grace(STOP_GRACE)
             .build()
             .start();
-        Ok(Self {
-            client: Client::new(hub),
-            worker,
-            options,
-            state: state.to_owned(),
-            progress,
-            mine: Mutex::default(),
-        })
+        Ok(Self::of(hub, Some(worker), options, state, progress, shared))
+    }
+
+    fn of(
+        hub: Arc<dyn TaskHub>,
+        worker: Option<WorkerHandle>,
+        options: RunnerOptions,
+        state: &Path,
+        progress: Arc<Progress>,
+        shared: bool,
+    ) -> Self {
+        let (client, state) = (Client::new(hub), state.to_owned());
+        Self { client, worker, shared, hub: None, options, state, progress, mine: Mutex::default() }
     }
 
     /// Waits for the worker to end by itself, and says why it did: its hub sent it away for good.
     pub async fn ended(&mut self) -> IngestError {
-        match self.worker.ended().await {
+        let Some(worker) = &mut self.worker else { return std::future::pending().await };
+        match worker.ended().await {
             Err(error) => IngestError::new(ErrorKind::System, error.to_string()),
             Ok(()) => IngestError::internal("the worker ended without a reason"),
         }
@@ -265,13 +291,38 @@ impl Runner {
         Ok(report)
     }
 
+    /// Cancels a run that workers with state folders of their own carry out, whoever has begun it.
+    pub async fn cancel_shared(&self, run: &str) -> Result<RunReport> {
+        let since = Instant::now();
+        let known = self.client.get(run).await.map_err(|e| hub_error(&e))?.filter(|known| known.name == INGEST);
+        let unknown = || IngestError::state(format!("the task hub has no run '{run}'"));
+        let input: RunInput = known.ok_or_else(unknown)?.input()?;
+        let Some(work) = input.work else {
+            return Err(IngestError::state(format!("run '{run}' is carried out in a state folder"))
+                .help("cancel it where that folder is, without naming a hub"));
+        };
+        let project = Project::new(input.pipeline, input.folder.clone());
+        let place = (work, input.folder, run.to_owned());
+        let asked = place.clone();
+        blocking(move || shared::request_cancel(&asked.0, &asked.1, &asked.2)).await?;
+        let state = self.wait(run).await?;
+        // A request that came too late for the run's own clean-up.
+        blocking(move || shared::clear(&place.0, &place.1, &place.2)).await?;
+        let mut report = self.begin_record(&project, run.to_owned(), false)?;
+        self.settle(&mut report, &state, since)?;
+        Ok(report)
+    }
+
     /// Stops: takes no new work and waits for the steps that are running. A run that is not at its end stays in the
     /// hub, and is taken up by the next `run`.
     pub async fn stop(self) {
         // A worker that ended with an error was fenced off by its hub, and who waits for a run is told by the hub.
-        let _ = self.worker.stop().await;
+        if let Some(worker) = self.worker {
+            let _ = worker.stop().await;
+        }
+        // A shared run goes on without who began it.
         let mine = self.mine.into_inner().unwrap_or_else(PoisonError::into_inner);
-        for run in mine {
+        for run in mine.into_iter().filter(|_| !self.shared) {
             if let Ok(mut record) = crate::record::run_record(&self.state, &run) {
                 record.status = RunStatus::Interrupted;
                 let _ = write_record(&self.state, &record);
@@ -279,15 +330,29 @@ impl Runner {
         }
     }
 
-    /// An unfinished run of the pipeline that nobody in this process waits for.
-    async fn take_up(&self, pipeline: &str) -> Result<Option<String>> {
+    /// The pipeline's runs that the hub knows.
+    async fn instances(&self, pipeline: &str) -> Result<Vec<OrchestrationState>> {
         let prefix = format!("{pipeline}-");
         let filter = InstanceFilter { id_prefix: Some(prefix.clone()), ..InstanceFilter::default() };
         let mut instances = self.client.query(&filter).await.map_err(|e| hub_error(&e))?;
         // Another pipeline's name may begin like this one's.
         instances.retain(|i| i.name == INGEST && i.instance_id.strip_prefix(&prefix).is_some_and(is_number));
+        Ok(instances)
+    }
+
+    /// The highest number among them: others begin runs on the same hub.
+    async fn highest(&self, pipeline: &str) -> Result<u64> {
+        Ok(self.instances(pipeline).await?.iter().map(|i| counter(&i.instance_id)).max().unwrap_or_default())
+    }
+
+    /// An unfinished run of the pipeline that nobody in this process waits for.
+    async fn take_up(&self, pipeline: &str) -> Result<Option<String>> {
+        let instances = self.instances(pipeline).await?;
         self.settle_forgotten(pipeline).await?;
         self.purge_old(&instances).await?;
+        if self.shared {
+            self.clear_ended(&instances).await?;
+        }
         for instance in instances.into_iter().filter(|i| !i.status.is_ended()) {
             let run = instance.instance_id;
             if !self.mine.lock().unwrap_or_else(PoisonError::into_inner).insert(run.clone()) {
@@ -301,6 +366,26 @@ impl Runner {
             self.mine.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);
         }
         Ok(None)
+    }
+
+    /// Removes what ended runs have left in their work locations: a worker that the hub took for lost may have come late.
+    async fn clear_ended(&self, instances: &[OrchestrationState]) -> Result<()> {
+        for instance in instances.iter().filter(|i| i.status.is_ended()) {
+            // Inputs are not part of the list; of an ended run there are a few.
+            let Some(known) = self.client.get(&instance.instance_id).await.map_err(|e| hub_error(&e))? else {
+                continue;
+            };
+            if let Ok(RunInput { run, folder, work: Some(work), .. }) = known.input::<RunInput>() {
+                blocking(move || shared::clear(&work, &folder, &run)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Where a run's work is, if its workers have state folders of their own.
+    fn work(&self, project: &Project) -> String {
+        let beside = || format!("{}/_seriatim/work", project.pipeline().output.path.trim_end_matches('/'));
+        self.options.work.clone().unwrap_or_else(beside)
     }
 
     /// Ends the records of runs whose process died between the run's end and its record's.
@@ -341,11 +426,12 @@ impl Runner {
 
     async fn start_run(&self, project: &Project, trace: Option<TraceContext>) -> Result<RunReport> {
         project.check_places()?;
+        let after = if self.shared { self.highest(&project.pipeline().name).await? + 1 } else { 0 };
         loop {
             // Another run of this process may have begun since, and has no record yet.
             let run = {
                 let mut mine = self.mine.lock().unwrap_or_else(PoisonError::into_inner);
-                let mut number = next_counter(&self.state)?;
+                let mut number = next_counter(&self.state)?.max(after);
                 while !mine.insert(format!("{}-{number}", project.pipeline().name)) {
                     number += 1;
                 }
@@ -357,6 +443,7 @@ impl Runner {
                 pipeline: project.pipeline().clone(),
                 folder: project.folder().to_owned(),
                 cut: self.options.cut(),
+                work: self.shared.then(|| self.work(project)),
             };
             clear_cancel(&self.state, &run);
             let options = StartOptions {
@@ -400,6 +487,7 @@ impl Runner {
             error_kind: None,
             help: None,
             owner: Some(owner()),
+            hub: self.hub.clone(),
         };
         write_record(&self.state, &report)?;
         Ok(report)
@@ -434,6 +522,12 @@ impl Runner {
         self.mine.lock().unwrap_or_else(PoisonError::into_inner).remove(&report.run);
         Ok(())
     }
+}
+
+/// Does what may wait for another machine on a thread that may wait.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|e| Err(IngestError::internal(format!("a thread ended early: {e}"))))
 }
 
 fn fill(report: &mut RunReport, input: &RunInput, output: RunOutput) {

@@ -10,46 +10,83 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::{Deserialize, Serialize};
 use seriatim_durable::{ActivityContext, Failure, Registry};
 
-use crate::context::{RunContext, keep_plan, work_folder};
+use crate::context::{RunContext, keep_plan, keep_shared_plan, work_folder};
 use crate::engine::Step;
 use crate::error::{ErrorKind, IngestError, Result};
 use crate::files::remove_folder;
-use crate::layout::TableSignature;
+use crate::layout::{Layout, TableSignature};
 use crate::number::Reserved;
 use crate::orchestration::RunInput;
-use crate::plan::{Purpose, make_plan};
+use crate::plan::{Plan, Purpose, make_plan};
 use crate::pool::Pool;
 use crate::progress::{Progress, Step as Stage};
 use crate::project::Project;
 use crate::publish::{admit, file_memory, keep_committed, keep_keys, publish, withdraw};
 use crate::recover::{BringBack, KeepRestored};
 use crate::sequence::{CatalogState, SequenceState};
+use crate::shared::{Others, Place, bring_committed, claim, clear, cut_parts, resolve_group, scan_or_find};
 use crate::write::{SpanOutcome, Staged, assemble, write_span};
 
 /// What all steps of a process share.
 #[derive(Debug)]
-pub(crate) struct Steps {
+pub(crate) struct Process {
     pub(crate) state: PathBuf,
     pub(crate) memory: u64,
     pub(crate) workers: usize,
     pub(crate) progress: Arc<Progress>,
-    runs: Mutex<HashMap<String, Arc<RunContext>>>,
+    /// By run, and by execution where it is shared.
+    runs: Mutex<HashMap<(String, String), Arc<RunContext>>>,
     pool: Pool,
-    /// Whether other processes do steps of the same runs.
-    shared: bool,
+    /// Who knows where a run's work is, if other processes do steps of the same runs.
+    others: Option<Others>,
 }
 
-impl Steps {
+/// A step's view of its process: it knows which run it is of, and where that run's work is.
+#[derive(Debug, Clone)]
+pub(crate) struct Steps {
+    process: Arc<Process>,
+    /// `None`: in the state folder.
+    place: Option<Place>,
+}
+
+impl std::ops::Deref for Steps {
+    type Target = Process;
+
+    fn deref(&self) -> &Process {
+        &self.process
+    }
+}
+
+impl Process {
     pub(crate) fn new(
         state: PathBuf,
         memory: u64,
         workers: usize,
         progress: Arc<Progress>,
-        shared: bool,
+        others: Option<Others>,
     ) -> Result<Self> {
         let pool = Pool::new(workers)
             .map_err(|e| IngestError::new(ErrorKind::System, format!("cannot start {workers} threads: {e}")))?;
-        Ok(Self { state, memory, workers, progress, runs: Mutex::default(), pool, shared })
+        Ok(Self { state, memory, workers, progress, runs: Mutex::default(), pool, others })
+    }
+
+    fn done(&self) {
+        self.progress.step_done.fetch_add(1, Relaxed);
+    }
+}
+
+impl Steps {
+    /// For a step of this run and execution.
+    async fn of(process: Arc<Process>, context: &ActivityContext) -> Result<Self> {
+        let place = match &process.others {
+            Some(others) => others.place(context, &process.state).await?,
+            None => None,
+        };
+        Ok(Self { process, place })
+    }
+
+    fn key(&self, run: &str) -> (String, String) {
+        (run.to_owned(), self.place.as_ref().map(|place| place.execution.clone()).unwrap_or_default())
     }
 
     /// The run, from memory or from its work folder; an error if it was cancelled.
@@ -60,32 +97,41 @@ impl Steps {
     }
 
     fn uncancelled(&self, run: &str) -> Result<Arc<RunContext>> {
+        let key = self.key(run);
         let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.shared {
+        if self.others.is_some() {
             // A step of another process may have planned a run anew, or ended it.
             runs.retain(|_, context| context.is_current());
         }
-        if let Some(context) = runs.get(run) {
+        if let Some(context) = runs.get(&key) {
             return Ok(context.clone());
         }
-        let context = Arc::new(RunContext::load(run, &self.state, self.memory, self.progress.clone())?);
+        let (memory, progress) = (self.memory, self.progress.clone());
+        let context = Arc::new(match &self.place {
+            Some(place) => RunContext::load_shared(place, &self.state, memory, progress)?,
+            None => RunContext::load(run, &self.state, memory, progress)?,
+        });
         self.progress.files.store(context.plan.files.len() as u64, Relaxed);
         self.progress.records.store(context.plan.files.iter().map(|f| f.rows).sum(), Relaxed);
-        runs.insert(run.to_owned(), context.clone());
+        // Another process may have brought what this one has of other runs to their end.
+        let mut ended = Vec::new();
+        runs.retain(|_, other| {
+            let wanted = other.is_wanted();
+            ended.extend((!wanted).then(|| other.own_folder("")));
+            wanted
+        });
+        ended.iter().try_for_each(|folder| remove_folder(folder))?;
+        runs.insert(key, context.clone());
         Ok(context)
     }
 
     fn keep(&self, context: RunContext) {
-        let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
-        runs.insert(context.plan.run.clone(), Arc::new(context));
+        let key = self.key(&context.plan.run);
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner).insert(key, Arc::new(context));
     }
 
     fn forget(&self, run: &str) {
-        self.runs.lock().unwrap_or_else(PoisonError::into_inner).remove(run);
-    }
-
-    fn done(&self) {
-        self.progress.step_done.fetch_add(1, Relaxed);
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key(run));
     }
 }
 
@@ -96,23 +142,25 @@ pub(crate) trait Doable: Step {
 }
 
 /// Tells a worker how to do every step.
-pub(crate) fn register(registry: &mut Registry, steps: &Arc<Steps>) {
-    fn add<S: Doable>(registry: &mut Registry, steps: &Arc<Steps>) {
-        let steps = steps.clone();
-        registry.activity(S::NAME, move |_: ActivityContext, step: S| {
-            let steps = steps.clone();
+pub(crate) fn register(registry: &mut Registry, steps: &Arc<Process>) {
+    fn add<S: Doable>(registry: &mut Registry, steps: &Arc<Process>) {
+        let process = steps.clone();
+        registry.activity(S::NAME, move |context: ActivityContext, step: S| {
+            let process = process.clone();
             async move {
-                let work = steps.clone();
-                let done = steps.pool.run(move || step.run(&work)).await;
+                let steps = Steps::of(process.clone(), &context).await?;
+                let done = process.pool.run(move || step.run(&steps)).await;
                 done.map_err(|e| Failure::new(Failure::PANIC, e))?.map_err(Failure::from)
             }
         });
     }
     add::<MakePlan>(registry, steps);
     add::<ScanChunks>(registry, steps);
+    add::<ScanPart>(registry, steps);
     add::<Admit>(registry, steps);
     add::<ResolveShards>(registry, steps);
     add::<WriteSpan>(registry, steps);
+    add::<WritePart>(registry, steps);
     add::<Assemble>(registry, steps);
     add::<KeepKeys>(registry, steps);
     add::<Publish>(registry, steps);
@@ -150,13 +198,60 @@ pub(crate) struct PlanFacts {
     pub(crate) chunks: u32,
     pub(crate) spans: u32,
     pub(crate) shards: u32,
+    /// How many parts the workers of a shared run share; 0 where one process carries it out.
+    #[serde(default)]
+    pub(crate) parts: u32,
     pub(crate) layout: Vec<TableSignature>,
+}
+
+impl PlanFacts {
+    fn new(plan: &Plan, layout: Option<&Layout>) -> Self {
+        Self {
+            files: plan.files.len() as u64,
+            files_known: plan.files_known,
+            records: plan.files.iter().map(|f| f.rows).sum(),
+            chunks: plan.chunks.len() as u32,
+            spans: plan.spans.len() as u32,
+            shards: plan.shards,
+            parts: plan.parts.len() as u32,
+            layout: layout.map(Layout::signatures).unwrap_or_default(),
+        }
+    }
+}
+
+/// The plan of a shared run. Whoever makes it a second time finds the first one.
+fn make_shared_plan(steps: &Steps, place: &Place, input: RunInput) -> Result<PlanFacts> {
+    let load = || RunContext::find_shared(place, &steps.state, steps.memory, steps.progress.clone());
+    let mut made = load()?;
+    if made.is_none() {
+        let RunInput { run, owner, pipeline, folder, cut, .. } = input;
+        let project = Project::new(pipeline, folder);
+        bring_committed(&project, &steps.state)?;
+        let memory = file_memory(&steps.state, &project.pipeline().name)?;
+        let (mut plan, bound) = make_plan(&project, &run, &memory, cut, steps.workers, Purpose::Run)?;
+        plan.owner = owner;
+        plan.parts = cut_parts(&plan.spans, &plan.chunks);
+        let Some(bound) = bound else { return Ok(PlanFacts::new(&plan, None)) };
+        keep_shared_plan(place, &plan, bound.records.source_schema())?;
+        made = load()?;
+    }
+    let made = made.ok_or_else(|| IngestError::state("the plan that was just made is gone from the work location"))?;
+    let facts = PlanFacts::new(&made.plan, Some(&made.layout));
+    steps.keep(made);
+    Ok(facts)
 }
 
 impl Doable for MakePlan {
     fn run(self, steps: &Steps) -> Result<PlanFacts> {
-        let RunInput { run, owner, pipeline, folder, cut } = self.input;
         steps.progress.enter(Stage::Plan, 1);
+        if let Some(place) = &steps.place {
+            let facts = make_shared_plan(steps, place, self.input)?;
+            steps.progress.files.store(facts.files, Relaxed);
+            steps.progress.records.store(facts.records, Relaxed);
+            steps.done();
+            return Ok(facts);
+        }
+        let RunInput { run, owner, pipeline, folder, cut, .. } = self.input;
         // What an attempt before this one left behind belongs to another plan.
         steps.forget(&run);
         remove_folder(&work_folder(&steps.state, &run))?;
@@ -164,15 +259,7 @@ impl Doable for MakePlan {
         let memory = file_memory(&steps.state, &project.pipeline().name)?;
         let (mut plan, bound) = make_plan(&project, &run, &memory, cut, steps.workers, Purpose::Run)?;
         plan.owner = owner;
-        let facts = PlanFacts {
-            files: plan.files.len() as u64,
-            files_known: plan.files_known,
-            records: plan.files.iter().map(|f| f.rows).sum(),
-            chunks: plan.chunks.len() as u32,
-            spans: plan.spans.len() as u32,
-            shards: plan.shards,
-            layout: bound.as_ref().map(|b| b.layout.signatures()).unwrap_or_default(),
-        };
+        let facts = PlanFacts::new(&plan, bound.as_ref().map(|b| &b.layout));
         steps.progress.files.store(facts.files, Relaxed);
         steps.progress.records.store(facts.records, Relaxed);
         if let Some(bound) = bound {
@@ -220,6 +307,34 @@ impl Doable for ScanChunks {
 }
 
 step!(
+    /// Finds the distinct keys of a part of a shared run, for all of its workers.
+    ScanPart, "scan-part", ScanFacts, { run: String, part: u32 });
+
+impl Doable for ScanPart {
+    fn run(self, steps: &Steps) -> Result<ScanFacts> {
+        let run = steps.run(&self.run)?;
+        let shared = run.shared().ok_or_else(no_parts)?;
+        steps.progress.enter(Stage::Scan, run.plan.parts.len() as u64);
+        let mut facts = ScanFacts { null_keys: vec![0; run.layout.tables.len()], ..ScanFacts::default() };
+        for chunk in scan_or_find(&run, shared, self.part)? {
+            facts.records += chunk.records;
+            facts.filtered += chunk.filtered;
+            facts.quarantined += chunk.quarantined;
+            for (sum, count) in facts.null_keys.iter_mut().zip(&chunk.null_keys) {
+                *sum += count;
+            }
+        }
+        steps.progress.scanned.fetch_add(facts.records + facts.filtered + facts.quarantined, Relaxed);
+        steps.done();
+        Ok(facts)
+    }
+}
+
+fn no_parts() -> IngestError {
+    IngestError::internal("a step for a part came to a worker whose run has none")
+}
+
+step!(
     /// Decides whether a run that holds its sequences may go on.
     Admit, "admit", Admission, { run: String, catalog: CatalogState, sequences: Vec<SequenceState> });
 
@@ -256,6 +371,10 @@ impl Doable for ResolveShards {
         let run = steps.run(&self.run)?;
         let tables = run.layout.tables.iter().filter(|t| t.is_keyed()).count() as u64;
         steps.progress.enter(Stage::Resolve, tables * u64::from(run.plan.shards));
+        if let Some(shared) = run.shared() {
+            let head = resolve_group(&run, shared, self.table, self.from..self.to, &self.segments)?;
+            return Ok(ShardFacts { new: head.new, known: head.known });
+        }
         let mut facts = ShardFacts::default();
         for shard in self.from..self.to {
             let resolution = run.resolution(self.table, shard, &self.segments)?;
@@ -276,6 +395,41 @@ impl Doable for WriteSpan {
         let run = steps.run(&self.run)?;
         steps.progress.enter(Stage::Write, run.plan.spans.len() as u64);
         let outcome = write_span(&run, &self.reserved, self.span)?;
+        steps.done();
+        Ok(outcome)
+    }
+}
+
+step!(
+    /// Numbers and writes the rows of a part of a shared run: of this one, or of one that its worker chooses.
+    WritePart, "write-part", PartOutcome, { run: String, reserved: Reserved, part: Option<u32> });
+
+/// What writing a part left.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct PartOutcome {
+    /// The part; `None` if there was none left to choose.
+    pub(crate) part: Option<u32>,
+    pub(crate) written: SpanOutcome,
+}
+
+impl Doable for WritePart {
+    fn run(self, steps: &Steps) -> Result<PartOutcome> {
+        let run = steps.run(&self.run)?;
+        let shared = run.shared().ok_or_else(no_parts)?;
+        steps.progress.enter(Stage::Write, run.plan.parts.len() as u64);
+        let part = match self.part {
+            Some(part) => Some(part),
+            None => claim(&run, shared)?,
+        };
+        let mut outcome = PartOutcome { part, ..PartOutcome::default() };
+        if let Some(part) = part {
+            let (from, to) = run.plan.parts[part as usize];
+            for span in from..to {
+                let span = write_span(&run, &self.reserved, span)?;
+                outcome.written.staged.extend(span.staged);
+                outcome.written.pieces.extend(span.pieces);
+            }
+        }
         steps.done();
         Ok(outcome)
     }
@@ -353,6 +507,9 @@ impl Doable for CleanUp {
         // What cannot be given back runs out by itself; a run that was never planned has taken nothing.
         let _ = steps.uncancelled(&self.run).and_then(|run| run.give_output_back());
         steps.forget(&self.run);
+        if let Some(place) = &steps.place {
+            clear(&place.work, &place.folder, &place.run)?;
+        }
         remove_folder(&work_folder(&steps.state, &self.run))?;
         steps.progress.finish();
         Ok(())

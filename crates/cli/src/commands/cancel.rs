@@ -9,7 +9,8 @@ use seriatim_hub::EmbeddedHub;
 use seriatim_ingest::{RunReport, RunStatus, Runner, RunnerOptions};
 
 use super::summary;
-use crate::args::OneRunArgs;
+use crate::args::CancelArgs;
+use crate::elsewhere;
 use crate::engine::{self, Attempt};
 use crate::error::CliError;
 use crate::state::StateFolder;
@@ -19,17 +20,27 @@ use crate::ui::{Tone, Ui};
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Cancels, and says that it is done.
-pub(super) fn execute(args: &OneRunArgs, ui: &Ui) -> Result<(), CliError> {
-    let folder = StateFolder::find(&args.state)?;
-    let report = seriatim_ingest::run_record(&folder.path, &args.run)?;
-    if is_over(&report) {
-        return Err(CliError::failed(format!(
-            "{} is {}: there is nothing to cancel",
-            report.run,
-            summary::status(report.status)
-        )));
-    }
-    let report = engine::runtime()?.block_on(cancel(&folder, &report.run, ui))?;
+pub(super) fn execute(args: &CancelArgs, ui: &Ui) -> Result<(), CliError> {
+    let runtime = engine::runtime()?;
+    let report = match &args.hub {
+        Some(hub) => runtime.block_on(cancel_elsewhere(args, hub))?,
+        None => {
+            let folder = StateFolder::find(&args.run.state)?;
+            let report = seriatim_ingest::run_record(&folder.path, &args.run.run)?;
+            if is_over(&report) {
+                return Err(CliError::failed(format!(
+                    "{} is {}: there is nothing to cancel",
+                    report.run,
+                    summary::status(report.status)
+                )));
+            }
+            if let Some(hub) = &report.hub {
+                let message = format!("{} is carried out by the workers of {hub}", report.run);
+                return Err(CliError::failed_with(message, "name that hub: --hub ADDRESS"));
+            }
+            runtime.block_on(cancel(&folder, &report.run, ui))?
+        }
+    };
     if report.status != RunStatus::Cancelled {
         return Err(CliError::failed(format!(
             "{} was {} before it could be cancelled",
@@ -37,11 +48,22 @@ pub(super) fn execute(args: &OneRunArgs, ui: &Ui) -> Result<(), CliError> {
             summary::status(report.status)
         )));
     }
-    if args.json {
+    if args.run.json {
         return ui.json(&report);
     }
     let word = ui.toned(Tone::Good, "cancelled");
     ui.line(format!("{} is {word}: nothing of it was published, no ID is lost", report.run))
+}
+
+/// Cancels a run that the workers of a hub elsewhere carry out; its record may be on another machine.
+async fn cancel_elsewhere(args: &CancelArgs, hub: &str) -> Result<RunReport, CliError> {
+    let at = elsewhere::address(hub)?;
+    let folder = StateFolder::find(&args.run.state)?;
+    let hub = elsewhere::connect(at.clone(), &args.access)?;
+    let runner = Runner::connect(hub, &at.to_string(), RunnerOptions::default(), &folder.path)?;
+    let outcome = runner.cancel_shared(&args.run.run).await;
+    runner.stop().await;
+    Ok(outcome?)
 }
 
 fn is_over(report: &RunReport) -> bool {

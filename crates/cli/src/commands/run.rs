@@ -6,6 +6,7 @@ use seriatim_ingest::{ErrorKind, IngestError, RunReport, RunStatus};
 
 use super::summary;
 use crate::args::RunArgs;
+use crate::elsewhere;
 use crate::engine::{self, Options};
 use crate::error::CliError;
 use crate::interrupt::Interrupt;
@@ -25,12 +26,18 @@ pub(super) fn execute(args: &RunArgs, ui: &Ui) -> Result<(), CliError> {
     let runtime = engine::runtime()?;
     let reports = runtime.block_on(async {
         let interrupt = Interrupt::listen()?;
-        engine::run(&project, &options, ui, &interrupt).await
+        match &args.hub {
+            Some(hub) => elsewhere::run(&project, hub, args, ui, &interrupt).await,
+            None => engine::run(&project, &options, ui, &interrupt).await,
+        }
     })?;
     if args.json {
         ui.json(&Document { runs: &reports })?;
     } else {
         reports.iter().filter(|report| is_well(report)).try_for_each(|report| summary::print(report, ui))?;
+    }
+    if args.detach {
+        return Ok(());
     }
     reports.iter().try_for_each(ended_well)
 }

@@ -30,6 +30,9 @@ fn print(report: &RunReport, ui: &Ui) -> Result<(), CliError> {
     if let Some(owner) = &report.owner {
         field("owner", owner)?;
     }
+    if let Some(hub) = &report.hub {
+        field("hub", hub)?;
+    }
     field("files", &format!("{} new, {} known", human::count(report.files), human::count(report.files_known)))?;
     field("records", &human::count(report.records))?;
     for (name, n) in [("dropped", report.filtered), ("refused", report.quarantined)] {

@@ -10,9 +10,9 @@ mod table;
 
 pub(crate) use codec::{KeyCodec, RowKeys, is_key_type, row_hashes};
 pub(crate) use interner::{Interner, KeyRef, Keys};
-pub(crate) use shard::{Entry, KeyShard};
+pub(crate) use shard::{Entry, KeyShard, Refused};
 pub(crate) use sorted::SortedKeys;
-pub(crate) use table::{KeyTable, NO_KEY, Tracks};
+pub(crate) use table::{KeyTable, NO_KEY, Tracks, too_many};
 
 /// The hash of a canonical key: XXH3, 64 bits, seed 0. Its top bits are the key's shard, on disk too.
 pub(crate) fn hash_bytes(key: &[u8]) -> u64 {

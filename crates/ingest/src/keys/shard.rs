@@ -60,7 +60,8 @@ pub(crate) struct Entry<'a> {
 }
 
 impl KeyShard {
-    pub(super) fn new(fixed: bool, tracks: Tracks) -> Self {
+    /// No keys yet, of the kind that `fixed` says.
+    pub(crate) fn new(fixed: bool, tracks: Tracks) -> Self {
         Self {
             slots: Vec::new(),
             count: 0,
@@ -309,37 +310,34 @@ impl KeyShard {
         self.attributes.get(number as usize).map(|&attributes| (attributes, self.conflicts[number as usize]))
     }
 
-    /// Adds the keys of `part` in the order of their numbers, and appends the number here of each; `false` if there is
-    /// no room.
-    pub(super) fn absorb(&mut self, part: &Self, numbers: &mut Vec<u32>) -> bool {
-        for slot in part.by_number() {
-            let Entry { key, number, first } = part.entry(slot);
-            let attributes = part.attributes(number);
-            let hash = attributes.map_or(0, |(hash, _)| hash);
-            let mut here = EMPTY;
-            match key {
-                KeyRef::Fixed(key) => {
-                    let item = FixedItem { key, position: first, index: 0 };
-                    self.merge_fixed(&[item], &[hash], |_, number| here = number);
-                }
-                KeyRef::Bytes(bytes) => {
-                    let (whole, length) = (hash_bytes(bytes), bytes.len() as u32);
-                    let item = BytesItem { hash: whole as u32, position: first, index: 0, length };
-                    if self.merge_bytes(&[item], bytes, &[hash], |_, number| here = number) == 0 {
-                        return false;
-                    }
-                }
-            }
-            if let Some((_, true)) = attributes {
-                self.conflicts[here as usize] = true;
-            }
-            if part.tracks == Tracks::Last {
-                let last = &mut self.last[here as usize];
-                *last = (*last).max(part.last(number));
-            }
-            numbers.push(here);
+    /// Adds the keys that [`Self::encode`] wrote elsewhere, in the order of their numbers there, and appends the number
+    /// here of each. Of these keys no table is made: they go in as keys of records do.
+    pub(crate) fn absorb(&mut self, from: &mut Decoder<'_>, numbers: &mut Vec<u32>) -> Result<(), Refused> {
+        let part = Part::decode(from, self.fixed, self.tracks).ok_or(Refused::Damaged)?;
+        let (count, before) = (part.firsts.len(), numbers.len());
+        numbers.resize(before + count, EMPTY);
+        let here = &mut numbers[before..];
+        let done = |index: u32, number: u32| here[index as usize] = number;
+        let taken = if self.fixed {
+            let places = (0..).zip(&part.firsts);
+            let item = |(&key, (index, &position))| FixedItem { key, position, index };
+            let items: Vec<FixedItem> = part.keys.iter().zip(places).map(item).collect();
+            self.merge_fixed(&items, &part.attributes, done)
+        } else {
+            let (items, data) = part.byte_items().ok_or(Refused::Damaged)?;
+            self.merge_bytes(&items, &data, &part.attributes, done)
+        };
+        if taken < count {
+            return Err(Refused::Full);
         }
-        true
+        for (&number, _) in here.iter().zip(&part.conflicts).filter(|(_, conflict)| **conflict != 0) {
+            self.conflicts[number as usize] = true;
+        }
+        for (&number, &position) in here.iter().zip(&part.last) {
+            let last = &mut self.last[number as usize];
+            *last = (*last).max(position);
+        }
+        Ok(())
     }
 
     fn by_number(&self) -> Vec<Slot> {
@@ -361,9 +359,31 @@ impl KeyShard {
         out.u64s(&self.attributes);
         out.bytes(&self.conflicts.iter().map(|&c| u8::from(c)).collect::<Vec<_>>());
     }
+}
 
-    /// Reads it back; `None` if the bytes are not of that form.
-    pub(super) fn decode(from: &mut Decoder<'_>, fixed: bool, tracks: Tracks) -> Option<Self> {
+/// Why keys were not absorbed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// The bytes are not of their form.
+    Damaged,
+    /// There is no room.
+    Full,
+}
+
+/// What [`KeyShard::encode`] wrote: everything by number.
+struct Part {
+    /// Keys that fit into 64 bits; none if keys are byte strings.
+    keys: Vec<u64>,
+    firsts: Vec<u32>,
+    /// Byte strings, each with its length before it.
+    data: Vec<u8>,
+    last: Vec<u32>,
+    attributes: Vec<u64>,
+    conflicts: Vec<u8>,
+}
+
+impl Part {
+    fn decode(from: &mut Decoder<'_>, fixed: bool, tracks: Tracks) -> Option<Self> {
         let (keys, firsts, data) = (from.u64s()?, from.u32s()?, from.bytes()?);
         let (last, attributes, conflicts) = (from.u32s()?, from.u64s()?, from.bytes()?);
         let tracked = |kind: Tracks, length: usize| length == if tracks == kind { firsts.len() } else { 0 };
@@ -371,29 +391,22 @@ impl KeyShard {
             && tracked(Tracks::Last, last.len())
             && tracked(Tracks::Attributes, attributes.len())
             && conflicts.len() == attributes.len();
-        if !whole {
-            return None;
+        whole.then_some(Self { keys, firsts, data, last, attributes, conflicts })
+    }
+
+    /// The byte strings as keys to be merged, and their bytes without lengths.
+    fn byte_items(&self) -> Option<(Vec<BytesItem>, Vec<u8>)> {
+        let mut items = Vec::with_capacity(self.firsts.len());
+        let mut bytes = Vec::with_capacity(self.data.len().saturating_sub(self.firsts.len() * LENGTH));
+        let mut rest = self.data.as_slice();
+        for (index, &position) in (0..).zip(&self.firsts) {
+            let (length, after) = rest.split_first_chunk::<LENGTH>()?;
+            let length = u32::from_le_bytes(*length);
+            let (key, after) = after.split_at_checked(length as usize)?;
+            rest = after;
+            items.push(BytesItem { hash: hash_bytes(key) as u32, position, index, length });
+            bytes.extend_from_slice(key);
         }
-        let mut shard = Self::new(fixed, tracks);
-        shard.reserve(firsts.len());
-        shard.count = u32::try_from(firsts.len()).ok()?;
-        let mut place = 0;
-        for (number, first) in (0..).zip(firsts) {
-            if fixed {
-                let tag = keys[number as usize];
-                shard.put(hash_fixed(tag) as u32, Slot { tag, number, first });
-                continue;
-            }
-            let (length, rest) = data.get(place..)?.split_first_chunk::<LENGTH>()?;
-            let key = rest.get(..u32::from_le_bytes(*length) as usize)?;
-            let hash = hash_bytes(key) as u32;
-            shard.put(hash, Slot { tag: (place as u64) << 32 | u64::from(hash), number, first });
-            place += LENGTH + key.len();
-        }
-        if place != data.len() {
-            return None;
-        }
-        let conflicts = conflicts.into_iter().map(|c| c != 0).collect();
-        Some(Self { data, last, attributes, conflicts, ..shard })
+        rest.is_empty().then_some((items, bytes))
     }
 }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::shard::KeyShard;
+use super::shard::{KeyShard, Refused};
 use super::sorted::{ShardItems, SortedKeys};
 use crate::artifacts::{Decoder, Encoder};
 use crate::error::{IngestError, Result};
@@ -192,6 +192,16 @@ impl KeyTable {
         self.folder.join(format!("{shard}-{generation}.keys"))
     }
 
+    /// Appends the keys of a shard that is all in memory, in the order of their numbers; gives how many they are.
+    pub(crate) fn encode(&self, shard: u32, out: &mut Encoder) -> Result<u32> {
+        let slot = self.lock(shard);
+        if !slot.spilled.is_empty() {
+            return Err(IngestError::internal("keys that left memory cannot be handed on"));
+        }
+        slot.keys.encode(out);
+        Ok(slot.keys.len())
+    }
+
     /// A shard with each of its keys once, for as long as `work` needs it, and the number there of each handle's key
     /// (`None`: they are the handles' own). Only after all chunks were scanned.
     pub(crate) fn settled<T>(
@@ -213,20 +223,23 @@ impl KeyTable {
         for generation in 0..slot.spilled.len() {
             let path = self.path(shard, generation);
             let bytes = fs::read(&path).map_err(|e| IngestError::io("read", &path, &e))?;
-            let part = Decoder::new(&bytes).and_then(|mut from| KeyShard::decode(&mut from, self.fixed, self.tracks));
-            let part = part.filter(|part| part.len() == slot.spilled[generation]).ok_or_else(|| {
-                IngestError::state(format!("{} is damaged", path.display()))
-                    .help("something changed the run's work folder, or the disk is failing: run again")
-            })?;
-            if !whole.absorb(&part, &mut numbers) {
-                return Err(too_many());
+            let before = numbers.len();
+            let absorbed =
+                Decoder::new(&bytes).map_or(Err(Refused::Damaged), |mut from| whole.absorb(&mut from, &mut numbers));
+            match absorbed {
+                Ok(()) if numbers.len() - before == slot.spilled[generation] as usize => {}
+                Err(Refused::Full) => return Err(too_many()),
+                Ok(()) | Err(Refused::Damaged) => {
+                    return Err(IngestError::state(format!("{} is damaged", path.display()))
+                        .help("something changed the run's work folder, or the disk is failing: run again"));
+                }
             }
         }
         work(&whole, Some(&numbers))
     }
 }
 
-fn too_many() -> IngestError {
+pub(crate) fn too_many() -> IngestError {
     IngestError::input("one run has more distinct keys in a table than can be told apart (about 4 billion)")
         .help("ingest the files in several runs: `--set source.files=...`")
 }

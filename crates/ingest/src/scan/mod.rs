@@ -14,7 +14,7 @@ use seriatim_pipeline::model::{OnConflict, OnNullKey};
 use crate::artifacts::{Artifact, Decoder, Encoder};
 use crate::context::RunContext;
 use crate::error::{IngestError, Result};
-use crate::keys::{KeyCodec, KeyRef, NO_KEY, RowKeys, SortedKeys, row_hashes};
+use crate::keys::{KeyCodec, KeyRef, KeyTable, NO_KEY, RowKeys, SortedKeys, row_hashes};
 use crate::layout::{Layout, TableLayout};
 use crate::plan::Chunk;
 
@@ -130,24 +130,26 @@ fn fetch(run: &RunContext, index: u32) -> Result<bool> {
     Ok(true)
 }
 
-/// Scans a chunk.
-pub(crate) fn scan(run: &RunContext, index: u32) -> Result<ChunkScan> {
-    let before = fetch(run, index)?.then(|| run.key_counts());
-    let scan = scan_near(run, index)?;
+/// Scans a chunk, and merges its keys into these tables.
+pub(crate) fn scan(run: &RunContext, into: &[KeyTable], index: u32) -> Result<ChunkScan> {
+    let handles = || into.iter().map(KeyTable::handles).collect::<Vec<_>>();
+    let before = fetch(run, index)?.then(handles);
+    let scan = scan_near(run, into, index)?;
     if let Some(before) = before {
-        run.note_growth(&before);
+        let grown = handles().into_iter().zip(before).map(|(now, before)| now > before);
+        run.note_growth(grown);
     }
     Ok(scan)
 }
 
-fn scan_near(run: &RunContext, index: u32) -> Result<ChunkScan> {
+fn scan_near(run: &RunContext, into: &[KeyTable], index: u32) -> Result<ChunkScan> {
     let chunk = &run.plan.chunks[index as usize];
     let layout = &run.layout;
     let all = |tables| ChunkScan { records: chunk.rows, filtered: 0, quarantine: Vec::new(), tables };
     if !run.records.filters_rows() && !layout.tables.iter().any(TableLayout::is_keyed) {
         return Ok(all(layout.tables.iter().map(|_| LocalTable::default()).collect()));
     }
-    if let Some(tables) = without_quarantine(run, index)? {
+    if let Some(tables) = without_quarantine(run, into, index)? {
         run.relieve_keys()?;
         return Ok(all(tables));
     }
@@ -165,7 +167,7 @@ fn scan_near(run: &RunContext, index: u32) -> Result<ChunkScan> {
     let mut tables = Vec::with_capacity(keys.len());
     for (table, keys) in (0..).zip(&keys) {
         tables.push(match keys {
-            Some(keys) => by_record(run, index, table, keys, &records.batch)?,
+            Some(keys) => by_record(run, into, index, table, keys, &records.batch)?,
             None => LocalTable::default(),
         });
     }
@@ -175,7 +177,7 @@ fn scan_near(run: &RunContext, index: u32) -> Result<ChunkScan> {
 
 /// The keys of a chunk whose rows are all records: from pages where that can be. `None` if it has to go the general
 /// way, because rows are filtered, or because a key is null where it must not be, or because pages give none of them.
-fn without_quarantine(run: &RunContext, index: u32) -> Result<Option<Vec<LocalTable>>> {
+fn without_quarantine(run: &RunContext, into: &[KeyTable], index: u32) -> Result<Option<Vec<LocalTable>>> {
     let layout = &run.layout;
     if run.records.filters_rows() || !run.pages_allowed(index) {
         return Ok(None);
@@ -210,18 +212,18 @@ fn without_quarantine(run: &RunContext, index: u32) -> Result<Option<Vec<LocalTa
             keys.push((table, of_table));
         }
         for (table, keys) in keys {
-            found[table] = Some(by_record(run, index, table as u32, &keys, &batch)?);
+            found[table] = Some(by_record(run, into, index, table as u32, &keys, &batch)?);
         }
     }
     for table in (0..paged.len()).filter(|&table| paged[table]) {
-        found[table] = Some(if let Some(keys) = pages::merge_keys(run, index, table as u32)? {
+        found[table] = Some(if let Some(keys) = pages::merge_keys(run, &into[table], index, table as u32)? {
             keys
         } else {
             // Some page is of another kind. What was merged of it already is merged again, which changes nothing.
             let batch = run.read(index, &columns_of(layout, |other| other == table))?.batch;
             let keys = table_keys(&layout.tables[table], &batch)?;
             let keys = keys.ok_or_else(|| IngestError::internal("a table with a key has none"))?;
-            by_record(run, index, table as u32, &keys, &batch)?
+            by_record(run, into, index, table as u32, &keys, &batch)?
         });
     }
     let scanned = |table: Option<LocalTable>| table.ok_or_else(|| IngestError::internal("a table was not scanned"));
@@ -229,7 +231,14 @@ fn without_quarantine(run: &RunContext, index: u32) -> Result<Option<Vec<LocalTa
 }
 
 /// Merges the keys of a chunk's records.
-fn by_record(run: &RunContext, index: u32, table: u32, keys: &RowKeys, batch: &RecordBatch) -> Result<LocalTable> {
+fn by_record(
+    run: &RunContext,
+    into: &[KeyTable],
+    index: u32,
+    table: u32,
+    keys: &RowKeys,
+    batch: &RecordBatch,
+) -> Result<LocalTable> {
     let layout = run.table(table);
     let count = batch.num_rows();
     let attributes = if compares(layout) {
@@ -257,7 +266,7 @@ fn by_record(run: &RunContext, index: u32, table: u32, keys: &RowKeys, batch: &R
         )
     };
     let mut handles = vec![NO_KEY; count];
-    run.keys(table).merge(&sorted, &attributes, index, &mut handles)?;
+    into[table as usize].merge(&sorted, &attributes, index, &mut handles)?;
     Ok(LocalTable { parts: vec![Part::Rows(handles)], null_keys: keys.nulls() as u64 })
 }
 

@@ -12,7 +12,7 @@ use seriatim_pipeline::model::OnConflict;
 use super::{LocalTable, Part};
 use crate::context::RunContext;
 use crate::error::{IngestError, Result};
-use crate::keys::{KeyCodec, NO_KEY, RowKeys, SortedKeys};
+use crate::keys::{KeyCodec, KeyTable, NO_KEY, RowKeys, SortedKeys};
 use crate::layout::TableLayout;
 use crate::pages::{ColumnBytes, DecodedPage, Fault, Next, Pages, Presence, Strings, Values};
 use crate::source::{SourceColumn, contain};
@@ -74,7 +74,7 @@ fn decode<T>(run: &RunContext, chunk: u32, work: impl FnOnce() -> std::result::R
 }
 
 /// Merges the keys that a chunk has in a table; `None` if the pages are not of a kind that can be used.
-pub(super) fn merge_keys(run: &RunContext, chunk: u32, table: u32) -> Result<Option<LocalTable>> {
+pub(super) fn merge_keys(run: &RunContext, into: &KeyTable, chunk: u32, table: u32) -> Result<Option<LocalTable>> {
     let layout = run.table(table);
     let (Some(column), Some(codec)) = (column(run, chunk, layout)?, &layout.codec) else { return Ok(None) };
     let mut local = LocalTable::default();
@@ -84,7 +84,7 @@ pub(super) fn merge_keys(run: &RunContext, chunk: u32, table: u32) -> Result<Opt
             column.read(group).and_then(|bytes| Group::new(&bytes, codec, run.plan.shards, base))
         })?;
         let Some(group_keys) = opened else { return Ok(None) };
-        let Some((part, nulls)) = group_keys.merge(run, chunk, table)? else { return Ok(None) };
+        let Some((part, nulls)) = group_keys.merge(run, into, chunk)? else { return Ok(None) };
         local.parts.push(part);
         local.null_keys += nulls;
         base += column.group_rows(group);
@@ -133,8 +133,7 @@ impl<'a> Group<'a> {
     }
 
     /// Merges all keys; gives what is kept of the rows, and how many have none.
-    fn merge(mut self, run: &RunContext, chunk: u32, table: u32) -> Result<Option<(Part, u64)>> {
-        let keys = run.keys(table);
+    fn merge(mut self, run: &RunContext, keys: &KeyTable, chunk: u32) -> Result<Option<(Part, u64)>> {
         loop {
             match decode(run, chunk, || self.step())? {
                 None => return Ok(None),

@@ -30,9 +30,17 @@ pub(crate) fn assemble(run: &RunContext, reserved: &Reserved, table: u32, group:
         sink.write(&in_order(run, table, first, group_spans.rows, &batches)?)?;
     } else if table < quarantine_index(run) && !run.table(table).is_keyed() {
         // Every record is a row, so there is nothing to pick: the chunks are as near as pieces would be.
-        let ids = referenced_ids(run, reserved, table)?;
-        for chunk in (group_spans.from..group_spans.to).flat_map(|span| run.span_chunks(span)) {
-            write_all_rows(run, reserved, &mut sink, table, chunk, &ids)?;
+        let mut of_part = None;
+        for span in group_spans.from..group_spans.to {
+            let part = run.part_of_span(span);
+            let ids = match of_part.take() {
+                Some((known, ids)) if known == part => ids,
+                _ => referenced_ids(run, reserved, table, part)?,
+            };
+            for chunk in run.span_chunks(span) {
+                write_all_rows(run, reserved, &mut sink, table, chunk, &ids)?;
+            }
+            of_part = Some((part, ids));
         }
     } else {
         for span in group_spans.from..group_spans.to {
@@ -57,11 +65,11 @@ fn piece(run: &RunContext, reserved: &Reserved, table: u32, span: u32) -> Result
     if !has_rows(run, reserved, table, span)? {
         return Ok(None);
     }
-    if let Some(piece) = run.piece(table, span) {
+    if let Some(piece) = run.piece(table, span)? {
         return Ok(Some(piece));
     }
     write_span(run, reserved, span)?;
-    run.piece(table, span).map(Some).ok_or_else(|| IngestError::internal("a span left no rows where it has some"))
+    run.piece(table, span)?.map(Some).ok_or_else(|| IngestError::internal("a span left no rows where it has some"))
 }
 
 /// The rows of a piece that belong to the group with the places from `first` on.

@@ -85,14 +85,9 @@ fn has_rows(run: &RunContext, reserved: &Reserved, table: u32, span: u32) -> Res
     }
     let chunks = run.span_chunks(span);
     let positions = run.first_position(chunks.start)..run.first_position(chunks.end);
-    for shard in 0..run.plan.shards {
-        let resolution = run.resolution(table, shard, &reserved.tables[table as usize].segments)?;
-        let at = resolution.last.partition_point(|&(last, _)| last < positions.start);
-        if resolution.last.get(at).is_some_and(|&(last, _)| last < positions.end) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+    let mut any = false;
+    run.each_last(table, positions, &reserved.tables[table as usize].segments, |_, _| any = true)?;
+    Ok(any)
 }
 
 /// The files of a table in this run: spans in order, together until they have enough rows for a file.

@@ -82,13 +82,9 @@ pub(super) fn choose(run: &RunContext, reserved: &Reserved, table: u32, chunk: u
         return Ok(Chosen { table, records: Some(records), places });
     }
     let mut rows: Vec<(u64, u32)> = Vec::new();
-    for shard in 0..run.plan.shards {
-        let resolution = run.resolution(table, shard, &block.segments)?;
-        let last = &resolution.last;
-        let from = last.partition_point(|&(last, _)| last < positions.start);
-        let here = last[from..].iter().take_while(|&&(last, _)| last < positions.end);
-        rows.extend(here.map(|&(last, first)| (numbering.place(first), last - base)));
-    }
+    run.each_last(table, positions, &block.segments, |last, first| {
+        rows.push((numbering.place(first), last - base));
+    })?;
     rows.sort_unstable();
     let records = rows.iter().map(|(_, record)| *record).collect();
     let places = Places::List(rows.into_iter().map(|(place, _)| place).collect());

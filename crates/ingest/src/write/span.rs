@@ -121,7 +121,7 @@ pub(crate) fn write_span(run: &RunContext, reserved: &Reserved, span: u32) -> Re
     for table in 0..=quarantine_index(run) {
         targets.push(Target { table, groups: groups(run, reserved, table)?, place: Place::Nowhere });
     }
-    let ids = all_referenced_ids(run, reserved)?;
+    let ids = all_referenced_ids(run, reserved, run.part_of_span(span))?;
     for chunk in run.span_chunks(span) {
         write_chunk(run, reserved, span, chunk, &mut targets, &ids)?;
         run.progress.written.fetch_add(run.plan.chunks[chunk as usize].rows.into(), Relaxed);
@@ -164,25 +164,26 @@ pub(super) fn first_place(run: &RunContext, reserved: &Reserved, table: u32, spa
     Ok(run.numbering(table, &reserved.tables[table as usize])?.chunk(chunk).start)
 }
 
-/// The IDs of every table that some tables refer to.
-fn all_referenced_ids<'a>(run: &'a RunContext, reserved: &Reserved) -> Result<BTreeMap<usize, Ids<'a>>> {
+/// The IDs of every table that some tables refer to, of the keys in a part of the run.
+fn all_referenced_ids<'a>(run: &'a RunContext, reserved: &Reserved, part: u32) -> Result<BTreeMap<usize, Ids<'a>>> {
     let mut ids = BTreeMap::new();
     for table in 0..quarantine_index(run) {
-        ids.extend(referenced_ids(run, reserved, table)?);
+        ids.extend(referenced_ids(run, reserved, table, part)?);
     }
     Ok(ids)
 }
 
-/// The IDs of every table that a table refers to.
+/// The IDs of every table that a table refers to, of the keys in a part of the run.
 pub(super) fn referenced_ids<'a>(
     run: &'a RunContext,
     reserved: &Reserved,
     table: u32,
+    part: u32,
 ) -> Result<BTreeMap<usize, Ids<'a>>> {
     let mut ids = BTreeMap::new();
     for &target in &run.table(table).references {
         if let Entry::Vacant(vacant) = ids.entry(target) {
-            vacant.insert(Ids::new(run, target as u32, &reserved.tables[target])?);
+            vacant.insert(Ids::new(run, target as u32, part, &reserved.tables[target])?);
         }
     }
     Ok(ids)

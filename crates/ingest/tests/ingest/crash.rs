@@ -206,6 +206,26 @@ impl TaskHub for DyingHub {
     }
 }
 
+/// A hub that stops answering, for tests of several processes.
+#[derive(Debug)]
+pub(crate) struct Dying(Arc<DyingHub>);
+
+impl Dying {
+    pub(crate) fn new(hub: Arc<EmbeddedHub>, death: Death) -> Self {
+        Self(Arc::new(DyingHub { hub, life: Arc::new(Life::new(death)), steps: AtomicU64::new(0) }))
+    }
+
+    /// The hub as the process sees it.
+    pub(crate) fn hub(&self) -> Arc<dyn TaskHub> {
+        self.0.clone()
+    }
+
+    /// Waits for the death.
+    pub(crate) async fn died(&self) {
+        self.0.life.died.notified().await;
+    }
+}
+
 /// One life of a process: its run to the end, or to its death (`None`). Also how many durable steps it took.
 pub(crate) fn live(place: &Place, options: &RunnerOptions, death: Death) -> (Option<Result<RunReport, Failed>>, u64) {
     let runtime = runtime();

@@ -31,13 +31,14 @@ fn random_cases(name: &str, cases: u32, test: impl Fn(Sizes) -> Result<(), Strin
     }
 }
 
-fn runner_options(sizes: &Sizes) -> RunnerOptions {
+pub(crate) fn runner_options(sizes: &Sizes) -> RunnerOptions {
     RunnerOptions {
         workers: sizes.workers,
         memory: if sizes.little_memory { 1 } else { 1 << 30 },
         chunk_rows: sizes.chunk_rows,
         shards: sizes.shards,
         paths: sizes.paths,
+        work: None,
     }
 }
 

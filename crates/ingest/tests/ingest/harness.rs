@@ -78,7 +78,7 @@ impl Failed {
 
 /// Options for a machine of `workers`, with ample memory and everything else as by default.
 pub(crate) fn options(workers: usize) -> RunnerOptions {
-    RunnerOptions { workers, memory: 1 << 30, chunk_rows: 131_072, shards: 16, paths: Paths::Auto }
+    RunnerOptions { workers, memory: 1 << 30, chunk_rows: 131_072, shards: 16, paths: Paths::Auto, work: None }
 }
 
 pub(crate) fn runtime() -> Runtime {

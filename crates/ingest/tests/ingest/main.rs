@@ -24,4 +24,5 @@ mod oracle;
 mod outputs;
 mod recover;
 mod rng;
+mod shared;
 mod store;

@@ -1,0 +1,73 @@
+//! What earlier runs have published, for a worker whose state folder does not know it: it is kept beside the output, and
+//! each worker brings what it needs into its own state folder. What lies there of attempts that were never published
+//! must never be taken for it.
+
+use std::path::Path;
+
+use super::{Shared, lock};
+use crate::committed::{files_name, read_committed, write_committed};
+use crate::context::{RunContext, pipeline_folder};
+use crate::error::{IngestError, Result};
+use crate::facts::{Fact, Facts, read_facts};
+use crate::files::make_folder;
+use crate::output::Output;
+use crate::project::Project;
+
+/// The facts of what is published now; `None` if nothing is, or if the version that published it kept none.
+fn published(output: &Output) -> Result<Option<Facts>> {
+    match output.manifest()? {
+        Some(manifest) => read_facts(output, manifest.number()),
+        None => Ok(None),
+    }
+}
+
+/// Brings what a pipeline has committed, and its memory of files, into the state folder.
+pub(crate) fn bring_committed(project: &Project, state: &Path) -> Result<()> {
+    let (output, name) = (project.output()?, &project.pipeline().name);
+    let Some(facts) = published(&output)? else { return Ok(()) };
+    let memory = files_name(facts.committed.number);
+    if let Some(fact) = facts.files.iter().find(|fact| fact.file == memory) {
+        bring(&output, fact, &pipeline_folder(state, name))?;
+    }
+    let mut committed = facts.committed;
+    committed.output.clone_from(&project.pipeline().output.path);
+    if read_committed(state, name)? == committed { Ok(()) } else { write_committed(state, name, &committed) }
+}
+
+/// Brings segments of a table's key map into the state folder, those that are not there.
+pub(crate) fn bring_segments(run: &RunContext, shared: &Shared, table: u32, segments: &[String]) -> Result<()> {
+    let mut brought = lock(&shared.brought);
+    let name = |segment: &String| format!("keys/{}/{segment}", run.table(table).name);
+    let wanted: Vec<String> = segments.iter().map(name).filter(|file| !brought.contains(file)).collect();
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let output = run.output()?;
+    let facts = published(&output)?;
+    let folder = pipeline_folder(run.state(), &run.plan.pipeline.name);
+    for file in wanted {
+        let fact = facts.iter().flat_map(|facts| &facts.files).find(|fact| fact.file == file);
+        let here = std::fs::metadata(folder.join(&file)).ok().map(|metadata| metadata.len());
+        match fact {
+            Some(fact) if here == Some(fact.bytes) => {}
+            Some(fact) => bring(&output, fact, &folder)?,
+            None if here.is_some() => {}
+            None => {
+                return Err(IngestError::state(format!(
+                    "the key map {file} is neither in the state folder nor kept beside {output}"
+                ))
+                .help(
+                    "give this worker the state folder of the runs before this version, or bring it back from a backup",
+                ));
+            }
+        }
+        brought.insert(file);
+    }
+    Ok(())
+}
+
+fn bring(output: &Output, fact: &Fact, folder: &Path) -> Result<()> {
+    let path = folder.join(&fact.file);
+    make_folder(path.parent().unwrap_or(folder))?;
+    output.fetch(&fact.path(), &path)
+}
