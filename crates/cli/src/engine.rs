@@ -49,6 +49,7 @@ pub(crate) fn runner_options(machine: &MachineArgs) -> RunnerOptions {
             Paths::General => seriatim_ingest::Paths::General,
             Paths::Pages => seriatim_ingest::Paths::Pages,
         },
+        fan_out: default.fan_out,
     }
 }
 

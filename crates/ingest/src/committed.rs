@@ -30,6 +30,9 @@ pub(crate) struct CommittedTable {
     pub(crate) table: String,
     pub(crate) next: u64,
     pub(crate) segments: Vec<String>,
+    /// Places before `next` that are not this pipeline's.
+    #[serde(default, skip_serializing_if = "crate::sequence::is_zero")]
+    pub(crate) others: u64,
 }
 
 fn committed_path(state: &Path, pipeline: &str) -> PathBuf {

@@ -11,6 +11,7 @@ mod context;
 mod engine;
 mod error;
 mod files;
+mod ids;
 mod keymap;
 mod keys;
 mod layout;
@@ -34,6 +35,7 @@ mod scan;
 mod sequence;
 mod source;
 mod steps;
+mod things;
 mod verify;
 mod write;
 
@@ -48,4 +50,5 @@ pub use report::{
     VerifyReport,
 };
 pub use runner::{Runner, RunnerOptions};
+pub use things::{Found, Things};
 pub use verify::verify;

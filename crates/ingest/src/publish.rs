@@ -38,6 +38,7 @@ pub(crate) fn admit(run: &RunContext, catalog: &CatalogState, sequences: &[Seque
         ))
         .help("give the second output its own `state`, or its own pipeline `name`"));
     }
+    crate::ids::check_sources(pipeline, sequences)?;
     check_published(&run.output(), &pipeline.name, catalog.number)?;
     let left = stale_staging(run);
     if !left.is_empty() {
@@ -79,6 +80,7 @@ fn refresh_copy(run: &RunContext, catalog: &CatalogState, sequences: &[SequenceS
         table: table.name.clone(),
         next: sequence.next,
         segments: sequence.segments.clone(),
+        others: sequence.others,
     });
     let fresh = Committed { number: catalog.number, output, layout: catalog.layout.clone(), tables: tables.collect() };
     write_committed(run.state(), &pipeline.name, &fresh)?;
@@ -365,6 +367,7 @@ pub(crate) fn keep_committed(run: &RunContext, reserved: &Reserved, segments: &[
         table: table.name.clone(),
         next: reserved.tables[index].first + reserved.tables[index].count,
         segments: segments[index].clone(),
+        others: reserved.tables[index].others,
     });
     let committed = Committed {
         number: reserved.number,

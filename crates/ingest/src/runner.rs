@@ -13,8 +13,10 @@ use seriatim_durable::{
     WorkerHandle,
 };
 
+use crate::engine::OneByOne;
 use crate::error::{ErrorKind, IngestError, Result};
 use crate::files::{keep_apart, make_folder};
+use crate::ids::holder;
 use crate::number::id_of;
 use crate::orchestration::{INGEST, RunInput, RunOutput, ingest};
 use crate::plan::{Cut, Paths};
@@ -52,6 +54,9 @@ pub struct RunnerOptions {
     pub shards: u32,
     /// How columns are read and written. For tests: another value gives files with other pages, never other values.
     pub paths: Paths,
+    /// Whether steps that need nothing of each other may run at once; default: yes. Without, each begins when the one
+    /// before it has ended: the plain pipeline. Changes nothing in the output.
+    pub fan_out: bool,
 }
 
 impl Default for RunnerOptions {
@@ -62,6 +67,7 @@ impl Default for RunnerOptions {
             chunk_rows: 131_072,
             shards: 0,
             paths: Paths::Auto,
+            fan_out: true,
         }
     }
 }
@@ -128,7 +134,9 @@ impl Runner {
         let mut registry = Registry::new();
         register(&mut registry, &steps);
         registry.orchestration(INGEST, |engine: OrchestrationContext, input: RunInput| async move {
-            ingest(engine, input).await.map_err(Failure::from)
+            let outcome =
+                if input.one_by_one { ingest(OneByOne(engine), input).await } else { ingest(engine, input).await };
+            outcome.map_err(Failure::from)
         });
         registry.entity(SEQUENCE, || Sequence);
         registry.entity(CATALOG, || Catalog);
@@ -306,6 +314,8 @@ impl Runner {
                 pipeline: project.pipeline().clone(),
                 folder: project.folder().to_owned(),
                 cut: self.options.cut(),
+                holder: holder(project.pipeline(), &run),
+                one_by_one: !self.options.fan_out,
             };
             clear_cancel(&self.state, &run);
             let options = StartOptions {
@@ -401,7 +411,7 @@ fn fill(report: &mut RunReport, input: &RunInput, output: RunOutput) {
         report.tables.push(TableReport {
             table: table.name.clone(),
             rows: done.count,
-            total_rows: done.first + done.count,
+            total_rows: done.first + done.count - done.others,
             ids: range.flatten(),
             known_keys: done.known,
             null_keys: done.null_keys,

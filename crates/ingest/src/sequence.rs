@@ -35,6 +35,18 @@ pub(crate) struct SequenceState {
     pub(crate) segments: Vec<String>,
     /// The last ranges that were given for good.
     pub(crate) ledger: Vec<Range>,
+    /// How many places before `next` are not this pipeline's: others share the counter that IDs come from.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) others: u64,
+    /// The counter that IDs come from, if it is not this entity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) source: Option<String>,
+}
+
+/// Whether a field that most pipelines do not need is left out.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+pub(crate) fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// A block of a sequence that is not given for good yet.
@@ -58,6 +70,18 @@ pub(crate) struct CommitSequence {
     pub(crate) run: String,
     /// The key map's segments from now on.
     pub(crate) segments: Vec<String>,
+    /// Where the block is, if another counter has given it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) outside: Option<Outside>,
+}
+
+/// A block that another counter has given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Outside {
+    /// The counter.
+    pub(crate) source: String,
+    /// The block's first place in it.
+    pub(crate) first: u64,
 }
 
 /// A table's sequence: hands out its IDs, one block per run.
@@ -116,11 +140,25 @@ fn commit(state: &mut SequenceState, commit: CommitSequence) -> Result<(), Failu
     let block = state.reserved.take_if(|r| r.run == commit.run).ok_or_else(|| {
         Failure::non_retriable("InternalError", format!("run '{}' commits IDs that it did not reserve", commit.run))
     })?;
-    state.ledger.push(Range { run: block.run, first: state.next, count: block.count });
+    let first = match commit.outside {
+        Some(outside) if outside.first < state.next => {
+            return Err(Failure::non_retriable(
+                "InternalError",
+                format!("run '{}' commits IDs from place {} on; {} are given", block.run, outside.first, state.next),
+            ));
+        }
+        Some(outside) => {
+            state.others += outside.first - state.next;
+            state.source = Some(outside.source);
+            outside.first
+        }
+        None => state.next,
+    };
+    state.ledger.push(Range { run: block.run, first, count: block.count });
     if state.ledger.len() > LEDGER {
         state.ledger.remove(0);
     }
-    state.next += block.count;
+    state.next = first + block.count;
     state.segments = commit.segments;
     Ok(())
 }
@@ -185,7 +223,7 @@ mod tests {
     }
 
     fn done(run: &str) -> CommitSequence {
-        CommitSequence { run: run.to_owned(), segments: vec![format!("{run}.parquet")] }
+        CommitSequence { run: run.to_owned(), segments: vec![format!("{run}.parquet")], outside: None }
     }
 
     #[test]
@@ -207,6 +245,27 @@ mod tests {
         commit(&mut state, done("a")).unwrap();
         assert_eq!((state.next, state.ledger.len()), (10, 1));
         assert_eq!(state.segments, ["a.parquet"]);
+    }
+
+    #[test]
+    fn g1_a_block_of_a_shared_counter_is_where_the_counter_says() {
+        let mut state = SequenceState::default();
+        let outside = |first| Some(Outside { source: "postgres shop.orders".to_owned(), first });
+        for (run, first) in [("a", 0), ("b", 25)] {
+            reserve(&mut state, asked(run, 10)).unwrap();
+            commit(&mut state, CommitSequence { outside: outside(first), ..done(run) }).unwrap();
+        }
+        assert_eq!((state.next, state.others, state.ledger[1].first), (35, 15, 25));
+        reserve(&mut state, asked("c", 1)).unwrap();
+        assert!(commit(&mut state, CommitSequence { outside: outside(34), ..done("c") }).is_err());
+    }
+
+    /// What most pipelines do not need is not in their state, so that it is as it always was.
+    #[test]
+    fn a_sequence_that_is_not_shared_says_nothing_of_it() {
+        let state = serde_json::to_string(&SequenceState::default()).unwrap();
+        assert_eq!(state, r#"{"next":0,"reserved":null,"segments":[],"ledger":[]}"#);
+        assert_eq!(serde_json::to_string(&done("a")).unwrap(), r#"{"run":"a","segments":["a.parquet"]}"#);
     }
 
     #[test]

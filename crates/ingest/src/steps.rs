@@ -14,6 +14,7 @@ use crate::context::{RunContext, keep_plan, work_folder};
 use crate::engine::Step;
 use crate::error::{ErrorKind, IngestError, Result};
 use crate::files::remove_folder;
+use crate::ids::{CommitIds, ReleaseIds, ReserveIds};
 use crate::layout::TableSignature;
 use crate::number::Reserved;
 use crate::orchestration::RunInput;
@@ -36,6 +37,8 @@ pub(crate) struct Steps {
     pool: Pool,
     /// Whether other processes do steps of the same runs.
     shared: bool,
+    /// Where what waits for a counter runs.
+    waiting: Option<tokio::runtime::Handle>,
 }
 
 impl Steps {
@@ -48,17 +51,24 @@ impl Steps {
     ) -> Result<Self> {
         let pool = Pool::new(workers)
             .map_err(|e| IngestError::new(ErrorKind::System, format!("cannot start {workers} threads: {e}")))?;
-        Ok(Self { state, memory, workers, progress, runs: Mutex::default(), pool, shared })
+        let waiting = tokio::runtime::Handle::try_current().ok();
+        Ok(Self { state, memory, workers, progress, runs: Mutex::default(), pool, shared, waiting })
+    }
+
+    /// Waits on this thread for what a counter answers.
+    pub(crate) fn wait<T>(&self, work: impl Future<Output = T>) -> Result<T> {
+        let runtime = self.waiting.as_ref().ok_or_else(|| IngestError::internal("there is no runtime to wait in"))?;
+        Ok(runtime.block_on(work))
     }
 
     /// The run, from memory or from its work folder; an error if it was cancelled.
-    fn run(&self, run: &str) -> Result<Arc<RunContext>> {
+    pub(crate) fn run(&self, run: &str) -> Result<Arc<RunContext>> {
         let context = self.uncancelled(run)?;
         context.check_cancelled()?;
         Ok(context)
     }
 
-    fn uncancelled(&self, run: &str) -> Result<Arc<RunContext>> {
+    pub(crate) fn uncancelled(&self, run: &str) -> Result<Arc<RunContext>> {
         let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
         if self.shared {
             // A step of another process may have planned a run anew, or ended it.
@@ -83,8 +93,9 @@ impl Steps {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner).remove(run);
     }
 
-    fn done(&self) {
-        self.progress.step_done.fetch_add(1, Relaxed);
+    /// One more unit of work is done; how many are.
+    fn done(&self) -> u64 {
+        self.progress.step_done.fetch_add(1, Relaxed) + 1
     }
 }
 
@@ -114,7 +125,10 @@ pub(crate) fn register(registry: &mut Registry, steps: &Arc<Steps>) {
     add::<WriteSpan>(registry, steps);
     add::<Assemble>(registry, steps);
     add::<KeepKeys>(registry, steps);
+    add::<ReserveIds>(registry, steps);
     add::<Publish>(registry, steps);
+    add::<CommitIds>(registry, steps);
+    add::<ReleaseIds>(registry, steps);
     add::<KeepCommitted>(registry, steps);
     add::<Withdraw>(registry, steps);
     add::<CleanUp>(registry, steps);
@@ -134,6 +148,8 @@ macro_rules! step {
     };
 }
 
+pub(crate) use step;
+
 step!(
     /// Lists the new files, reads their footers, cuts them.
     MakePlan, "plan", PlanFacts, { input: RunInput });
@@ -152,7 +168,7 @@ pub(crate) struct PlanFacts {
 
 impl Doable for MakePlan {
     fn run(self, steps: &Steps) -> Result<PlanFacts> {
-        let RunInput { run, pipeline, folder, cut } = self.input;
+        let RunInput { run, pipeline, folder, cut, .. } = self.input;
         steps.progress.enter(Stage::Plan, 1);
         // What an attempt before this one left behind belongs to another plan.
         steps.forget(&run);
@@ -257,7 +273,10 @@ impl Doable for ResolveShards {
             let resolution = run.resolution(self.table, shard, &self.segments)?;
             facts.new += resolution.new;
             facts.known += resolution.known;
-            steps.done();
+            if steps.done() == steps.progress.step_total.load(Relaxed) {
+                // What follows is the sequences' turn.
+                steps.progress.enter(Stage::Reserve, 1);
+            }
         }
         Ok(facts)
     }

@@ -5,6 +5,7 @@
 
 mod demo;
 mod errors;
+mod ids;
 mod others;
 mod processes;
 mod runs;

@@ -38,6 +38,7 @@ fn runner_options(sizes: &Sizes) -> RunnerOptions {
         chunk_rows: sizes.chunk_rows,
         shards: sizes.shards,
         paths: sizes.paths,
+        fan_out: true,
     }
 }
 

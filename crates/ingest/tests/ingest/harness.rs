@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use seriatim_hub::{EmbeddedHub, HubOptions};
 use seriatim_ingest::{ErrorKind, IngestError, Paths, Project, RunReport, RunStatus, Runner, RunnerOptions, verify};
-use seriatim_pipeline::model::{Compression, Format, Id, OnConflict, OnNullKey, Output, Pipeline, Source, Table};
+use seriatim_pipeline::model::{Compression, Format, Id, Ids, OnConflict, OnNullKey, Output, Pipeline, Source, Table};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -65,7 +65,7 @@ impl Failed {
 
 /// Options for a machine of `workers`, with ample memory and everything else as by default.
 pub(crate) fn options(workers: usize) -> RunnerOptions {
-    RunnerOptions { workers, memory: 1 << 30, chunk_rows: 131_072, shards: 16, paths: Paths::Auto }
+    RunnerOptions { workers, memory: 1 << 30, chunk_rows: 131_072, shards: 16, paths: Paths::Auto, fan_out: true }
 }
 
 pub(crate) fn runtime() -> Runtime {
@@ -221,7 +221,7 @@ pub(crate) fn keyed(name: &str, key: &[&str], references: &[&str], columns: &[&s
     Table {
         name: name.to_owned(),
         key: owned(key),
-        id: Some(Id { column: format!("{name}_id"), start: 1, step: 1 }),
+        id: Some(Id { column: format!("{name}_id"), start: 1, step: 1, sequence: None }),
         references: owned(references),
         columns: owned(columns),
         on_conflict: OnConflict::default(),
@@ -243,5 +243,6 @@ pub(crate) fn pipeline(tables: Vec<Table>) -> Pipeline {
             recompress: false,
         },
         state: "state".to_owned(),
+        ids: Ids::default(),
     }
 }

@@ -16,6 +16,7 @@ mod errors;
 mod files;
 mod guarantees;
 mod harness;
+mod ids;
 mod leftovers;
 mod oracle;
 mod outputs;
