@@ -71,6 +71,8 @@ pub(crate) enum Command {
     Cancel(CancelArgs),
     /// Audit the outputs: unique, dense, stable IDs, nothing lost, every reference meets its row
     Verify(VerifyArgs),
+    /// Time the ways of handing out IDs on your own data, and look for duplicates and gaps, also after a kill
+    Compare(CompareArgs),
     /// Work for a task hub elsewhere: `seriatim serve`, or Azure Durable Task Scheduler
     Worker(WorkerArgs),
     /// Serve task hubs on gRPC, to the official Durable Task SDKs among others
@@ -207,6 +209,12 @@ pub(crate) struct RunArgs {
     /// How much of the machine to use.
     #[command(flatten)]
     pub(crate) machine: MachineArgs,
+    /// Do one step after another, without parallel work between steps: the plain pipeline, with the same result
+    #[arg(long)]
+    pub(crate) no_fan_out: bool,
+    /// IDs from the pipeline's own counters, whatever it says: `compare` runs in folders of its own
+    #[arg(long, hide = true)]
+    pub(crate) own_ids: bool,
     /// If another process has the state folder, fail instead of waiting for it
     #[arg(long)]
     pub(crate) no_wait: bool,
@@ -311,6 +319,38 @@ pub(crate) struct VerifyArgs {
     /// Print one JSON document instead of text
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// `seriatim compare`
+#[derive(Debug, Args)]
+pub(crate) struct CompareArgs {
+    /// Whose records to number; its own output and state are not touched.
+    #[command(flatten)]
+    pub(crate) pipeline: PipelineArgs,
+    /// Services to start for the ways that need one, if they are installed
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "SERVICE")]
+    pub(crate) with: Vec<Service>,
+    /// Workers of the parallel ways [default: one per core, at least 4]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) workers: Option<u16>,
+    /// IDs that are asked for one by one where a way asks for each record; the time of all is computed from these
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) sample: u64,
+    /// Draw the times into this file: SVG, or HTML with the table
+    #[arg(long, value_name = "FILE")]
+    pub(crate) chart: Option<PathBuf>,
+    /// Print one JSON document instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Services that `compare` can start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Service {
+    /// The emulator of Azure Storage, for e-tags on Table Storage.
+    Azurite,
+    /// A PostgreSQL server, for its sequences.
+    Postgres,
 }
 
 /// Which task hub, and how to reach it.

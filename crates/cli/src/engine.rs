@@ -53,6 +53,7 @@ pub(crate) fn runner_options(machine: &MachineArgs) -> RunnerOptions {
             Paths::Pages => seriatim_ingest::Paths::Pages,
         },
         work: None,
+        fan_out: default.fan_out,
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod args;
 mod commands;
+mod compare;
 mod demo;
 mod elsewhere;
 mod engine;

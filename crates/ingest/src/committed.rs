@@ -11,6 +11,7 @@ use crate::error::{IngestError, Result};
 use crate::files::{make_folder, read_json, write_json, write_whole};
 use crate::layout::TableSignature;
 use crate::plan::FileMemory;
+use crate::sequence::Range;
 use crate::source::SourceFile;
 
 /// A copy of a pipeline's entities.
@@ -30,6 +31,15 @@ pub(crate) struct CommittedTable {
     pub(crate) table: String,
     pub(crate) next: u64,
     pub(crate) segments: Vec<String>,
+    /// Places before `next` that are not this pipeline's.
+    #[serde(default, skip_serializing_if = "crate::sequence::is_zero")]
+    pub(crate) others: u64,
+    /// The counter that IDs come from, if it is not the entity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) source: Option<String>,
+    /// The last block, where IDs come from a counter outside: there it may be open still.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) last: Option<Range>,
 }
 
 fn committed_path(state: &Path, pipeline: &str) -> PathBuf {

@@ -3,6 +3,7 @@
 //! would implement the same trait. An engine must never let a step's effects be seen before the step is recorded.
 
 use std::future::Future;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -38,6 +39,19 @@ pub(crate) trait Engine: Clone + Send + Sync + 'static {
         calls: Vec<(EntityId, I)>,
     ) -> impl Future<Output = Result<Vec<O>>> + Send;
 
+    /// Runs one step, again and again while what it fails of may pass, with growing pauses that outlive the process;
+    /// for as long as `limit`, or until it succeeds.
+    fn persist<S: Step>(&self, step: S, limit: Option<Duration>) -> impl Future<Output = Result<S::Output>> + Send;
+
+    /// Does both, at once.
+    fn both<A: Send, B: Send>(
+        &self,
+        a: impl Future<Output = A> + Send,
+        b: impl Future<Output = B> + Send,
+    ) -> impl Future<Output = (A, B)> + Send {
+        futures::future::join(a, b)
+    }
+
     /// Begins again from the start with this input, forgetting what was done.
     fn restart<I: Serialize>(&self, input: &I) -> Result<()>;
 
@@ -53,8 +67,7 @@ pub(crate) trait Engine: Clone + Send + Sync + 'static {
 impl Engine for OrchestrationContext {
     async fn all<S: Step>(&self, steps: Vec<S>) -> Result<Vec<S::Output>> {
         // What a retry can heal is the machine's own trouble, such as too many open files; its pauses are durable.
-        let retry =
-            RetryPolicy::exponential(3, std::time::Duration::from_millis(200), std::time::Duration::from_secs(2));
+        let retry = RetryPolicy::exponential(3, Duration::from_millis(200), Duration::from_secs(2));
         let options = ActivityOptions { retry: Some(retry), ..ActivityOptions::default() };
         let tasks = steps.iter().map(|step| self.call_activity_with(S::NAME, step, options.clone())).collect();
         Ok(OrchestrationContext::all(self, tasks).await?)
@@ -76,7 +89,59 @@ impl Engine for OrchestrationContext {
         Ok(OrchestrationContext::all(self, tasks).await?)
     }
 
+    async fn persist<S: Step>(&self, step: S, limit: Option<Duration>) -> Result<S::Output> {
+        let retry = RetryPolicy {
+            retry_timeout: limit,
+            ..RetryPolicy::exponential(u32::MAX, Duration::from_millis(100), Duration::from_secs(5))
+        };
+        let options = ActivityOptions { retry: Some(retry), ..ActivityOptions::default() };
+        Ok(self.call_activity_with(S::NAME, &step, options).await?)
+    }
+
     fn restart<I: Serialize>(&self, input: &I) -> Result<()> {
         Ok(self.continue_as_new(input, true)?)
+    }
+}
+
+/// An engine that begins a step when the one before it has ended: the plain pipeline, without fan-out. What it gives is
+/// the same.
+#[derive(Debug, Clone)]
+pub(crate) struct OneByOne<E>(pub(crate) E);
+
+impl<E: Engine> Engine for OneByOne<E> {
+    async fn all<S: Step>(&self, steps: Vec<S>) -> Result<Vec<S::Output>> {
+        let mut outputs = Vec::with_capacity(steps.len());
+        for step in steps {
+            outputs.extend(self.0.all(vec![step]).await?);
+        }
+        Ok(outputs)
+    }
+
+    async fn hold<T: Send>(&self, entities: Vec<EntityId>, work: impl Future<Output = Result<T>> + Send) -> Result<T> {
+        self.0.hold(entities, work).await
+    }
+
+    async fn call<I: Serialize + Send + Sync, O: DeserializeOwned + Send + 'static>(
+        &self,
+        operation: &str,
+        calls: Vec<(EntityId, I)>,
+    ) -> Result<Vec<O>> {
+        self.0.call(operation, calls).await
+    }
+
+    async fn persist<S: Step>(&self, step: S, limit: Option<Duration>) -> Result<S::Output> {
+        self.0.persist(step, limit).await
+    }
+
+    async fn both<A: Send, B: Send>(
+        &self,
+        a: impl Future<Output = A> + Send,
+        b: impl Future<Output = B> + Send,
+    ) -> (A, B) {
+        (a.await, b.await)
+    }
+
+    fn restart<I: Serialize>(&self, input: &I) -> Result<()> {
+        self.0.restart(input)
     }
 }

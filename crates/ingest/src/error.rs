@@ -19,9 +19,11 @@ pub enum ErrorKind {
     Input,
     /// The output folder is not what the last run left there: the message says which file (exit code 1).
     Output,
-    /// The state folder cannot be used: held by another process, or damaged (exit code 1).
+    /// The state folder, or the counter that IDs come from, cannot be used: held by another process, damaged, or not
+    /// ours to use (exit code 1).
     State,
-    /// The machine failed: disk full, no permission, out of handles. Mend the cause and run again (exit code 1).
+    /// The machine failed, or a service that it needs: disk full, no permission, out of handles, nobody answers. Mend the
+    /// cause and run again (exit code 1).
     System,
     /// The run was cancelled on request; nothing of it was published (exit code 1).
     Cancelled,

@@ -12,6 +12,7 @@ mod engine;
 mod error;
 mod facts;
 mod files;
+mod ids;
 mod keymap;
 mod keys;
 mod layout;
@@ -39,6 +40,7 @@ mod shared;
 mod source;
 mod state_id;
 mod steps;
+mod things;
 mod verify;
 mod write;
 
@@ -54,4 +56,5 @@ pub use report::{
     VerifyReport,
 };
 pub use runner::{Runner, RunnerOptions};
+pub use things::{Found, Things};
 pub use verify::verify;

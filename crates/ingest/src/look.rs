@@ -96,6 +96,7 @@ pub fn plan(project: &Project, options: &RunnerOptions) -> Result<PlanReport> {
         quarantined: 0,
         chunks: plan.chunks.len() as u64,
         tables: Vec::new(),
+        shared: None,
     };
     let Some(bound) = bound else { return Ok(report) };
     refuse_change(&committed.layout, &bound.layout)?;
@@ -107,9 +108,16 @@ pub fn plan(project: &Project, options: &RunnerOptions) -> Result<PlanReport> {
     report.filtered = scans.iter().map(|s| u64::from(s.filtered)).sum();
     report.quarantined = scans.iter().map(|s| s.quarantine.len() as u64).sum();
     let records: u64 = scans.iter().map(|s| u64::from(s.records)).sum();
+    let looks = if pipeline.ids.is_entity() { None } else { Some(crate::ids::look(pipeline)) };
+    report.shared = looks.as_ref().map(|looks| match looks {
+        Ok(_) => "others may take IDs from the same counter: these are exact if nobody does before the run".to_owned(),
+        Err(error) => format!("where the IDs begin is not known: {}", error.message),
+    });
     for (index, table) in (0..).zip(&run.layout.tables) {
         let before = committed.tables.iter().find(|t| t.table == table.name);
-        let first = before.map_or(0, |t| t.next);
+        let look = looks.as_ref().and_then(|looks| looks.as_ref().ok()?.get(index as usize)?.as_ref());
+        // Where others have taken some, the counter is further than this pipeline.
+        let first = before.map_or(0, |t| t.next).max(look.map_or(0, |look| look.next));
         let segments = before.map(|t| t.segments.clone()).unwrap_or_default();
         let (mut new, mut known) = (records, 0);
         if table.is_keyed() {
@@ -118,14 +126,16 @@ pub fn plan(project: &Project, options: &RunnerOptions) -> Result<PlanReport> {
             new = resolved.iter().map(|r| r.new).sum();
             known = resolved.iter().map(|r| r.known).sum();
         }
-        let ids = table.id.as_ref().filter(|_| new > 0).and_then(|id| {
+        let is_known =
+            look.is_some() || looks.is_none() || pipeline.sequence(&pipeline.tables[index as usize]).is_none();
+        let ids = table.id.as_ref().filter(|_| new > 0 && is_known).and_then(|id| {
             let (first, last) = id_of(id, first).zip(id_of(id, first + new - 1))?;
             Some(IdRange { first, last, step: id.step, count: new })
         });
         report.tables.push(TableReport {
             table: table.name.clone(),
             rows: new,
-            total_rows: first + new,
+            total_rows: before.map_or(0, |t| t.next - t.others) + new,
             ids,
             known_keys: known,
             null_keys: scans.iter().map(|s| s.tables[index as usize].null_keys).sum(),

@@ -24,6 +24,9 @@ pub(crate) struct Reserved {
     pub(crate) number: u64,
     /// One for each table.
     pub(crate) tables: Vec<ReservedTable>,
+    /// The run's name in a counter outside, if IDs come from one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) holder: Option<String>,
 }
 
 /// One table's block of a sequence, and the key map that it was reserved against.
@@ -35,6 +38,9 @@ pub(crate) struct ReservedTable {
     pub(crate) count: u64,
     /// The key map's segments.
     pub(crate) segments: Vec<String>,
+    /// Places before `first` that are not this pipeline's.
+    #[serde(default, skip_serializing_if = "crate::sequence::is_zero")]
+    pub(crate) others: u64,
 }
 
 /// The ID at a place of a sequence; `None` if it does not fit into 64 bits.
@@ -355,14 +361,14 @@ mod tests {
     #[test]
     fn g2_ids_and_places_are_each_other_s_inverse_up_to_the_last_id() {
         for (start, step) in [(1, 1), (0, 5), (-7, -3), (i64::MIN, 1), (i64::MAX, -1)] {
-            let id = Id { column: "id".to_owned(), start, step };
+            let id = Id { column: "id".to_owned(), start, step, sequence: None };
             for place in [0, 1, 2, 1000] {
                 assert_eq!(ordinal_of(&id, id_of(&id, place).unwrap()), Some(place));
             }
         }
-        let id = Id { column: "id".to_owned(), start: i64::MAX - 1, step: 1 };
+        let id = Id { column: "id".to_owned(), start: i64::MAX - 1, step: 1, sequence: None };
         assert_eq!((id_of(&id, 1), id_of(&id, 2)), (Some(i64::MAX), None));
-        let fives = Id { column: "id".to_owned(), start: 10, step: 5 };
+        let fives = Id { column: "id".to_owned(), start: 10, step: 5, sequence: None };
         assert_eq!((ordinal_of(&fives, 12), ordinal_of(&fives, 5)), (None, None));
     }
 

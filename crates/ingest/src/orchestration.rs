@@ -9,7 +9,8 @@ use seriatim_durable::EntityId;
 use seriatim_pipeline::model::Pipeline;
 
 use crate::engine::Engine;
-use crate::error::Result;
+use crate::error::{IngestError, Result};
+use crate::ids;
 use crate::number::{Reserved, ReservedTable};
 use crate::plan::Cut;
 use crate::sequence::{
@@ -40,6 +41,19 @@ pub(crate) struct RunInput {
     /// `folder`. `None`: the state folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) work: Option<String>,
+    /// The run's name in a counter outside, which no other run has, on whatever machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) holder: Option<String>,
+    /// Whether each step waits for the one before it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) one_by_one: bool,
+}
+
+impl RunInput {
+    /// The run's name in its sequences.
+    pub(crate) fn holder(&self) -> String {
+        self.holder.clone().unwrap_or_else(|| self.run.clone())
+    }
 }
 
 /// What a run did.
@@ -63,6 +77,9 @@ pub(crate) struct TableOutput {
     pub(crate) count: u64,
     pub(crate) known: u64,
     pub(crate) null_keys: u64,
+    /// Places before `first` that are not this pipeline's.
+    #[serde(default, skip_serializing_if = "crate::sequence::is_zero")]
+    pub(crate) others: u64,
     /// File names and bytes, in order.
     pub(crate) files: Vec<(String, u64)>,
 }
@@ -136,10 +153,14 @@ async fn critical_section<E: Engine>(
     let shards = resolve(engine, input, plan, &states).await?;
     let counts = new_things(input, scans, &shards);
     let number = catalog.number + 1;
-    let reserved = reserve(engine, input, sequences, &states, &counts, number).await?;
-    match publish(engine, input, plan, scans, &reserved).await {
-        Ok(published) => {
-            commit(engine, input, plan, sequences, number, &published.segments).await?;
+    let work = async {
+        let reserved = reserve(engine, input, sequences, &states, &counts, number).await?;
+        let published = publish(engine, input, plan, scans, &reserved).await?;
+        Ok::<_, IngestError>((reserved, published))
+    };
+    match work.await {
+        Ok((reserved, published)) => {
+            commit(engine, input, plan, sequences, &reserved, &published.segments).await?;
             let (run, segments) = (input.run.clone(), published.segments);
             // The run is published and committed; a copy that could not be kept is brought up to date by the next run.
             let _ = engine.step(KeepCommitted { run, reserved: reserved.clone(), segments }).await;
@@ -148,13 +169,12 @@ async fn critical_section<E: Engine>(
         Err(error) => {
             // The first error is the one to tell; the next run's admission withdraws what could not be withdrawn now.
             let _ = engine.step(Withdraw { run: input.run.clone() }).await;
-            let _: Vec<()> = engine.call("release", to_all(sequences, &input.run)).await?;
-            Err(error)
+            ids::give_back(engine, input, error, sequences, &counts).await
         }
     }
 }
 
-fn to_all<I: Clone>(entities: &[EntityId], input: &I) -> Vec<(EntityId, I)> {
+pub(crate) fn to_all<I: Clone>(entities: &[EntityId], input: &I) -> Vec<(EntityId, I)> {
     entities.iter().map(|entity| (entity.clone(), input.clone())).collect()
 }
 
@@ -204,14 +224,21 @@ async fn reserve<E: Engine>(
     counts: &[u64],
     number: u64,
 ) -> Result<Reserved> {
+    ids::give_back_stale(engine, input, states).await?;
     let calls = sequences.iter().zip(counts);
-    let calls = calls.map(|(id, &count)| (id.clone(), Reservation { run: input.run.clone(), count })).collect();
-    let firsts: Vec<u64> = engine.call("reserve", calls).await?;
+    let calls = calls.map(|(id, &count)| (id.clone(), Reservation { run: input.holder(), count })).collect();
+    let mut firsts: Vec<u64> = engine.call("reserve", calls).await?;
+    ids::reserve(engine, input, states, counts, &mut firsts).await?;
     let tables = firsts.into_iter().zip(counts).zip(states);
     let tables = tables
-        .map(|((first, &count), state)| ReservedTable { first, count, segments: state.segments.clone() })
+        .map(|((first, &count), state)| ReservedTable {
+            first,
+            count,
+            segments: state.segments.clone(),
+            others: state.others + (first - state.next),
+        })
         .collect();
-    Ok(Reserved { number, tables })
+    Ok(Reserved { number, tables, holder: input.holder.clone() })
 }
 
 /// What was made visible.
@@ -232,7 +259,7 @@ async fn publish<E: Engine>(
     let keep = keyed.map(|table| KeepKeys { run: run.clone(), reserved: reserved.clone(), table }).collect::<Vec<_>>();
     let tables: Vec<u32> = keep.iter().map(|k| k.table).collect();
     // Neither needs anything of the other. All have ended before an error is told, so that nothing is at work then.
-    let (kept, written) = futures::future::join(engine.all(keep), write(engine, run, plan, reserved)).await;
+    let (kept, written) = engine.both(engine.all(keep), write(engine, run, plan, reserved)).await;
     let mut segments = vec![Vec::new(); input.pipeline.tables.len()];
     for (table, kept) in tables.into_iter().zip(kept?) {
         segments[table as usize] = kept;
@@ -285,17 +312,18 @@ async fn commit<E: Engine>(
     input: &RunInput,
     plan: &PlanFacts,
     sequences: &[EntityId],
-    number: u64,
+    reserved: &Reserved,
     segments: &[Vec<String>],
 ) -> Result<()> {
-    let calls = sequences.iter().zip(segments);
-    let calls = calls
-        .map(|(id, segments)| (id.clone(), CommitSequence { run: input.run.clone(), segments: segments.clone() }))
-        .collect();
-    let _: Vec<u64> = engine.call("commit", calls).await?;
-    let catalog = CommitCatalog { run: input.run.clone(), number, layout: plan.layout.clone() };
+    let tables = input.pipeline.tables.iter().zip(&reserved.tables);
+    let calls = sequences.iter().zip(segments).zip(tables).map(|((id, segments), (table, block))| {
+        let outside = ids::outside(&input.pipeline, table, block);
+        (id.clone(), CommitSequence { run: input.holder(), segments: segments.clone(), outside })
+    });
+    let _: Vec<u64> = engine.call("commit", calls.collect()).await?;
+    let catalog = CommitCatalog { run: input.run.clone(), number: reserved.number, layout: plan.layout.clone() };
     let _: Vec<()> = engine.call("commit", vec![(catalog_id(&input.pipeline.name), catalog)]).await?;
-    Ok(())
+    ids::commit(engine, input, reserved).await
 }
 
 fn report(
@@ -309,6 +337,7 @@ fn report(
         first: block.first,
         count: block.count,
         known: shards.iter().map(|s| s.known).sum(),
+        others: block.others,
         null_keys: scans.iter().map(|s| s.null_keys[index]).sum(),
         files: staged
             .iter()

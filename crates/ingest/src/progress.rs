@@ -69,6 +69,8 @@ pub struct Progress {
     /// Records numbered and written.
     pub written: AtomicU64,
     steps: Mutex<Steps>,
+    /// Why the current step is tried again.
+    trouble: Mutex<Option<String>>,
 }
 
 #[derive(Debug, Default)]
@@ -96,6 +98,16 @@ impl Progress {
 
     fn lock(&self) -> MutexGuard<'_, Steps> {
         self.steps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What keeps the current step from going on, and passes perhaps; it is tried again.
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Says it, or that there is nothing of the kind any more.
+    pub(crate) fn set_trouble(&self, trouble: Option<String>) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
     }
 
     /// The current step.

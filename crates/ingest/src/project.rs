@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use seriatim_pipeline::model::Pipeline;
+use seriatim_pipeline::model::{Ids, Pipeline};
 use seriatim_storage::Location;
 
 use crate::error::Result;
@@ -20,6 +20,17 @@ impl Project {
     /// Binds `pipeline` to `folder`, the absolute path of the folder that holds the pipeline file.
     pub fn new(pipeline: Pipeline, folder: PathBuf) -> Self {
         Self { pipeline, folder }
+    }
+
+    /// The same with IDs from the pipeline's own entities, whatever the pipeline says: for comparisons, in a state folder
+    /// of their own.
+    #[must_use]
+    pub fn with_own_ids(mut self) -> Self {
+        self.pipeline.ids = Ids::default();
+        for id in self.pipeline.tables.iter_mut().filter_map(|table| table.id.as_mut()) {
+            id.sequence = None;
+        }
+        self
     }
 
     /// The pipeline.

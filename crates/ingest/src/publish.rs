@@ -26,7 +26,7 @@ use crate::number::{Reserved, ReservedTable, id_of, out_of_range};
 use crate::output::{Held, Output, Put, STAGING};
 use crate::plan::FileMemory;
 use crate::project::Project;
-use crate::sequence::{CatalogState, SequenceState};
+use crate::sequence::{CatalogState, Range, SequenceState};
 use crate::shared::{bring_committed, bring_kept, each_new_key, keep_segment};
 use crate::steps::{Admission, Publish};
 use crate::write::{QUARANTINE, Staged, file_name, folder_name, quarantine_index, staged_name, staging_folder};
@@ -45,6 +45,7 @@ pub(crate) fn admit(run: &RunContext, catalog: &CatalogState, sequences: &[Seque
         ))
         .help("give the second output its own `state`, or its own pipeline `name`"));
     }
+    crate::ids::check_sources(pipeline, sequences)?;
     let held = run.take_output()?;
     check_published(held.output(), &pipeline.name, catalog.number)?;
     withdraw_stale(&held, pipeline)?;
@@ -81,6 +82,9 @@ fn refresh_copy(run: &RunContext, catalog: &CatalogState, sequences: &[SequenceS
         table: table.name.clone(),
         next: sequence.next,
         segments: sequence.segments.clone(),
+        others: sequence.others,
+        source: sequence.source.clone(),
+        last: sequence.source.as_ref().and_then(|_| sequence.ledger.last().cloned()),
     });
     let fresh = Committed { number: catalog.number, output, layout: catalog.layout.clone(), tables: tables.collect() };
     write_committed(run.state(), &pipeline.name, &fresh)?;
@@ -449,18 +453,28 @@ fn keep_ledger(run: &RunContext, reserved: &Reserved) -> Result<()> {
 
 /// The sequences as they are once the run has committed.
 fn committed(run: &RunContext, reserved: &Reserved, segments: &[Vec<String>]) -> Committed {
-    let tables = run.layout.tables.iter().zip(&reserved.tables).zip(segments);
+    let pipeline = &run.plan.pipeline;
+    let tables = pipeline.tables.iter().zip(&reserved.tables).zip(segments).map(|((table, block), segments)| {
+        let outside = crate::ids::outside(pipeline, table, block);
+        let last = reserved.holder.as_ref().filter(|_| outside.is_some()).map(|run| Range {
+            run: run.clone(),
+            first: block.first,
+            count: block.count,
+        });
+        CommittedTable {
+            table: table.name.clone(),
+            next: block.first + block.count,
+            segments: segments.clone(),
+            others: block.others,
+            source: crate::ids::source(pipeline, table).filter(|_| block.first + block.count > 0),
+            last,
+        }
+    });
     Committed {
         number: reserved.number,
-        output: run.plan.pipeline.output.path.clone(),
+        output: pipeline.output.path.clone(),
         layout: run.layout.signatures(),
-        tables: tables
-            .map(|((table, block), segments)| CommittedTable {
-                table: table.name.clone(),
-                next: block.first + block.count,
-                segments: segments.clone(),
-            })
-            .collect(),
+        tables: tables.collect(),
     }
 }
 

@@ -95,7 +95,15 @@ async fn critical_section<E: Engine>(
     let found = engine.step(bring_back).await?;
     let Some(restored) = found.restored else { return Ok(found.report) };
     let calls = sequences.iter().zip(&states).zip(&restored.tables).map(|((id, state), table)| {
-        (id.clone(), RestoreSequence { before: state.next, next: table.next, segments: table.segments.clone() })
+        let restore = RestoreSequence {
+            before: state.next,
+            next: table.next,
+            segments: table.segments.clone(),
+            others: table.others,
+            source: table.source.clone(),
+            last: table.last.clone(),
+        };
+        (id.clone(), restore)
     });
     let _: Vec<()> = engine.call("restore", calls.collect()).await?;
     let (before, number, layout) = (catalog.number, restored.number, restored.layout.clone());
@@ -181,8 +189,9 @@ fn bring_back(state: &Path, project: &Project, held: &Held, known: &Known) -> Re
     bring_files(state, &pipeline.name, output, &facts)?;
     withdraw_stale(held, pipeline)?;
     let tables = restored.tables.iter();
-    let tables =
-        tables.map(|t| RecoveredTable { table: t.table.clone(), rows: t.next, key_maps: t.segments.len() }).collect();
+    let tables = tables
+        .map(|t| RecoveredTable { table: t.table.clone(), rows: t.next - t.others, key_maps: t.segments.len() })
+        .collect();
     let report = RecoverReport { tables, ..report(project, output, number, known) };
     Ok(Found { report, restored: Some(restored) })
 }
@@ -211,11 +220,13 @@ fn check_history(manifest: &Manifest, restored: &Committed, known: &Known) -> Re
         let files = published.into_iter().flat_map(|t| &t.files).filter(|f| f.run <= known.runs);
         let rows: u64 = files.map(|f| f.rows).sum();
         // A recovery that was cut short may have moved some sequences.
-        if state.next != rows && state.next != table.next {
+        if state.next - state.others != rows && state.next != table.next {
             return Err(IngestError::state(format!(
                 "the state folder is not of this output: after {} runs it has given {} IDs in table '{}', the \
                  output has {rows}",
-                known.runs, state.next, table.table
+                known.runs,
+                state.next - state.others,
+                table.table
             ))
             .help("recover into an empty state folder: give the pipeline another `state`"));
         }

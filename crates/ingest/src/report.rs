@@ -124,6 +124,9 @@ pub struct PlanReport {
     pub chunks: u64,
     /// Each table: the rows, new keys and exact IDs that the run would give.
     pub tables: Vec<TableReport>,
+    /// What keeps the IDs from being certain, if they come from a counter that others use as well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared: Option<String>,
 }
 
 /// One file of a plan.

@@ -14,8 +14,10 @@ use seriatim_durable::{
 };
 
 use crate::committed::read_committed;
+use crate::engine::OneByOne;
 use crate::error::{ErrorKind, IngestError, Result};
 use crate::files::{keep_apart, make_folder};
+use crate::ids::holder;
 use crate::number::id_of;
 use crate::orchestration::{INGEST, RunInput, RunOutput, ingest};
 use crate::plan::{Cut, Paths};
@@ -65,6 +67,9 @@ pub struct RunnerOptions {
     /// a URL that all of them reach; a relative path starts at the pipeline's folder. `None`, the default: beside the
     /// output. Changes nothing in the output.
     pub work: Option<String>,
+    /// Whether steps that need nothing of each other may run at once; default: yes. Without, each begins when the one
+    /// before it has ended: the plain pipeline. Changes nothing in the output.
+    pub fan_out: bool,
 }
 
 impl Default for RunnerOptions {
@@ -76,6 +81,7 @@ impl Default for RunnerOptions {
             shards: 0,
             paths: Paths::Auto,
             work: None,
+            fan_out: true,
         }
     }
 }
@@ -155,7 +161,9 @@ impl Runner {
         let mut registry = Registry::new();
         register(&mut registry, &steps);
         registry.orchestration(INGEST, |engine: OrchestrationContext, input: RunInput| async move {
-            ingest(engine, input).await.map_err(Failure::from)
+            let outcome =
+                if input.one_by_one { ingest(OneByOne(engine), input).await } else { ingest(engine, input).await };
+            outcome.map_err(Failure::from)
         });
         registry.orchestration(RECOVER, |engine: OrchestrationContext, input: RecoverInput| async move {
             recover(engine, input).await.map_err(Failure::from)
@@ -444,6 +452,8 @@ impl Runner {
                 folder: project.folder().to_owned(),
                 cut: self.options.cut(),
                 work: self.shared.then(|| self.work(project)),
+                holder: holder(project.pipeline(), &run),
+                one_by_one: !self.options.fan_out,
             };
             clear_cancel(&self.state, &run);
             let options = StartOptions {
@@ -546,7 +556,7 @@ fn fill(report: &mut RunReport, input: &RunInput, output: RunOutput) {
         report.tables.push(TableReport {
             table: table.name.clone(),
             rows: done.count,
-            total_rows: done.first + done.count,
+            total_rows: done.first + done.count - done.others,
             ids: range.flatten(),
             known_keys: done.known,
             null_keys: done.null_keys,

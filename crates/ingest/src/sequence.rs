@@ -35,6 +35,18 @@ pub(crate) struct SequenceState {
     pub(crate) segments: Vec<String>,
     /// The last ranges that were given for good.
     pub(crate) ledger: Vec<Range>,
+    /// How many places before `next` are not this pipeline's: others share the counter that IDs come from.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) others: u64,
+    /// The counter that IDs come from, if it is not this entity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) source: Option<String>,
+}
+
+/// Whether a field that most pipelines do not need is left out.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+pub(crate) fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// A block of a sequence that is not given for good yet.
@@ -58,6 +70,18 @@ pub(crate) struct CommitSequence {
     pub(crate) run: String,
     /// The key map's segments from now on.
     pub(crate) segments: Vec<String>,
+    /// Where the block is, if another counter has given it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) outside: Option<Outside>,
+}
+
+/// A block that another counter has given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Outside {
+    /// The counter.
+    pub(crate) source: String,
+    /// The block's first place in it.
+    pub(crate) first: u64,
 }
 
 /// Input of `restore`.
@@ -69,6 +93,15 @@ pub(crate) struct RestoreSequence {
     pub(crate) next: u64,
     /// The key map's segments from now on.
     pub(crate) segments: Vec<String>,
+    /// How many places before `next` are others', if a counter outside gives the IDs.
+    #[serde(default)]
+    pub(crate) others: u64,
+    /// That counter.
+    #[serde(default)]
+    pub(crate) source: Option<String>,
+    /// The last block that it gave.
+    #[serde(default)]
+    pub(crate) last: Option<Range>,
 }
 
 /// A table's sequence: hands out its IDs, one block per run.
@@ -131,11 +164,25 @@ fn commit(state: &mut SequenceState, commit: CommitSequence) -> Result<(), Failu
     let block = state.reserved.take_if(|r| r.run == commit.run).ok_or_else(|| {
         Failure::non_retriable("InternalError", format!("run '{}' commits IDs that it did not reserve", commit.run))
     })?;
-    state.ledger.push(Range { run: block.run, first: state.next, count: block.count });
+    let first = match commit.outside {
+        Some(outside) if outside.first < state.next => {
+            return Err(Failure::non_retriable(
+                "InternalError",
+                format!("run '{}' commits IDs from place {} on; {} are given", block.run, outside.first, state.next),
+            ));
+        }
+        Some(outside) => {
+            state.others += outside.first - state.next;
+            state.source = Some(outside.source);
+            outside.first
+        }
+        None => state.next,
+    };
+    state.ledger.push(Range { run: block.run, first, count: block.count });
     if state.ledger.len() > LEDGER {
         state.ledger.remove(0);
     }
-    state.next += block.count;
+    state.next = first + block.count;
     state.segments = commit.segments;
     Ok(())
 }
@@ -143,7 +190,7 @@ fn commit(state: &mut SequenceState, commit: CommitSequence) -> Result<(), Failu
 /// Goes forward only: an ID that was given must never be given again. What other state folders' runs have given stands
 /// in their ledgers.
 fn restore(state: &mut SequenceState, to: RestoreSequence) -> Result<(), Failure> {
-    let RestoreSequence { before, next, segments } = to;
+    let RestoreSequence { before, next, segments, others, source, last } = to;
     if (state.next, &state.segments) == (next, &segments) {
         return Ok(());
     }
@@ -153,7 +200,7 @@ fn restore(state: &mut SequenceState, to: RestoreSequence) -> Result<(), Failure
             format!("a sequence at {} is to be restored from {before} to {next}", state.next),
         ));
     }
-    *state = SequenceState { next, segments, ..SequenceState::default() };
+    *state = SequenceState { next, segments, others, source, reserved: None, ledger: last.into_iter().collect() };
     Ok(())
 }
 
@@ -238,7 +285,7 @@ mod tests {
     }
 
     fn done(run: &str) -> CommitSequence {
-        CommitSequence { run: run.to_owned(), segments: vec![format!("{run}.parquet")] }
+        CommitSequence { run: run.to_owned(), segments: vec![format!("{run}.parquet")], outside: None }
     }
 
     #[test]
@@ -264,7 +311,14 @@ mod tests {
 
     #[test]
     fn g1_a_sequence_is_restored_forward_only() {
-        let to = |before, next| RestoreSequence { before, next, segments: vec![format!("{next}.parquet")] };
+        let to = |before, next| RestoreSequence {
+            before,
+            next,
+            segments: vec![format!("{next}.parquet")],
+            others: 0,
+            source: None,
+            last: None,
+        };
         let mut state = SequenceState::default();
         restore(&mut state, to(0, 10)).unwrap();
         restore(&mut state, to(0, 10)).expect("asked again, it is done");
@@ -273,6 +327,27 @@ mod tests {
         reserve(&mut state, asked("a", 5)).unwrap();
         restore(&mut state, to(10, 20)).unwrap();
         assert_eq!((state.next, state.segments, state.reserved), (20, vec!["20.parquet".to_owned()], None));
+    }
+
+    #[test]
+    fn g1_a_block_of_a_shared_counter_is_where_the_counter_says() {
+        let mut state = SequenceState::default();
+        let outside = |first| Some(Outside { source: "postgres shop.orders".to_owned(), first });
+        for (run, first) in [("a", 0), ("b", 25)] {
+            reserve(&mut state, asked(run, 10)).unwrap();
+            commit(&mut state, CommitSequence { outside: outside(first), ..done(run) }).unwrap();
+        }
+        assert_eq!((state.next, state.others, state.ledger[1].first), (35, 15, 25));
+        reserve(&mut state, asked("c", 1)).unwrap();
+        assert!(commit(&mut state, CommitSequence { outside: outside(34), ..done("c") }).is_err());
+    }
+
+    /// What most pipelines do not need is not in their state, so that it is as it always was.
+    #[test]
+    fn a_sequence_that_is_not_shared_says_nothing_of_it() {
+        let state = serde_json::to_string(&SequenceState::default()).unwrap();
+        assert_eq!(state, r#"{"next":0,"reserved":null,"segments":[],"ledger":[]}"#);
+        assert_eq!(serde_json::to_string(&done("a")).unwrap(), r#"{"run":"a","segments":["a.parquet"]}"#);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::context::{RunContext, keep_plan, keep_shared_plan, work_folder};
 use crate::engine::Step;
 use crate::error::{ErrorKind, IngestError, Result};
 use crate::files::remove_folder;
+use crate::ids::{CommitIds, ReleaseIds, ReserveIds};
 use crate::layout::{Layout, TableSignature};
 use crate::number::Reserved;
 use crate::orchestration::RunInput;
@@ -39,6 +40,8 @@ pub(crate) struct Process {
     pool: Pool,
     /// Who knows where a run's work is, if other processes do steps of the same runs.
     others: Option<Others>,
+    /// Where what waits for a counter runs.
+    waiting: Option<tokio::runtime::Handle>,
 }
 
 /// A step's view of its process: it knows which run it is of, and where that run's work is.
@@ -67,11 +70,19 @@ impl Process {
     ) -> Result<Self> {
         let pool = Pool::new(workers)
             .map_err(|e| IngestError::new(ErrorKind::System, format!("cannot start {workers} threads: {e}")))?;
-        Ok(Self { state, memory, workers, progress, runs: Mutex::default(), pool, others })
+        let waiting = tokio::runtime::Handle::try_current().ok();
+        Ok(Self { state, memory, workers, progress, runs: Mutex::default(), pool, others, waiting })
     }
 
-    fn done(&self) {
-        self.progress.step_done.fetch_add(1, Relaxed);
+    /// Waits on this thread for what a counter answers.
+    pub(crate) fn wait<T>(&self, work: impl Future<Output = T>) -> Result<T> {
+        let runtime = self.waiting.as_ref().ok_or_else(|| IngestError::internal("there is no runtime to wait in"))?;
+        Ok(runtime.block_on(work))
+    }
+
+    /// One more unit of work is done; how many are.
+    fn done(&self) -> u64 {
+        self.progress.step_done.fetch_add(1, Relaxed) + 1
     }
 }
 
@@ -90,13 +101,13 @@ impl Steps {
     }
 
     /// The run, from memory or from its work folder; an error if it was cancelled.
-    fn run(&self, run: &str) -> Result<Arc<RunContext>> {
+    pub(crate) fn run(&self, run: &str) -> Result<Arc<RunContext>> {
         let context = self.uncancelled(run)?;
         context.check_cancelled()?;
         Ok(context)
     }
 
-    fn uncancelled(&self, run: &str) -> Result<Arc<RunContext>> {
+    pub(crate) fn uncancelled(&self, run: &str) -> Result<Arc<RunContext>> {
         let key = self.key(run);
         let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
         if self.others.is_some() {
@@ -163,7 +174,10 @@ pub(crate) fn register(registry: &mut Registry, steps: &Arc<Process>) {
     add::<WritePart>(registry, steps);
     add::<Assemble>(registry, steps);
     add::<KeepKeys>(registry, steps);
+    add::<ReserveIds>(registry, steps);
     add::<Publish>(registry, steps);
+    add::<CommitIds>(registry, steps);
+    add::<ReleaseIds>(registry, steps);
     add::<KeepCommitted>(registry, steps);
     add::<Withdraw>(registry, steps);
     add::<CleanUp>(registry, steps);
@@ -184,6 +198,8 @@ macro_rules! step {
         }
     };
 }
+
+pub(crate) use step;
 
 step!(
     /// Lists the new files, reads their footers, cuts them.
@@ -380,7 +396,10 @@ impl Doable for ResolveShards {
             let resolution = run.resolution(self.table, shard, &self.segments)?;
             facts.new += resolution.new;
             facts.known += resolution.known;
-            steps.done();
+            if steps.done() == steps.progress.step_total.load(Relaxed) {
+                // What follows is the sequences' turn.
+                steps.progress.enter(Stage::Reserve, 1);
+            }
         }
         Ok(facts)
     }

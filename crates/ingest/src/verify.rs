@@ -34,9 +34,12 @@ pub fn verify(project: &Project, workers: usize) -> Result<VerifyReport> {
         let bytes: u64 = files.iter().map(|f| f.bytes).sum();
         format!("{} files, {bytes} bytes: sizes and checksums are those that were published", files.len())
     }));
-    let audited = in_parallel(workers, &manifest.tables, |table| Ok(audit_table(&output, table, &manifest)))?;
+    let audited = in_parallel(workers, &manifest.tables, |table| Ok(audit_table(&output, table, &manifest, pipeline)))?;
     checks.extend(audited.into_iter().flatten());
     checks.push(check_counts(&output, &manifest));
+    if !pipeline.ids.is_entity() {
+        checks.extend(check_counter(pipeline, &manifest));
+    }
     Ok(VerifyReport { pipeline: manifest.pipeline, ok: checks.iter().all(|c| c.ok), checks })
 }
 
@@ -87,17 +90,58 @@ struct Audit<'a> {
     codec: Option<KeyCodec>,
     keys: Interner,
     rows: u64,
+    /// Whether others take IDs from the same counter: then each run has a block of its own.
+    shared: bool,
+    /// How far the place of a row's ID is beyond the row's own.
+    shift: u64,
+    /// The run that the last file is of.
+    run: u64,
     /// The first problem by guarantee.
     problems: BTreeMap<&'static str, String>,
-    referenced: Vec<(String, &'a ManifestTable)>,
+    /// The columns that refer to another table, that table, and the places that its IDs have.
+    referenced: Vec<(String, &'a ManifestTable, Vec<(u64, u64)>)>,
 }
 
-fn audit_table(output: &Output, table: &ManifestTable, manifest: &Manifest) -> Vec<VerifyCheck> {
-    let find = |name: &str| manifest.tables.iter().find(|t| t.table == name);
-    let referenced = table.references.iter().filter_map(|(column, name)| Some((column.clone(), find(name)?))).collect();
-    let mut audit =
-        Audit { table, codec: None, keys: Interner::new(true), rows: 0, problems: BTreeMap::new(), referenced };
+/// Whether a table's IDs come from a counter that others may use.
+fn is_shared(pipeline: &Pipeline, table: &ManifestTable) -> bool {
+    pipeline.tables.iter().any(|t| t.name == table.table && pipeline.sequence(t).is_some())
+}
+
+/// The places of a table's IDs, as the manifest has them: for each run the first one and how many.
+fn blocks(table: &ManifestTable) -> Vec<(u64, u64)> {
+    let Some(id) = &table.id else { return Vec::new() };
+    let mut blocks: Vec<(u64, u64)> = Vec::new();
     for file in &table.files {
+        let Some(first) = file.ids.and_then(|(first, _)| ordinal_of(id, first)) else { continue };
+        match blocks.last_mut() {
+            Some((start, count)) if *start + *count == first => *count += file.rows,
+            _ => blocks.push((first, file.rows)),
+        }
+    }
+    blocks
+}
+
+fn audit_table(output: &Output, table: &ManifestTable, manifest: &Manifest, pipeline: &Pipeline) -> Vec<VerifyCheck> {
+    let find = |name: &str| manifest.tables.iter().find(|t| t.table == name);
+    let with_blocks =
+        |table: &ManifestTable| if is_shared(pipeline, table) { blocks(table) } else { vec![(0, table.rows)] };
+    let referenced = table.references.iter().filter_map(|(column, name)| {
+        let target = find(name)?;
+        Some((column.clone(), target, with_blocks(target)))
+    });
+    let mut audit = Audit {
+        table,
+        codec: None,
+        keys: Interner::new(true),
+        rows: 0,
+        shared: is_shared(pipeline, table),
+        shift: 0,
+        run: 0,
+        problems: BTreeMap::new(),
+        referenced: referenced.collect(),
+    };
+    for file in &table.files {
+        audit.begin(file);
         if let Err(e) = contain(|| audit.file(output, file)) {
             audit.problems.entry("G7").or_insert(format!("{}: {e}", file.path));
         }
@@ -106,6 +150,19 @@ fn audit_table(output: &Output, table: &ManifestTable, manifest: &Manifest) -> V
 }
 
 impl Audit<'_> {
+    /// Where others take IDs as well, each run begins where the counter was; its files follow each other.
+    fn begin(&mut self, file: &ManifestFile) {
+        if !self.shared || file.run == self.run {
+            return;
+        }
+        self.run = file.run;
+        let first = file.ids.and_then(|(first, _)| ordinal_of(self.table.id.as_ref()?, first));
+        match first.and_then(|first| first.checked_sub(self.rows)) {
+            Some(shift) if shift >= self.shift => self.shift = shift,
+            _ => self.problem("G2", format!("{}: the run's IDs begin before the last run's end", file.path)),
+        }
+    }
+
     fn file(&mut self, output: &Output, file: &ManifestFile) -> Result<(), String> {
         let text = |e: &dyn std::fmt::Display| e.to_string();
         let open = output.open(&file.path).map_err(|e| text(&e))?;
@@ -133,8 +190,11 @@ impl Audit<'_> {
             let columns: Vec<ArrayRef> = self.table.key.iter().map(|k| column(k)).collect::<Result<_, _>>()?;
             self.unique_keys(&columns, batch.num_rows(), file)?;
         }
-        let referenced: Vec<(String, ArrayRef)> =
-            self.referenced.iter().map(|(name, _)| Ok((name.clone(), column(name)?))).collect::<Result<_, String>>()?;
+        let referenced: Vec<(String, ArrayRef)> = self
+            .referenced
+            .iter()
+            .map(|(name, _, _)| Ok((name.clone(), column(name)?)))
+            .collect::<Result<_, String>>()?;
         for (index, (name, values)) in referenced.iter().enumerate() {
             self.references(index, name, values, file)?;
         }
@@ -146,7 +206,7 @@ impl Audit<'_> {
     fn ids(&mut self, id: &Id, values: &ArrayRef, file: &str) -> Result<(), String> {
         let values = values.as_primitive_opt::<Int64Type>().ok_or("the ID column is not of 64-bit integers")?;
         for (row, value) in (0..).zip(values.iter()) {
-            let expected = id_of(id, self.rows + row);
+            let expected = id_of(id, self.shift + self.rows + row);
             if value != expected || value.is_none() {
                 let show = |v: Option<i64>| v.map_or_else(|| "none".to_owned(), |v| v.to_string());
                 let text = format!(
@@ -189,9 +249,13 @@ impl Audit<'_> {
 
     fn references(&mut self, index: usize, name: &str, values: &ArrayRef, file: &str) -> Result<(), String> {
         let values = values.as_primitive_opt::<Int64Type>().ok_or(format!("'{name}' is not of 64-bit integers"))?;
-        let target = self.referenced[index].1;
+        let (_, target, blocks) = &self.referenced[index];
         let Some(id) = &target.id else { return Err(format!("'{}' has no IDs", target.table)) };
-        let stranger = values.iter().flatten().find(|&v| ordinal_of(id, v).is_none_or(|place| place >= target.rows));
+        let is_there = |place: u64| {
+            let after = blocks.partition_point(|&(first, _)| first <= place);
+            after.checked_sub(1).is_some_and(|at| place - blocks[at].0 < blocks[at].1)
+        };
+        let stranger = values.iter().flatten().find(|&v| !ordinal_of(id, v).is_some_and(is_there));
         if let Some(stranger) = stranger {
             let text = format!("{file}: {name} {stranger} is not an ID of '{}'", target.table);
             self.problem("references", text);
@@ -208,13 +272,20 @@ impl Audit<'_> {
             self.problem("G7", format!("{rows} rows where the manifest has {}", table.rows));
         }
         if let Some(id) = &table.id {
-            let range = match rows.checked_sub(1).and_then(|last| id_of(id, 0).zip(id_of(id, last))) {
+            let blocks = if self.shared { blocks(table) } else { vec![(0, rows)] };
+            let first = blocks.first().map_or(0, |(first, _)| *first);
+            let last = blocks.last().and_then(|(first, count)| (first + count).checked_sub(1)).filter(|_| rows > 0);
+            let range = match last.and_then(|last| id_of(id, first).zip(id_of(id, last))) {
                 Some((first, last)) => format!("{} {first} to {last}, step {}", id.column, id.step),
                 None => "no IDs".to_owned(),
             };
+            let gaps = match blocks.len() {
+                0 | 1 => "no gap".to_owned(),
+                n => format!("{n} blocks, no gap within one; what is between them is others' who share the counter"),
+            };
             let problem = self.problems.remove("G2");
             checks.push(summary("G1", name, [problem.clone()], || format!("{rows} IDs, none twice")));
-            checks.push(summary("G2", name, [problem], || format!("{range}: no gap, in the order of the rows")));
+            checks.push(summary("G2", name, [problem], || format!("{range}: {gaps}, in the order of the rows")));
         }
         if !table.key.is_empty() {
             let problem = self.problems.remove("G4");
@@ -223,7 +294,7 @@ impl Audit<'_> {
                 format!("{keys} keys ({}), each with one ID", table.key.join(", "))
             }));
         }
-        for (column, target) in &self.referenced {
+        for (column, target, _) in &self.referenced {
             let problem = self.problems.get("references").filter(|p| p.contains(column.as_str())).cloned();
             checks.push(summary("references", name, [problem], || {
                 format!("every {column} is one of the {} IDs of '{}', or null", target.rows, target.table)
@@ -233,6 +304,46 @@ impl Audit<'_> {
         checks.push(summary("G7", name, [problem], || format!("{rows} rows, as the manifest counts them")));
         checks
     }
+}
+
+/// Whether the counter outside has given the blocks that are published.
+fn check_counter(pipeline: &Pipeline, manifest: &Manifest) -> Vec<VerifyCheck> {
+    let looks = match crate::ids::look(pipeline) {
+        Ok(looks) => looks,
+        // The output is what is audited; a counter that is away does not make it wrong.
+        Err(error) => {
+            return vec![summary("counter", None, [], || format!("not compared with the counter: {}", error.message))];
+        }
+    };
+    let mut checks = Vec::new();
+    for (table, look) in pipeline.tables.iter().zip(looks) {
+        let found = manifest.tables.iter().find(|t| t.table == table.name);
+        let (Some(look), Some(found)) = (look, found) else { continue };
+        let mut runs: Vec<(u64, u64, u64)> = Vec::new();
+        for file in &found.files {
+            let first = file.ids.and_then(|(first, _)| ordinal_of(found.id.as_ref()?, first));
+            match (runs.last_mut(), first) {
+                (Some((run, _, count)), _) if *run == file.run => *count += file.rows,
+                (_, Some(first)) => runs.push((file.run, first, file.rows)),
+                _ => {}
+            }
+        }
+        // Blocks from before the counter began are of the pipeline's own entities.
+        let begin = look.ranges.first().map_or(u64::MAX, |range| range.first);
+        runs.retain(|(_, first, _)| *first >= begin);
+        let is_known = |first: u64, count: u64| {
+            let committed = look.ranges.iter().any(|range| (range.first, range.count) == (first, count));
+            committed || look.open.as_ref().is_some_and(|open| (open.first, open.count) == (first, count))
+        };
+        let unknown = runs.iter().find(|(_, first, count)| !is_known(*first, *count));
+        let problem = unknown.map(|(run, first, count)| {
+            format!("run {run} has {count} IDs from place {first} on, and the counter has not given them to it")
+        });
+        checks.push(summary("counter", Some(&table.name), [problem], || {
+            format!("the counter has given the {} blocks that are published", runs.len())
+        }));
+    }
+    checks
 }
 
 /// Records in = records out, filtered, or in quarantine, for each run.

@@ -4,7 +4,7 @@
 use crate::env;
 use crate::error::{Draft, Problems, Span, listed, quoted};
 use crate::nearest::nearest;
-use crate::raw::{Field, Number, RawId, RawOutput, RawPipeline, RawSource, RawTable, Text, TextList};
+use crate::raw::{Address, Field, Number, RawId, RawIds, RawOutput, RawPipeline, RawSource, RawTable, Text, TextList};
 use crate::yaml::{Entry, Kind, Node, Scalar};
 
 /// The version of the pipeline language that this program reads.
@@ -76,7 +76,24 @@ impl Decoder<'_> {
             tables: fields.read("tables", |node, key| self.tables(node, key)),
             output: fields.read("output", |node, key| self.output(node, key)),
             state: fields.read("state", |node, _| self.text(node, "state")),
+            ids: fields.read("ids", |node, key| self.ids(node, key)),
         })
+    }
+
+    fn ids(&mut self, node: &Node, key: Span) -> Option<RawIds> {
+        let fields = self.map(node, "ids", key, RawIds::KEYS, &["from"])?;
+        Some(RawIds {
+            from: fields.read("from", |node, _| self.text(node, "ids.from")),
+            url: fields.read("url", |node, _| self.address(node, "ids.url")),
+            wait_seconds: fields.read("wait_seconds", |node, _| self.number(node, "ids.wait_seconds")),
+        })
+    }
+
+    /// An address that is kept as it is written: what its placeholders stand for may be secret.
+    fn address(&mut self, node: &Node, at: &str) -> Option<Address> {
+        let Text { value, span, .. } = self.text(node, at)?;
+        let written = self.scalar(node, at, "a text")?.text.clone();
+        Some(Address { written: Text { shown: written.clone(), value: written, span }, expanded: value })
     }
 
     fn source(&mut self, node: &Node, key: Span) -> Option<RawSource> {
@@ -158,7 +175,7 @@ impl Decoder<'_> {
         match &node.kind {
             Kind::Scalar(scalar) if !scalar.is_null() => {
                 let column = Field::from(self.text(node, at));
-                Some(RawId { column, start: Field::Absent, step: Field::Absent })
+                Some(RawId { column, start: Field::Absent, step: Field::Absent, sequence: Field::Absent })
             }
             Kind::List(_) => {
                 let help = "write the name of one column, or `{column: name, start: 1, step: 1}`";
@@ -171,6 +188,7 @@ impl Decoder<'_> {
                     column: fields.read("column", |node, _| self.text(node, &format!("{at}.column"))),
                     start: fields.read("start", |node, _| self.number(node, &format!("{at}.start"))),
                     step: fields.read("step", |node, _| self.number(node, &format!("{at}.step"))),
+                    sequence: fields.read("sequence", |node, _| self.text(node, &format!("{at}.sequence"))),
                 })
             }
         }
@@ -402,6 +420,7 @@ fn example(key: &str) -> &'static str {
         "tables" => "tables: {customers: {key: email, id: customer_id}}",
         "output" => "output: {path: out}",
         "path" => "path: out",
+        "from" => "from: postgres",
         _ => "column: customer_id",
     }
 }

@@ -51,6 +51,15 @@ pub(crate) fn expand(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result
     if errors.is_empty() { Ok(expanded) } else { Err(errors) }
 }
 
+/// Fills in the placeholders of a text that a pipeline keeps as it was written, such as an address with a password. The
+/// error names the variable that is missing, and shows no other.
+pub fn fill_in(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {
+    let expanded = expand(text, env).map_err(|errors| {
+        errors.into_iter().next().map_or_else(|| "a placeholder is wrong".to_owned(), |error| error.message)
+    })?;
+    Ok(expanded.text)
+}
+
 /// The value of the placeholder that begins after `${`, and what follows its `}`.
 fn placeholder<'a>(text: &'a str, env: &dyn Fn(&str) -> Option<String>) -> Result<(String, &'a str), (String, String)> {
     let malformed = || {

@@ -19,10 +19,12 @@ mod overrides;
 mod raw;
 mod references;
 mod schema;
+mod sequences;
 mod validate;
 mod yaml;
 
 pub use columns::OutputColumn;
+pub use env::fill_in;
 pub use error::{PipelineErrors, Problem};
 pub use load::{Loaded, MAX_FILE_BYTES, load, parse};
 pub use nearest::nearest;

@@ -21,6 +21,60 @@ pub struct Pipeline {
     pub output: Output,
     /// The state folder, as written: relative paths start at the pipeline file's folder.
     pub state: String,
+    /// Where the IDs come from.
+    #[serde(default, skip_serializing_if = "Ids::is_entity")]
+    pub ids: Ids,
+}
+
+impl Pipeline {
+    /// The name of a table's sequence in the counter that IDs come from; `None` if they come from the pipeline's own
+    /// entities, or the table has none.
+    pub fn sequence(&self, table: &Table) -> Option<String> {
+        let id = table.id.as_ref().filter(|_| !self.ids.is_entity())?;
+        Some(id.sequence.clone().unwrap_or_else(|| format!("{}.{}", self.name, table.name)))
+    }
+}
+
+/// Where IDs come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ids {
+    /// Which kind of counter gives them.
+    pub from: IdSource,
+    /// The counter's address as written, placeholders and all: what they stand for may be secret, and is looked up by
+    /// who connects. Empty for the pipeline's own entities.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub url: String,
+    /// How many seconds a run waits for another one that holds a sequence.
+    pub wait_seconds: u32,
+}
+
+impl Ids {
+    /// Whether they come from the pipeline's own entities.
+    pub fn is_entity(&self) -> bool {
+        self.from == IdSource::Entity
+    }
+}
+
+impl Default for Ids {
+    /// The pipeline's own entities; ten minutes.
+    fn default() -> Self {
+        Self { from: IdSource::default(), url: String::new(), wait_seconds: 600 }
+    }
+}
+
+/// The kinds of counters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IdSource {
+    /// The pipeline's own durable entities.
+    #[default]
+    Entity,
+    /// A row in Azure Table Storage.
+    Table,
+    /// A row in PostgreSQL.
+    Postgres,
+    /// An existing sequence in PostgreSQL.
+    Nextval,
 }
 
 /// The source of a pipeline.
@@ -66,6 +120,9 @@ pub struct Id {
     pub start: i64,
     /// The distance from an ID to the next; never 0, may be negative.
     pub step: i64,
+    /// The sequence in the counter that IDs come from, if it has another name than `<pipeline>.<table>`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sequence: Option<String>,
 }
 
 /// Which attributes a thing gets if its records differ.

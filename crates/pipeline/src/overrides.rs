@@ -4,7 +4,7 @@
 
 use crate::error::{Draft, PipelineErrors, Problems, Span, listed, quoted};
 use crate::nearest::nearest;
-use crate::raw::{RawId, RawOutput, RawPipeline, RawSource, RawTable};
+use crate::raw::{RawId, RawIds, RawOutput, RawPipeline, RawSource, RawTable};
 use crate::yaml::{self, Entry, Kind, Node, Piece, Scalar};
 
 /// Settings that take the place of those in the file, in the order in which they apply: of two for one setting, the
@@ -88,6 +88,7 @@ enum Level {
     Table,
     Id,
     Output,
+    Ids,
     Value,
 }
 
@@ -100,6 +101,7 @@ impl Level {
             Self::Table => RawTable::KEYS,
             Self::Id => RawId::KEYS,
             Self::Output => RawOutput::KEYS,
+            Self::Ids => RawIds::KEYS,
             Self::Tables | Self::Value => &[],
         }
     }
@@ -109,6 +111,7 @@ impl Level {
             (Self::Pipeline, "source") => Self::Source,
             (Self::Pipeline, "tables") => Self::Tables,
             (Self::Pipeline, "output") => Self::Output,
+            (Self::Pipeline, "ids") => Self::Ids,
             (Self::Tables, _) => Self::Table,
             (Self::Table, "id") => Self::Id,
             _ => Self::Value,

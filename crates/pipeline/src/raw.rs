@@ -18,6 +18,15 @@ pub(crate) struct Text {
     pub(crate) span: Span,
 }
 
+/// An address, which may have something secret in it.
+#[derive(Debug, Clone)]
+pub(crate) struct Address {
+    /// As it is written, placeholders and all.
+    pub(crate) written: Text,
+    /// With what they stand for.
+    pub(crate) expanded: String,
+}
+
 /// A whole number and its place.
 #[derive(Debug, Clone)]
 pub(crate) struct Number {
@@ -102,6 +111,8 @@ pub(crate) struct RawPipeline {
     /// The folder for what is remembered from run to run. A relative path starts at the pipeline file's folder.
     #[schemars(schema_with = "schema::text", extend("default" = ".seriatim"))]
     pub(crate) state: Field<Text>,
+    /// Where the IDs come from: the pipeline's own counters, which is the default, or one that others use as well.
+    pub(crate) ids: Field<RawIds>,
 }
 
 /// Where the records come from.
@@ -158,6 +169,29 @@ pub(crate) struct RawId {
     /// The distance from an ID to the next. It may be negative, and cannot be 0.
     #[schemars(schema_with = "schema::step", extend("default" = 1))]
     pub(crate) step: Field<Number>,
+    /// The sequence in the counter that IDs come from, if it has another name than `<pipeline>.<table>`: to share it, or
+    /// because it exists. It needs `ids.from`.
+    #[schemars(schema_with = "schema::sequence")]
+    pub(crate) sequence: Field<Text>,
+}
+
+/// Where the IDs come from.
+#[derive(Debug, Default, JsonSchema)]
+#[schemars(rename = "Ids", deny_unknown_fields)]
+#[schemars(extend("required" = ["from"]))]
+pub(crate) struct RawIds {
+    /// `entity`: the pipeline's own durable counters. `table`: rows in Azure Table Storage. `postgres`: rows in a
+    /// PostgreSQL database, which an application can take IDs from as well. `nextval`: existing PostgreSQL sequences;
+    /// the IDs of a run that fails are gaps in them.
+    #[schemars(schema_with = "schema::id_source", extend("default" = "entity"))]
+    pub(crate) from: Field<Text>,
+    /// The counter's address: `https://ACCOUNT.table.core.windows.net/TABLE`, or `postgresql://USER@HOST/DATABASE`.
+    /// Passwords and signatures come from the environment: `${NAME}`.
+    #[schemars(schema_with = "schema::text")]
+    pub(crate) url: Field<Address>,
+    /// How many seconds a run waits for another one that holds a sequence.
+    #[schemars(schema_with = "schema::wait_seconds", extend("default" = 600))]
+    pub(crate) wait_seconds: Field<Number>,
 }
 
 /// Where the tables go, and how.
@@ -184,7 +218,7 @@ pub(crate) struct RawOutput {
 
 impl RawPipeline {
     /// The keys of this level, as they are written.
-    pub(crate) const KEYS: &[&str] = &["version", "name", "source", "transform", "tables", "output", "state"];
+    pub(crate) const KEYS: &[&str] = &["version", "name", "source", "transform", "tables", "output", "state", "ids"];
 }
 
 impl RawSource {
@@ -199,7 +233,12 @@ impl RawTable {
 
 impl RawId {
     /// The keys of this level, as they are written.
-    pub(crate) const KEYS: &[&str] = &["column", "start", "step"];
+    pub(crate) const KEYS: &[&str] = &["column", "start", "step", "sequence"];
+}
+
+impl RawIds {
+    /// The keys of this level, as they are written.
+    pub(crate) const KEYS: &[&str] = &["from", "url", "wait_seconds"];
 }
 
 impl RawOutput {

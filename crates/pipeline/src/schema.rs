@@ -22,6 +22,12 @@ pub(crate) const ON_NULL_KEY: &[&str] = &["null", "quarantine", "error"];
 /// The values of `output.format`, the default first.
 pub(crate) const FORMATS: &[&str] = &["parquet"];
 
+/// The values of `ids.from`, the default first.
+pub(crate) const ID_SOURCES: &[&str] = &["entity", "table", "postgres", "nextval"];
+
+/// The names that sequences may have, as a regular expression.
+pub(crate) const SEQUENCE_PATTERN: &str = "^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$";
+
 /// The JSON Schema (draft 2020-12) of the pipeline file.
 pub fn json_schema() -> Value {
     let generator = SchemaSettings::draft2020_12().into_generator();
@@ -97,6 +103,18 @@ pub(crate) fn tables(generator: &mut SchemaGenerator) -> Schema {
         "propertyNames": {"pattern": NAME_PATTERN},
         "additionalProperties": table,
     })
+}
+
+pub(crate) fn id_source(_: &mut SchemaGenerator) -> Schema {
+    or_placeholder(&json!({"enum": ID_SOURCES}))
+}
+
+pub(crate) fn wait_seconds(_: &mut SchemaGenerator) -> Schema {
+    or_placeholder(&json!({"type": "integer", "minimum": 0, "maximum": u32::MAX}))
+}
+
+pub(crate) fn sequence(_: &mut SchemaGenerator) -> Schema {
+    or_placeholder(&json!({"type": "string", "pattern": SEQUENCE_PATTERN}))
 }
 
 pub(crate) fn on_conflict(_: &mut SchemaGenerator) -> Schema {

@@ -5,10 +5,11 @@ use std::collections::HashMap;
 
 use crate::compression;
 use crate::error::{Draft, Problems, Span, listed, quoted};
-use crate::model::{Compression, Format, Id, OnConflict, OnNullKey, Output, Pipeline, Source, Table};
+use crate::model::{Compression, Format, Id, Ids, OnConflict, OnNullKey, Output, Pipeline, Source, Table};
 use crate::nearest::nearest;
 use crate::raw::{Field, RawId, RawOutput, RawPipeline, RawTable, Text, TextList};
 use crate::references::{self, RawTables};
+use crate::sequences;
 
 /// The longest name of a pipeline or table: file systems end at 255 bytes, and ours come on top of it.
 const MAX_NAME: usize = 100;
@@ -25,6 +26,10 @@ pub(crate) fn validate(raw: &RawPipeline, problems: &mut Problems) -> Option<Pip
     let output = raw.output.given().and_then(|output| output_of(output, problems));
     let transform = or_default(&raw.transform, None, |text| Some(Some(text.value.clone())));
     let state = or_default(&raw.state, DEFAULT_STATE.to_owned(), |text| state_of(text, problems));
+    let ids = or_default(&raw.ids, Ids::default(), |ids| sequences::ids_of(ids, problems));
+    if let Some(ids) = &ids {
+        sequences::check(ids, raw, problems);
+    }
     // Decoding has refused every version but the one there is.
     raw.version.given()?;
     Some(Pipeline {
@@ -34,11 +39,12 @@ pub(crate) fn validate(raw: &RawPipeline, problems: &mut Problems) -> Option<Pip
         tables: tables?,
         output: output?,
         state: state?,
+        ids: ids?,
     })
 }
 
 /// What `read` makes of a field, or the default if it is absent. `None` if it is broken, or `read` says so.
-fn or_default<T, U>(field: &Field<T>, default: U, read: impl FnOnce(&T) -> Option<U>) -> Option<U> {
+pub(crate) fn or_default<T, U>(field: &Field<T>, default: U, read: impl FnOnce(&T) -> Option<U>) -> Option<U> {
     match field {
         Field::Absent => Some(default),
         Field::Broken => None,
@@ -117,7 +123,7 @@ fn output_of(raw: &RawOutput, problems: &mut Problems) -> Option<Output> {
 }
 
 /// One of a few values.
-fn choice<T: Copy>(text: &Text, at: &str, values: &[(&str, T)], problems: &mut Problems) -> Option<T> {
+pub(crate) fn choice<T: Copy>(text: &Text, at: &str, values: &[(&str, T)], problems: &mut Problems) -> Option<T> {
     if let Some((_, value)) = values.iter().find(|(name, _)| *name == text.value) {
         return Some(*value);
     }
@@ -231,8 +237,9 @@ fn id_of(raw: &RawId, at: &str, problems: &mut Problems) -> Option<Id> {
         problems.push(Draft::new(number.span, message).help("leave it out for 1, 2, 3, ..., or use another number"));
         None
     });
+    let sequence = or_default(&raw.sequence, None, |text| sequences::name_of(text, at, problems).map(Some));
     let column = raw.column.given()?.value.clone();
-    Some(Id { column, start: start?, step: step? })
+    Some(Id { column, start: start?, step: step?, sequence: sequence? })
 }
 
 /// Why a table has a column.
@@ -321,6 +328,8 @@ mod tests {
         let written = |values: &[&str]| values.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
         assert_eq!(conflicts.map(|v| names(serde_json::json!(v))).to_vec(), written(schema::ON_CONFLICT));
         assert_eq!(nulls.map(|v| names(serde_json::json!(v))).to_vec(), written(schema::ON_NULL_KEY));
+        let sources = ["Entity", "Table", "Postgres", "Nextval"].map(str::to_ascii_lowercase);
+        assert_eq!(sources.to_vec(), written(schema::ID_SOURCES));
         assert_eq!([super::Format::Parquet].map(|v| names(serde_json::json!(v))).to_vec(), written(schema::FORMATS));
     }
 }

@@ -129,6 +129,32 @@ fn compression() {
 }
 
 #[test]
+fn ids() {
+    let with = |ids: &str| SALES.replacen("state: .seriatim", &format!("state: .seriatim\nids: {ids}"), 1);
+    let postgres = "{from: postgres, url: \"postgresql://u@h/d\"}";
+    shows!(all(&[
+        ("unknown source", with("{from: postgre, url: x}")),
+        ("nothing said", with("{}")),
+        ("no address", with("{from: table}")),
+        ("an address without use", with("{from: entity, url: \"postgresql://h/d\"}")),
+        ("another service's address", with("{from: table, url: \"postgresql://u@h/d\"}")),
+        ("a password in the file", with("{from: postgres, url: \"postgresql://u:pw@h/d\"}")),
+        ("a password that stands in for one", with("{from: postgres, url: \"postgresql://u:${NONE:-pw}@h/d\"}")),
+        ("a signature in the file", with("{from: table, url: \"https://a.table.core.windows.net/t?sig=abc\"}")),
+        ("a secret of another form", with("{from: postgres, url: \"${SECRET}\"}")),
+        ("a variable that is not set", with("{from: postgres, url: \"postgresql://u:${NONE}@h/d\"}")),
+        ("a negative wait", with("{from: postgres, url: \"postgresql://u@h/d\", wait_seconds: -1}")),
+        ("no sequence", with("{from: nextval, url: \"postgresql://u@h/d\"}")),
+        ("a sequence without a counter", replaced("start: 1000", "sequence: s, start: 1000")),
+        ("no name of a sequence", with(postgres).replacen("start: 1000", "sequence: \"a b\", start: 1000", 1)),
+        (
+            "another table's sequence",
+            with(postgres).replacen("start: 1000", "sequence: sales.customers, start: 1000", 1),
+        ),
+    ]));
+}
+
+#[test]
 fn names() {
     let long = "n".repeat(101);
     shows!(all(&[

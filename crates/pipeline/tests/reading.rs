@@ -27,7 +27,7 @@ fn reads_every_setting() {
     let names: Vec<_> = sales.tables.iter().map(|table| table.name.as_str()).collect();
     assert_eq!(names, ["customers", "orders", "products", "order_lines"]);
     let orders = sales.table("orders").expect("it is in the file");
-    assert_eq!(orders.id, Some(Id { column: "order_id".to_owned(), start: 1000, step: 1 }));
+    assert_eq!(orders.id, Some(Id { column: "order_id".to_owned(), start: 1000, step: 1, sequence: None }));
     assert_eq!(orders.references, ["customers"]);
     assert_eq!(orders.columns, ["order_date"]);
     let products = sales.table("products").expect("it is in the file");
@@ -49,7 +49,7 @@ fn fills_in_defaults() {
     let table = &small.tables[0];
     assert_eq!((&table.id, table.key.len(), table.references.len()), (&None, 0, 0));
     let keyed = good(&with_tables("  t: {key: k, id: i}\n"));
-    assert_eq!(keyed.tables[0].id, Some(Id { column: "i".to_owned(), start: 1, step: 1 }));
+    assert_eq!(keyed.tables[0].id, Some(Id { column: "i".to_owned(), start: 1, step: 1, sequence: None }));
     assert_eq!((keyed.tables[0].on_conflict, keyed.tables[0].on_null_key), (OnConflict::First, OnNullKey::Null));
 }
 
@@ -146,7 +146,7 @@ fn overrides_replace_and_add() {
     .unwrap_or_else(|errors| panic!("{errors}"));
     assert_eq!(pipeline.source.files, ["*.parquet"]);
     assert_eq!(pipeline.output.path, "elsewhere: here");
-    assert_eq!(pipeline.tables[0].id, Some(Id { column: "customer_id".to_owned(), start: 7, step: 1 }));
+    assert_eq!(pipeline.tables[0].id, Some(Id { column: "customer_id".to_owned(), start: 7, step: 1, sequence: None }));
     assert_eq!(pipeline.tables[0].on_null_key, OnNullKey::Error);
     assert!(pipeline.tables[1].references.is_empty());
     assert_eq!(pipeline.tables[2].key, ["supplier", "x"]);
@@ -217,4 +217,21 @@ fn load_says_why_a_file_cannot_be_read() {
     let large = message("large.yaml", Some(&vec![b'#'; MAX_FILE_BYTES + 1]));
     assert!(large.contains("larger than 1 MiB"), "{large}");
     assert!(message("empty.yaml", Some(b"")).contains("the pipeline file is empty"));
+}
+
+/// An address keeps its placeholders: the model is kept in journals and plans, and what they stand for may be secret.
+#[test]
+fn an_address_is_kept_as_it_is_written() {
+    let text = SALES.replacen(
+        "state: .seriatim",
+        "state: .seriatim\nids: {from: postgres, url: \"postgresql://u:${SECRET}@h/d\", wait_seconds: 5}",
+        1,
+    );
+    let pipeline = good(&text);
+    assert_eq!(pipeline.ids.url, "postgresql://u:${SECRET}@h/d");
+    assert_eq!(pipeline.ids.wait_seconds, 5);
+    assert!(!serde_json::json!(pipeline).to_string().contains("hunter2"));
+    let table = &pipeline.tables[0];
+    assert_eq!(pipeline.sequence(table), Some(format!("sales.{}", table.name)));
+    assert_eq!(good(SALES).sequence(table), None, "the pipeline's own entities have no such sequence");
 }

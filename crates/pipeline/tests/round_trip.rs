@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use common::read;
 use proptest::prelude::*;
 use seriatim_pipeline::json_schema;
-use seriatim_pipeline::model::{Compression, Format, Id, OnConflict, OnNullKey, Output, Pipeline, Source, Table};
+use seriatim_pipeline::model::{Compression, Format, Id, Ids, OnConflict, OnNullKey, Output, Pipeline, Source, Table};
 
 /// A text for a path, a column or SQL: with everything that YAML or a placeholder could trip over.
 fn text() -> impl Strategy<Value = String> {
@@ -48,7 +48,7 @@ fn table(i: usize, draw: Draw, earlier: &[Table]) -> Table {
     Table {
         name: format!("{name}-{i}"),
         key: (0..key).map(|k| format!("k {k}")).collect(),
-        id: id.map(|(start, step)| Id { column: format!("id of {i}"), start, step }),
+        id: id.map(|(start, step)| Id { column: format!("id of {i}"), start, step, sequence: None }),
         references: earlier
             .iter()
             .zip(references)
@@ -91,7 +91,7 @@ fn pipeline() -> impl Strategy<Value = Pipeline> {
                 tables.push(table(i, draw, &tables));
             }
             let output = Output { path, format: Format::Parquet, compression, recompress };
-            Pipeline { name, source: Source { files }, transform, tables, output, state }
+            Pipeline { name, source: Source { files }, transform, tables, output, state, ids: Ids::default() }
         },
     )
 }
@@ -131,7 +131,7 @@ impl Writer {
                 let _ = write!(self.text, "    {key}:{list}");
             }
         }
-        if let Some(Id { column, start, step }) = &table.id {
+        if let Some(Id { column, start, step, .. }) = &table.id {
             let column = Self::scalar(column);
             let _ = if (*start, *step) == (1, 1) && self.choose() {
                 writeln!(self.text, "    id: {column}")

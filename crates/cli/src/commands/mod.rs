@@ -3,6 +3,7 @@
 
 mod cancel;
 mod check;
+mod compare;
 mod completions;
 mod demo;
 mod plan;
@@ -33,6 +34,7 @@ pub(crate) fn execute(command: Command, ui: &Ui) -> Result<(), CliError> {
         Command::Show(args) => show::execute(&args, ui),
         Command::Cancel(args) => cancel::execute(&args, ui),
         Command::Verify(args) => verify::execute(&args, ui),
+        Command::Compare(args) => compare::execute(&args, ui),
         Command::Worker(args) => worker::execute(&args, ui),
         Command::Serve(args) => serve::execute(&args, ui),
         Command::Schema => schema::execute(ui),

@@ -46,7 +46,10 @@ fn print(report: &PlanReport, ui: &Ui) -> Result<(), CliError> {
     }
     ui.line("")?;
     ui.lines(tables_table(report).lines("  "))?;
-    ui.line("\nnothing was written; `seriatim run` gives exactly these IDs, if no file comes before")
+    match &report.shared {
+        None => ui.line("\nnothing was written; `seriatim run` gives exactly these IDs, if no file comes before"),
+        Some(shared) => ui.line(format!("\nnothing was written; {shared}")),
+    }
 }
 
 fn files_table(report: &PlanReport) -> Table {

@@ -21,8 +21,15 @@ struct Document<'a> {
 
 /// Runs, and prints what was done.
 pub(super) fn execute(args: &RunArgs, ui: &Ui) -> Result<(), CliError> {
-    let project = state::project(&args.pipeline)?;
-    let options = Options { recover: args.recover, ..Options::new(&args.machine, !args.no_wait) };
+    let mut project = state::project(&args.pipeline)?;
+    if args.own_ids {
+        project = project.with_own_ids();
+    }
+    let mut options = Options { recover: args.recover, ..Options::new(&args.machine, !args.no_wait) };
+    if args.no_fan_out {
+        options.runner.fan_out = false;
+        options.runner.workers = args.machine.workers.map_or(1, usize::from);
+    }
     let runtime = engine::runtime()?;
     let reports = runtime.block_on(async {
         let interrupt = Interrupt::listen()?;

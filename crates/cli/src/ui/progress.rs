@@ -113,7 +113,11 @@ fn show_bar(progress: &Progress, stopped: &mpsc::Receiver<()>) {
     .map(|style| style.progress_chars("=> ").with_key("rate", write_rate));
     set_style(&bar, before_the_plan);
     let mut after_it = Some(after_it);
+    let mut told = None;
     while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(DRAW) {
+        if let Some(trouble) = news(progress, &mut told) {
+            bar.println(trouble);
+        }
         let Some(seen) = Seen::of(progress) else { continue };
         // Words first: every setter may draw.
         bar.set_message(format!("{}{}", seen.step.name(), seen.units()));
@@ -127,6 +131,16 @@ fn show_bar(progress: &Progress, stopped: &mpsc::Receiver<()>) {
         }
     }
     bar.finish_and_clear();
+}
+
+/// A trouble that was not told yet, in words.
+fn news(progress: &Progress, told: &mut Option<String>) -> Option<String> {
+    let trouble = progress.trouble();
+    if trouble == *told {
+        return None;
+    }
+    told.clone_from(&trouble);
+    Some(trouble.map_or_else(|| "it goes on".to_owned(), |trouble| format!("waiting, and trying again: {trouble}")))
 }
 
 /// The templates above are constant; if one were wrong, indicatif's own style would show as much.
@@ -144,7 +158,11 @@ fn write_rate(state: &indicatif::ProgressState, text: &mut dyn std::fmt::Write) 
 fn show_lines(progress: &Progress, stopped: &mpsc::Receiver<()>) {
     let begun = Instant::now();
     let mut last: Option<(Step, Instant)> = None;
+    let mut told = None;
     while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(LOOK) {
+        if let Some(trouble) = news(progress, &mut told) {
+            super::to_stderr(&trouble);
+        }
         let Some(seen) = Seen::of(progress) else { continue };
         if last.is_none_or(|(step, at)| step != seen.step || at.elapsed() >= SILENCE) {
             super::to_stderr(&seen.line(begun.elapsed()));
@@ -174,6 +192,7 @@ mod tests {
         progress.scanned.store(2_000_000, Relaxed);
         progress.written.store(500_000, Relaxed);
         assert_eq!(line(2), "write 4/16, 8 files, 2,000,000 records, 625,000 records/s, about 1.20 s left");
+        assert_eq!(super::news(&progress, &mut None), None, "all is well");
         progress.written.store(2_000_000, Relaxed);
         assert_eq!(line(4), "write 4/16, 8 files, 2,000,000 records, 500,000 records/s");
     }

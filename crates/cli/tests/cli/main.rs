@@ -5,6 +5,7 @@
 
 mod demo;
 mod errors;
+mod ids;
 mod objects;
 mod others;
 mod processes;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use proptest::prelude::*;
 use seriatim_ingest::Paths;
-use seriatim_pipeline::model::{Compression, Format, Id, OnConflict, OnNullKey, Output, Pipeline, Source, Table};
+use seriatim_pipeline::model::{Compression, Format, Id, Ids, OnConflict, OnNullKey, Output, Pipeline, Source, Table};
 
 use crate::cells::{Cell, KINDS, Kind};
 use crate::files::{Column, Layout, write};
@@ -145,6 +145,7 @@ impl Case {
                 recompress: rng.percent(20),
             },
             state: "state".to_owned(),
+            ids: Ids::default(),
         };
         Self { sizes: sizes.clone(), pipeline, columns, spreads, transform }
     }
@@ -250,6 +251,7 @@ fn draw_tables(rng: &mut Rng, sizes: &Sizes, columns: &[Column]) -> Vec<Table> {
             column: format!("id_{index}"),
             start: rng.pick(&[1, 1, 0, 1000, -5]),
             step: rng.pick(&[1, 1, 1, 10, -1]),
+            sequence: None,
         };
         let references: Vec<String> =
             tables.iter().filter(|t| t.is_keyed() && rng.percent(50)).map(|t| t.name.clone()).collect();

@@ -228,13 +228,23 @@ impl Dying {
 
 /// One life of a process: its run to the end, or to its death (`None`). Also how many durable steps it took.
 pub(crate) fn live(place: &Place, options: &RunnerOptions, death: Death) -> (Option<Result<RunReport, Failed>>, u64) {
+    live_with(place, &shop(), options, death)
+}
+
+/// The same with another pipeline.
+pub(crate) fn live_with(
+    place: &Place,
+    pipeline: &Pipeline,
+    options: &RunnerOptions,
+    death: Death,
+) -> (Option<Result<RunReport, Failed>>, u64) {
     let runtime = runtime();
     let (ended, steps, progress) = runtime.block_on(async {
         let hub = open_hub(&place.state());
         let life = Arc::new(Life::new(death));
         let dying = Arc::new(DyingHub { hub, life: life.clone(), steps: AtomicU64::new(0) });
         let runner = Runner::start(dying.clone(), options.clone(), &place.state()).expect("a runner");
-        let project = place.project(&shop());
+        let project = place.project(pipeline);
         let ended = tokio::select! {
             result = runner.run(&project) => Some(outcome(result)),
             () = life.died.notified() => None,

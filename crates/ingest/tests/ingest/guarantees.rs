@@ -39,6 +39,7 @@ pub(crate) fn runner_options(sizes: &Sizes) -> RunnerOptions {
         shards: sizes.shards,
         paths: sizes.paths,
         work: None,
+        fan_out: true,
     }
 }
 

@@ -10,7 +10,7 @@ use seriatim_hub::{EmbeddedHub, HubOptions};
 use seriatim_ingest::{
     ErrorKind, IngestError, Paths, Project, RecoverReport, RunReport, RunStatus, Runner, RunnerOptions, verify,
 };
-use seriatim_pipeline::model::{Compression, Format, Id, OnConflict, OnNullKey, Output, Pipeline, Source, Table};
+use seriatim_pipeline::model::{Compression, Format, Id, Ids, OnConflict, OnNullKey, Output, Pipeline, Source, Table};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -78,7 +78,15 @@ impl Failed {
 
 /// Options for a machine of `workers`, with ample memory and everything else as by default.
 pub(crate) fn options(workers: usize) -> RunnerOptions {
-    RunnerOptions { workers, memory: 1 << 30, chunk_rows: 131_072, shards: 16, paths: Paths::Auto, work: None }
+    RunnerOptions {
+        workers,
+        memory: 1 << 30,
+        chunk_rows: 131_072,
+        shards: 16,
+        paths: Paths::Auto,
+        work: None,
+        fan_out: true,
+    }
 }
 
 pub(crate) fn runtime() -> Runtime {
@@ -246,7 +254,7 @@ pub(crate) fn keyed(name: &str, key: &[&str], references: &[&str], columns: &[&s
     Table {
         name: name.to_owned(),
         key: owned(key),
-        id: Some(Id { column: format!("{name}_id"), start: 1, step: 1 }),
+        id: Some(Id { column: format!("{name}_id"), start: 1, step: 1, sequence: None }),
         references: owned(references),
         columns: owned(columns),
         on_conflict: OnConflict::default(),
@@ -268,5 +276,6 @@ pub(crate) fn pipeline(tables: Vec<Table>) -> Pipeline {
             recompress: false,
         },
         state: "state".to_owned(),
+        ids: Ids::default(),
     }
 }

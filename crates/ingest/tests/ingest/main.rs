@@ -18,6 +18,7 @@ mod errors;
 mod files;
 mod guarantees;
 mod harness;
+mod ids;
 mod leftovers;
 mod objects;
 mod oracle;
