@@ -16,7 +16,7 @@ pub enum Density {
 }
 
 /// How long a run of these tests waits for its turn.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 fn ask(sequence: &str, run: &str, count: u64) -> Ask {
     Ask { sequence: sequence.to_owned(), run: run.to_owned(), count, from: 0 }

@@ -140,7 +140,7 @@ impl TableCounter {
             "State": "open", "Since": since,
         });
         let changes = [
-            self.merge(
+            Self::merge(
                 &ask.sequence,
                 COUNTER,
                 standing.etag,
@@ -156,7 +156,7 @@ impl TableCounter {
         Ok(Attempt::Given(standing.next))
     }
 
-    fn merge(&self, sequence: &str, row: &str, etag: String, columns: Columns) -> Change {
+    fn merge(sequence: &str, row: &str, etag: String, columns: Columns) -> Change {
         Change::Merge { partition: sequence.to_owned(), row: row.to_owned(), etag, columns }
     }
 
@@ -168,8 +168,8 @@ impl TableCounter {
         let standing = self.own(sequence, run).await?;
         let state = json!({"State": "committed"});
         let changes = [
-            self.merge(sequence, COUNTER, standing.etag, counter_columns(block.first + block.count, "", 0, "")),
-            self.merge(sequence, &row_of(run), block.etag, state.as_object().cloned().unwrap_or_default()),
+            Self::merge(sequence, COUNTER, standing.etag, counter_columns(block.first + block.count, "", 0, "")),
+            Self::merge(sequence, &row_of(run), block.etag, state.as_object().cloned().unwrap_or_default()),
         ];
         self.client.change_all(&changes).await
     }
@@ -178,7 +178,7 @@ impl TableCounter {
         let Some(block) = self.block(sequence, run).await?.filter(|block| !block.committed) else { return Ok(()) };
         let standing = self.own(sequence, run).await?;
         let changes = [
-            self.merge(sequence, COUNTER, standing.etag, counter_columns(standing.next, "", 0, "")),
+            Self::merge(sequence, COUNTER, standing.etag, counter_columns(standing.next, "", 0, "")),
             Change::Delete { partition: sequence.to_owned(), row: row_of(run), etag: block.etag },
         ];
         self.client.change_all(&changes).await
