@@ -156,9 +156,13 @@ impl Sequence {
 
     /// A connection that nobody else uses, new if there is none.
     async fn client(&self) -> Result<Client> {
-        if let Some(client) = self.clients.lock().await.pop() {
+        let mut clients = self.clients.lock().await;
+        // A connection ends with the runtime that it was made in.
+        clients.retain(|client| !client.is_closed());
+        if let Some(client) = clients.pop() {
             return Ok(client);
         }
+        drop(clients);
         self.database.connect().await.map_err(|trouble| self.told(trouble))
     }
 

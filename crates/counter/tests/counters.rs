@@ -28,17 +28,15 @@ fn postgres() -> Postgres {
 }
 
 fn table(azurite: &Azurite) -> TableCounter {
-    TableCounter::new(&azurite.table("counters"), &no_environment)
-        .expect("an address")
-        .patience(Duration::from_secs(60))
+    TableCounter::new(&azurite.table("counters"), &no_environment).expect("an address").patience(Duration::from_mins(1))
 }
 
 fn row(postgres: &Postgres) -> RowCounter {
-    RowCounter::new(&postgres.url(), &no_environment).expect("an address").patience(Duration::from_secs(60))
+    RowCounter::new(&postgres.url(), &no_environment).expect("an address").patience(Duration::from_mins(1))
 }
 
 fn nextval(postgres: &Postgres) -> NextvalCounter {
-    NextvalCounter::new(&postgres.url(), &no_environment).expect("an address").patience(Duration::from_secs(60))
+    NextvalCounter::new(&postgres.url(), &no_environment).expect("an address").patience(Duration::from_mins(1))
 }
 
 /// A connection as an application has it.

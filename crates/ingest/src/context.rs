@@ -594,7 +594,7 @@ impl RunContext {
     /// Calls `work` with one shard of a table, each of its keys once.
     pub(crate) fn with_keys<T>(&self, table: u32, shard: u32, work: impl FnOnce(&KeyShard) -> Result<T>) -> Result<T> {
         match &self.shared {
-            Some(shared) => shared::with_keys(self, shared, table, shard, work),
+            Some(others) => shared::with_keys(self, others, table, shard, work),
             None => self.keys(table).settled(shard, |keys, _| work(keys)),
         }
     }

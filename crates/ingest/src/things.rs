@@ -68,7 +68,7 @@ impl Things {
                     let columns = columns.ok_or_else(|| IngestError::internal("a key's column was not read"))?;
                     let keys = codec.encode(&columns);
                     let mut seen = HashSet::new();
-                    let hashes = (0..batch.num_rows()).filter_map(|row| keys.get(row).map(|key| key.hash()));
+                    let hashes = (0..batch.num_rows()).filter_map(|row| keys.get(row).map(crate::keys::KeyRef::hash));
                     hashes.filter(|hash| seen.insert(*hash)).collect()
                 }
             };

@@ -99,7 +99,7 @@ struct Audit<'a> {
     /// The first problem by guarantee.
     problems: BTreeMap<&'static str, String>,
     /// The columns that refer to another table, that table, and the places that its IDs have.
-    referenced: Vec<(String, &'a ManifestTable, Vec<(u64, u64)>)>,
+    referenced: Vec<(String, &'a ManifestTable, Blocks)>,
 }
 
 /// Whether a table's IDs come from a counter that others may use.
@@ -107,8 +107,11 @@ fn is_shared(pipeline: &Pipeline, table: &ManifestTable) -> bool {
     pipeline.tables.iter().any(|t| t.name == table.table && pipeline.sequence(t).is_some())
 }
 
-/// The places of a table's IDs, as the manifest has them: for each run the first one and how many.
-fn blocks(table: &ManifestTable) -> Vec<(u64, u64)> {
+/// Places of IDs: where each block begins, and how many it has.
+type Blocks = Vec<(u64, u64)>;
+
+/// The places of a table's IDs, as the manifest has them, run by run.
+fn blocks(table: &ManifestTable) -> Blocks {
     let Some(id) = &table.id else { return Vec::new() };
     let mut blocks: Vec<(u64, u64)> = Vec::new();
     for file in &table.files {

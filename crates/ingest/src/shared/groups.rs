@@ -218,7 +218,9 @@ impl Group<'_> {
         out.u64s(&[new, known]);
         out.u64s(&ends);
         let mut bytes = out.finish();
-        sections.iter().for_each(|section| bytes.extend_from_slice(section));
+        for section in sections {
+            bytes.extend_from_slice(section);
+        }
         self.shared.work.put(&self.object(), bytes)?;
         let head = Arc::new(Head { new, known, ends });
         lock(&self.shared.groups).insert((self.table, self.index), head.clone());
@@ -342,12 +344,12 @@ pub(crate) fn resolve_group(
 /// Calls `work` with one shard of a table, each of its keys once.
 pub(crate) fn with_keys<T>(
     run: &RunContext,
-    shared: &Shared,
+    others: &Shared,
     table: u32,
     shard: u32,
     work: impl FnOnce(&KeyShard) -> Result<T>,
 ) -> Result<T> {
-    let keys = read_parts(run, shared, table, shard..shard + 1)?;
+    let keys = read_parts(run, others, table, shard..shard + 1)?;
     let (whole, _) = union(run, table, keys.iter().map(|of_part| of_part[0].as_ref()))?;
     work(&whole)
 }
@@ -422,17 +424,17 @@ pub(crate) struct NewKeys {
 /// Calls `visit` with each new key of a table's shard, its first position, and the hash of its attributes.
 pub(crate) fn each_new_key(
     run: &RunContext,
-    shared: &Shared,
+    others: &Shared,
     table: u32,
     shard: u32,
     segments: &[String],
     mut visit: impl FnMut(KeyRef<'_>, u32, u64),
 ) -> Result<()> {
-    let group = groups(run, shared, table, segments).find(|group| group.shards().contains(&shard));
+    let group = groups(run, others, table, segments).find(|group| group.shards().contains(&shard));
     let group = group.ok_or_else(|| IngestError::internal("a shard is in no group"))?;
     let section = {
-        let mut kept = lock(&shared.new_keys);
-        if !kept.as_ref().is_some_and(|kept| (kept.table, kept.group) == (table, group.index)) {
+        let mut kept = lock(&others.new_keys);
+        if kept.as_ref().is_none_or(|kept| (kept.table, kept.group) != (table, group.index)) {
             let shards = group.sections(1..1 + group.shards().len())?;
             *kept = Some(NewKeys { table, group: group.index, shards });
         }

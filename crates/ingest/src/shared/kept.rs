@@ -24,10 +24,10 @@ fn published(output: &Output) -> Result<Option<Facts>> {
 /// Brings what a pipeline has committed, and its memory of files, into the state folder.
 pub(crate) fn bring_committed(project: &Project, state: &Path) -> Result<()> {
     let (output, name) = (project.output()?, &project.pipeline().name);
-    let Some(facts) = published(&output)? else { return Ok(()) };
+    let Some(facts) = published(output)? else { return Ok(()) };
     let memory = files_name(facts.committed.number);
     if let Some(fact) = facts.files.iter().find(|fact| fact.file == memory) {
-        bring(&output, fact, &pipeline_folder(state, name))?;
+        bring(output, fact, &pipeline_folder(state, name))?;
     }
     let mut committed = facts.committed;
     committed.output.clone_from(&project.pipeline().output.path);
@@ -43,14 +43,14 @@ pub(crate) fn bring_segments(run: &RunContext, shared: &Shared, table: u32, segm
         return Ok(());
     }
     let output = run.output()?;
-    let facts = published(&output)?;
+    let facts = published(output)?;
     let folder = pipeline_folder(run.state(), &run.plan.pipeline.name);
     for file in wanted {
         let fact = facts.iter().flat_map(|facts| &facts.files).find(|fact| fact.file == file);
         let here = std::fs::metadata(folder.join(&file)).ok().map(|metadata| metadata.len());
         match fact {
             Some(fact) if here == Some(fact.bytes) => {}
-            Some(fact) => bring(&output, fact, &folder)?,
+            Some(fact) => bring(output, fact, &folder)?,
             None if here.is_some() => {}
             None => {
                 return Err(IngestError::state(format!(
