@@ -1,6 +1,8 @@
 //! Sources in object storage, against Azurite: the output is that of the same files on a disk, byte for byte; what is
 //! read of an object is what is needed of it; an object that is not the planned one is never ingested.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::Path;
