@@ -299,13 +299,10 @@ fn refused(container: &str, error: &object_store::Error) -> Error {
 mod tests {
     use super::*;
 
-    fn account(variables: &[(&str, &str)]) -> (String, Option<String>) {
+    /// The account's name and endpoint.
+    fn account(variables: &[(&str, &str)]) -> (String, String) {
         let account = Account::of(&Environment::of(variables.iter().copied())).unwrap();
-        (account.name.unwrap_or_default(), account.endpoint)
-    }
-
-    fn at(endpoint: &str) -> Option<String> {
-        Some(endpoint.to_owned())
+        (account.name.unwrap_or_default(), account.endpoint.unwrap_or_default())
     }
 
     #[test]
@@ -313,18 +310,24 @@ mod tests {
         let connection = "DefaultEndpointsProtocol=https;AccountName=a;AccountKey=b==;EndpointSuffix=core.windows.net";
         let found = Account::of(&Environment::of([("AZURE_STORAGE_CONNECTION_STRING", connection)])).unwrap();
         assert_eq!(found.key.as_deref(), Some("b=="));
-        assert_eq!(found.endpoint, at("https://a.blob.core.windows.net"));
+        assert_eq!(found.endpoint.as_deref(), Some("https://a.blob.core.windows.net"));
         let connection = "BlobEndpoint=https://a.blob.core.windows.net/;SharedAccessSignature=sv=1&sig=x%3D";
         let found = Account::of(&Environment::of([("AZURE_STORAGE_CONNECTION_STRING", connection)])).unwrap();
         assert_eq!((found.name.as_deref(), found.sas.as_deref()), (Some("a"), Some("sv=1&sig=x%3D")));
         let emulator = "http://127.0.0.1:10000/devstoreaccount1";
         let development = [("AZURE_STORAGE_CONNECTION_STRING", "UseDevelopmentStorage=true")];
-        assert_eq!(account(&development), ("devstoreaccount1".to_owned(), at(emulator)));
-        assert_eq!(account(&[("AZURE_STORAGE_USE_EMULATOR", "true")]), ("devstoreaccount1".to_owned(), at(emulator)));
+        assert_eq!(account(&development), ("devstoreaccount1".to_owned(), emulator.to_owned()));
+        assert_eq!(
+            account(&[("AZURE_STORAGE_USE_EMULATOR", "true")]),
+            ("devstoreaccount1".to_owned(), emulator.to_owned())
+        );
         let own_port = "http://127.0.0.1:7/devstoreaccount1";
-        assert_eq!(account(&[("AZURITE_BLOB_STORAGE_URL", "http://127.0.0.1:7")]).1, at(own_port));
-        assert_eq!(account(&[("AZURE_STORAGE_ENDPOINT", own_port)]), ("devstoreaccount1".to_owned(), at(own_port)));
-        assert_eq!(account(&[("AZURE_STORAGE_ACCOUNT", "a")]), ("a".to_owned(), None));
+        assert_eq!(account(&[("AZURITE_BLOB_STORAGE_URL", "http://127.0.0.1:7")]).1, own_port.to_owned());
+        assert_eq!(
+            account(&[("AZURE_STORAGE_ENDPOINT", own_port)]),
+            ("devstoreaccount1".to_owned(), own_port.to_owned())
+        );
+        assert_eq!(account(&[("AZURE_STORAGE_ACCOUNT", "a")]), ("a".to_owned(), String::new()));
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub struct Environment {
 }
 
 const TIMEOUT: &str = "SERIATIM_STORAGE_TIMEOUT";
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
+const DEFAULT_TIMEOUT: Duration = Duration::from_mins(1);
 
 impl Environment {
     /// The process's own. Variables that are not text are left out.

@@ -127,7 +127,7 @@ impl Told {
             .filter(|code| code.len() < 64 && code.bytes().all(|b| b.is_ascii_alphanumeric()))
             .map(str::to_owned);
         let root = root.to_string();
-        Self { status, code, text, root }
+        Self { text, status, code, root }
     }
 
     fn because(&self) -> String {
@@ -164,13 +164,11 @@ impl Told {
     }
 
     fn is_away(&self) -> bool {
-        match self.status {
-            Some(status) => status >= 500 || status == 429 || status == 408,
-            None => {
-                let signs = ["error sending request", "error decoding response body", "request or response body error"];
-                signs.iter().any(|sign| self.text.contains(sign)) || self.text.contains("HTTP error")
-            }
+        if let Some(status) = self.status {
+            return status >= 500 || status == 429 || status == 408;
         }
+        let signs = ["error sending request", "error decoding response body", "request or response body error"];
+        signs.iter().any(|sign| self.text.contains(sign)) || self.text.contains("HTTP error")
     }
 }
 

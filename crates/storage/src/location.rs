@@ -285,7 +285,9 @@ impl Location {
             }
             At::Remote { .. } => {
                 let target = local::Filling::new(file)?;
-                self.fetch(name, &[0..entry.size], Some(&entry.version), |place, bytes| target.put(place, &bytes))?;
+                let whole = 0..entry.size;
+                let ranges = std::slice::from_ref(&whole);
+                self.fetch(name, ranges, Some(&entry.version), |place, bytes| target.put(place, &bytes))?;
                 target.publish()?;
             }
         }

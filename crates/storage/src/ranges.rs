@@ -17,7 +17,7 @@ pub(crate) fn requests(ranges: &[Range<u64>]) -> Vec<Range<u64>> {
     let mut sorted: Vec<Range<u64>> = ranges.iter().filter(|range| !range.is_empty()).cloned().collect();
     sorted.sort_unstable_by_key(|range| range.start);
     let mut joined: Vec<Range<u64>> = Vec::new();
-    let (mut wanted, mut wasted) = (0, 0);
+    let (mut wanted, mut idle) = (0, 0);
     for range in sorted {
         let Some(last) = joined.last_mut().filter(|last| last.end + GAP >= range.start) else {
             wanted += range.end - range.start;
@@ -26,11 +26,11 @@ pub(crate) fn requests(ranges: &[Range<u64>]) -> Vec<Range<u64>> {
         };
         let gap = range.start.saturating_sub(last.end);
         let more = range.end.saturating_sub(last.end.max(range.start));
-        if (wasted + gap) * WASTE > wanted + more {
+        if (idle + gap) * WASTE > wanted + more {
             wanted += more;
             joined.push(range);
         } else {
-            wasted += gap;
+            idle += gap;
             wanted += more;
             last.end = last.end.max(range.end);
         }
@@ -46,6 +46,7 @@ fn split(range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
 }
 
 #[cfg(test)]
+#[allow(clippy::single_range_in_vec_init, reason = "one range is what is meant")]
 mod tests {
     use super::*;
 

@@ -34,8 +34,8 @@ impl Cloud {
     }
 
     /// A command that finds it through its connection string.
-    fn known_to<'a>(&self, command: &'a mut Command) -> &'a mut Command {
-        command.env("AZURE_STORAGE_CONNECTION_STRING", self.azurite.connection_string())
+    fn known_to(&self, command: &mut Command) {
+        command.env("AZURE_STORAGE_CONNECTION_STRING", self.azurite.connection_string());
     }
 
     /// The same behind another address.
@@ -76,13 +76,9 @@ fn credentials_are_used_and_never_seen_again() {
     call("plan", &["--json"], &[("AZURE_STORAGE_CONNECTION_STRING", &connection)]).with_code(0);
     // A service that fails now and then, so that requests are repeated, and logged.
     let azurite = &cloud.azurite;
-    let faulty =
-        Faulty::before(
-            &azurite.blob_address(),
-            |request| {
-                if request.number % 3 == 0 { Fault::Cut(50) } else { Fault::None }
-            },
-        );
+    let faulty = Faulty::before(&azurite.blob_address(), |request| {
+        if request.number.is_multiple_of(3) { Fault::Cut(50) } else { Fault::None }
+    });
     let behind = format!("http://{}/{}", faulty.address(), azurite.account());
     call("run", &[], &[("AZURE_STORAGE_ENDPOINT", behind.as_str()), ("AZURE_STORAGE_SAS_TOKEN", &sas)]).with_code(0);
     assert_like_local(&project, &local);

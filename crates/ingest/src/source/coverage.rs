@@ -18,7 +18,7 @@ impl Coverage {
         let to = self.ranges.partition_point(|known| known.start <= range.end);
         let start = self.ranges[from..to].first().map_or(range.start, |first| first.start.min(range.start));
         let end = self.ranges[from..to].last().map_or(range.end, |last| last.end.max(range.end));
-        self.ranges.splice(from..to, [start..end]);
+        self.ranges.splice(from..to, std::iter::once(start..end));
     }
 
     /// The bytes of `wanted` that are not in the set, in order, each once.

@@ -119,24 +119,8 @@ fn add_objects(listing: &mut Listing, pattern: &str) -> Result<()> {
         return Err(IngestError::internal(format!("'{pattern}' is no place in object storage")));
     };
     let is_glob = is_glob(path);
-    let found = if is_glob || path.is_empty() { None } else { container.head(path)? };
-    let found = match found {
-        Some(entry) => vec![entry],
-        None => {
-            let (glob_text, prefix) = if is_glob {
-                (path.to_owned(), path.split(['*', '?', '[']).next().unwrap_or_default().to_owned())
-            } else {
-                let folder = if path.is_empty() { String::new() } else { format!("{path}/") };
-                (format!("{}**/*.parquet", glob::Pattern::escape(&folder)), folder)
-            };
-            let matcher = glob::Pattern::new(&glob_text).map_err(|e| not_a_glob(pattern, &e))?;
-            let options = glob::MatchOptions { require_literal_separator: true, ..glob::MatchOptions::new() };
-            let matches = |name: &str| matcher.matches_with(name, options) && !is_hidden(name, &glob_text);
-            let mut entries = container.list(&prefix)?;
-            entries.retain(|entry| matches(&entry.name));
-            entries
-        }
-    };
+    let one = if is_glob || path.is_empty() { None } else { container.head(path)? };
+    let found = if let Some(entry) = one { vec![entry] } else { matching(&container, pattern, path)? };
     if found.is_empty() && !is_glob {
         return Err(IngestError::input(format!("there is no object {location}, and no *.parquet under it"))
             .help(format!("correct `source.files` ('{pattern}'), or bring the file")));
@@ -147,6 +131,21 @@ fn add_objects(listing: &mut Listing, pattern: &str) -> Result<()> {
         listing.files.insert(container.shown(&entry.name), Found::Object(object));
     }
     Ok(())
+}
+
+/// The objects of a glob, or the `*.parquet` under a path.
+fn matching(container: &Location, pattern: &str, path: &str) -> Result<Vec<seriatim_storage::Entry>> {
+    let (glob_text, prefix) = if is_glob(path) {
+        (path.to_owned(), path.split(['*', '?', '[']).next().unwrap_or_default().to_owned())
+    } else {
+        let folder = if path.is_empty() { String::new() } else { format!("{path}/") };
+        (format!("{}**/*.parquet", glob::Pattern::escape(&folder)), folder)
+    };
+    let glob = glob::Pattern::new(&glob_text).map_err(|e| not_a_glob(pattern, &e))?;
+    let options = glob::MatchOptions { require_literal_separator: true, ..glob::MatchOptions::new() };
+    let mut entries = container.list(&prefix)?;
+    entries.retain(|entry| glob.matches_with(&entry.name, options) && !is_hidden(&entry.name, &glob_text));
+    Ok(entries)
 }
 
 /// Whether a part of `name` that the pattern does not spell out starts with `_` or `.`.

@@ -1,11 +1,14 @@
 //! Sources in object storage, against Azurite: the output is that of the same files on a disk, byte for byte; what is
 //! read of an object is what is needed of it; an object that is not the planned one is never ingested.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::Path;
 
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
+use parquet::file::metadata::RowGroupMetaData;
 use seriatim_ingest::{Paths, RunnerOptions, check, plan};
 use seriatim_pipeline::model::Pipeline;
 use seriatim_storage::Location;
@@ -54,7 +57,7 @@ fn published(place: &Place) -> BTreeMap<String, Vec<u8>> {
 /// How many bytes the columns have in all row groups of a file.
 fn column_bytes(path: &Path, columns: &[&str]) -> u64 {
     let metadata = ArrowReaderMetadata::load(&File::open(path).unwrap(), ArrowReaderOptions::new()).unwrap();
-    let leaves = metadata.metadata().row_groups().iter().flat_map(|group| group.columns());
+    let leaves = metadata.metadata().row_groups().iter().flat_map(RowGroupMetaData::columns);
     let wanted = leaves.filter(|leaf| columns.contains(&leaf.column_path().parts()[0].as_str()));
     wanted.map(|leaf| leaf.compressed_size() as u64).sum()
 }

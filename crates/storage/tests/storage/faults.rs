@@ -53,7 +53,7 @@ fn g1_a_condition_holds_once_also_when_its_answer_is_lost() {
     for fault in [Fault::AnswerLost, Fault::Cut(0), Fault::Lost, Fault::Status(503)] {
         let puts = AtomicU64::new(0);
         let (direct, place, _connection) = faulty("60", move |request| {
-            let is_first = request.method == "PUT" && puts.fetch_add(1, Relaxed) % 2 == 0;
+            let is_first = request.method == "PUT" && puts.fetch_add(1, Relaxed).is_multiple_of(2);
             if is_first { fault } else { Fault::None }
         });
         let Created::Created(version) = place.create("lease", "mine").unwrap() else { panic!("{fault:?}") };
@@ -101,7 +101,7 @@ fn a_service_that_is_away_is_a_clear_error_in_time() {
         (Fault::Lost, "cannot"),
         (Fault::Status(503), "503"),
         (Fault::Cut(10), "cannot"),
-        (Fault::Late(Duration::from_secs(3600)), "cannot"),
+        (Fault::Late(Duration::from_hours(1)), "cannot"),
     ] {
         let (direct, place, _connection) = faulty("1", move |_| fault);
         direct.write("x", content(1000)).unwrap();

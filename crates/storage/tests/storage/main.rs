@@ -2,6 +2,7 @@
 //! when requests to the service fail; then what users are told, and what they must never be shown.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+#![allow(clippy::single_range_in_vec_init, reason = "one range is what is meant")]
 
 mod faults;
 mod suite;

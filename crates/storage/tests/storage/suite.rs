@@ -147,7 +147,9 @@ fn two_uploads_of_one_name_at_once_leave_one_whole_object() {
     everywhere(|place| {
         std::thread::scope(|scope| {
             let threads: Vec<_> = (0..3).map(|_| scope.spawn(|| place.upload("x", &file).unwrap())).collect();
-            threads.into_iter().for_each(|thread| assert_eq!(thread.join().unwrap().size, 40 << 20));
+            for thread in threads {
+                assert_eq!(thread.join().unwrap().size, 40 << 20);
+            }
         });
         assert!(place.read("x").unwrap().unwrap().0 == vec![3; 40 << 20]);
     });
