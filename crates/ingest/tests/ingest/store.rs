@@ -17,6 +17,7 @@ use crate::outputs::{assert_same_tree, tree};
 use crate::rng::{Rng, scaled, seed};
 
 type Tree = BTreeMap<String, Vec<u8>>;
+type IsLate = fn(&Request) -> bool;
 
 const RUNS: [std::ops::Range<u64>; 2] = [0..3, 3..5];
 const LEASE: &str = "_seriatim/lease.json";
@@ -243,7 +244,6 @@ fn is_manifest_put(request: &Request) -> bool {
 #[test]
 fn g8_a_request_that_comes_too_late_publishes_nothing() {
     let seed = seed("g8_a_request_that_comes_too_late_publishes_nothing");
-    type IsLate = fn(&Request) -> bool;
     let late: [(&str, IsLate); 3] = [
         ("the manifest", is_manifest_put),
         ("a copy", |request| request.header("x-ms-copy-source").is_some()),
