@@ -246,7 +246,14 @@ pub(crate) fn publish(run: &RunContext, step: &Publish) -> Result<()> {
     let pipeline = &run.plan.pipeline;
     let number = step.reserved.number;
     let added = Added::new(run, step)?;
-    let mut memory = read_files(run.state(), &pipeline.name, number - 1)?;
+    if number > 1 && run.shared().is_some() {
+        bring_committed(&Project::new(pipeline.clone(), run.plan.folder.clone()), run.state())?;
+    }
+    let mut memory = match read_files(run.state(), &pipeline.name, number - 1) {
+        // Another worker has published the run, and its answer was lost: what is kept beside the output is the run's own.
+        Err(_) if run.shared().is_some() => read_files(run.state(), &pipeline.name, number)?,
+        before => before?,
+    };
     memory.extend(run.plan.files.iter().map(|file| (file.name.clone(), file.clone())));
     // Looked at before the output is held: a run that is published has to come to its end, whoever has the output now.
     if is_published(run, &added, &memory)? {
@@ -267,9 +274,6 @@ pub(crate) fn publish(run: &RunContext, step: &Publish) -> Result<()> {
             let new = segments.iter().filter(|name| !step.reserved.tables[table as usize].segments.contains(name));
             new.into_iter().try_for_each(|name| bring_kept(run, shared, table, name))?;
         }
-    }
-    if number > 1 && run.shared().is_some() {
-        bring_committed(&Project::new(pipeline.clone(), run.plan.folder.clone()), run.state())?;
     }
     // What may still fail for want of space comes first; none of it is looked at before the manifest is in place.
     write_files(run.state(), &pipeline.name, number, &memory)?;

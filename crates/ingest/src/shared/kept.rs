@@ -24,10 +24,10 @@ fn published(output: &Output) -> Result<Option<Facts>> {
 /// Brings what a pipeline has committed, and its memory of files, into the state folder.
 pub(crate) fn bring_committed(project: &Project, state: &Path) -> Result<()> {
     let (output, name) = (project.output()?, &project.pipeline().name);
-    let Some(facts) = published(output)? else { return Ok(()) };
+    let Some(facts) = published(&output)? else { return Ok(()) };
     let memory = files_name(facts.committed.number);
     if let Some(fact) = facts.files.iter().find(|fact| fact.file == memory) {
-        bring(output, fact, &pipeline_folder(state, name))?;
+        bring(&output, fact, &pipeline_folder(state, name))?;
     }
     let mut committed = facts.committed;
     committed.output.clone_from(&project.pipeline().output.path);

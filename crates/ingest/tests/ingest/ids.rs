@@ -89,7 +89,10 @@ fn published(place: &Place) -> BTreeMap<String, Vec<u8>> {
     tree
 }
 
-fn tables(report: &RunReport) -> Vec<(String, u64, u64, Option<(i64, i64)>)> {
+/// A table: its name, its new rows, all its rows, and the ends of its new IDs.
+type Counts = (String, u64, u64, Option<(i64, i64)>);
+
+fn tables(report: &RunReport) -> Vec<Counts> {
     let table = |t: &seriatim_ingest::TableReport| {
         (t.table.clone(), t.rows, t.total_rows, t.ids.map(|ids| (ids.first, ids.last)))
     };

@@ -102,8 +102,12 @@ fn g3_objects_give_the_bytes_that_files_give() {
             fs::rename(local.path().join("data"), local.path().join(format!("ingested-{index}"))).unwrap();
             fs::create_dir(local.path().join("data")).unwrap();
         }
-        assert_same_tree(&published(&local), &published(&remote), &format!("case {index}: {sizes:?}"));
-        audit(&remote, &pipeline, 2).unwrap();
+        let expected = published(&local);
+        assert_same_tree(&expected, &published(&remote), &format!("case {index}: {sizes:?}"));
+        // A case may be one whose first run fails.
+        if !expected.is_empty() {
+            audit(&remote, &pipeline, 2).unwrap();
+        }
     }
 }
 
