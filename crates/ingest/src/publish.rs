@@ -246,11 +246,12 @@ pub(crate) fn publish(run: &RunContext, step: &Publish) -> Result<()> {
     let pipeline = &run.plan.pipeline;
     let number = step.reserved.number;
     let added = Added::new(run, step)?;
-    if number > 1 && run.shared().is_some() {
+    if run.shared().is_some() {
+        // What other workers have kept, of this run as well: one of them may have published it, and its answer was lost.
         bring_committed(&Project::new(pipeline.clone(), run.plan.folder.clone()), run.state())?;
     }
     let mut memory = match read_files(run.state(), &pipeline.name, number - 1) {
-        // Another worker has published the run, and its answer was lost: what is kept beside the output is the run's own.
+        // What is kept beside the output is this run's own then.
         Err(_) if run.shared().is_some() => read_files(run.state(), &pipeline.name, number)?,
         before => before?,
     };
