@@ -202,6 +202,7 @@ pub(crate) struct PlanArgs {
 
 /// `seriatim run`
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(crate) struct RunArgs {
     /// What to run.
     #[command(flatten)]

@@ -32,16 +32,18 @@ pub trait Naive: Send + Sync {
     }
 }
 
-/// A file with a number: read, raised, written. Two workers that read at once give the same numbers. Do not do this.
+/// A file with a number: read, raised, written, as a storage service would be asked that answers after a while. Two workers
+/// that read at once give the same numbers. Do not do this.
 #[derive(Debug)]
 pub struct Unguarded {
     folder: PathBuf,
+    answer: Duration,
 }
 
 impl Unguarded {
-    /// Counters in this folder.
-    pub fn new(folder: PathBuf) -> Self {
-        Self { folder }
+    /// Counters in this folder; what was read is known after `answer`.
+    pub fn new(folder: PathBuf, answer: Duration) -> Self {
+        Self { folder, answer }
     }
 
     fn path(&self, sequence: &str) -> PathBuf {
@@ -64,8 +66,7 @@ impl Naive for Unguarded {
         let text = std::fs::read_to_string(&path).map_err(|error| file_error(&error))?;
         // A reader may even find the file empty, between its being cut and its being written.
         let last: u64 = text.trim().parse().unwrap_or_default();
-        // Where a real one would wait for a service's answer.
-        tokio::task::yield_now().await;
+        tokio::time::sleep(self.answer).await;
         std::fs::write(&path, (last + count).to_string()).map_err(|error| file_error(&error))?;
         Ok((last + 1..=last + count).collect())
     }

@@ -170,33 +170,34 @@ async fn check_shape(counter: &dyn Counter, sequence: &str, table: &Table, id: &
     )))
 }
 
+/// Does something to the sequences of some of a run's tables.
+fn settle(
+    steps: &Steps,
+    run: &str,
+    tables: &[u32],
+    work: &impl AsyncFn(&dyn Counter, &str) -> Result<(), CounterError>,
+) -> Result<()> {
+    let run = steps.uncancelled(run)?;
+    let pipeline = &run.plan.pipeline;
+    let counter = counter(pipeline)?;
+    let all = async {
+        for sequence in tables.iter().filter_map(|&table| pipeline.sequence(&pipeline.tables[table as usize])) {
+            work(&*counter, &sequence).await?;
+        }
+        Ok(())
+    };
+    told(steps, steps.wait(all)?)
+}
+
 impl Doable for CommitIds {
     fn run(self, steps: &Steps) -> Result<()> {
-        let run = steps.uncancelled(&self.run)?;
-        let pipeline = &run.plan.pipeline;
-        let counter = counter(pipeline)?;
-        let work = async {
-            for sequence in sequences(pipeline, &self.tables) {
-                counter.commit(&sequence, &self.holder).await?;
-            }
-            Ok(())
-        };
-        told(steps, steps.wait(work)?)
+        settle(steps, &self.run, &self.tables, &async |counter, sequence| counter.commit(sequence, &self.holder).await)
     }
 }
 
 impl Doable for ReleaseIds {
     fn run(self, steps: &Steps) -> Result<()> {
-        let run = steps.uncancelled(&self.run)?;
-        let pipeline = &run.plan.pipeline;
-        let counter = counter(pipeline)?;
-        let work = async {
-            for sequence in sequences(pipeline, &self.tables) {
-                counter.release(&sequence, &self.holder).await?;
-            }
-            Ok(())
-        };
-        told(steps, steps.wait(work)?)
+        settle(steps, &self.run, &self.tables, &async |counter, sequence| counter.release(sequence, &self.holder).await)
     }
 }
 
@@ -222,10 +223,6 @@ pub(crate) fn look(pipeline: &Pipeline) -> Result<Vec<Option<Look>>> {
     // Whoever calls this may be within a runtime already.
     std::thread::scope(|scope| scope.spawn(asking).join())
         .unwrap_or_else(|_| Err(IngestError::internal("a look at the counter ended early")))
-}
-
-fn sequences(pipeline: &Pipeline, tables: &[u32]) -> Vec<String> {
-    tables.iter().filter_map(|&table| pipeline.sequence(&pipeline.tables[table as usize])).collect()
 }
 
 /// The tables whose IDs come from a counter outside.

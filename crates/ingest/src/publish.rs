@@ -25,7 +25,6 @@ use crate::manifest::{Manifest, ManifestFile, ManifestRun};
 use crate::number::{Reserved, ReservedTable, id_of, out_of_range};
 use crate::output::{Held, Output, Put, STAGING};
 use crate::plan::FileMemory;
-use crate::project::Project;
 use crate::sequence::{CatalogState, Range, SequenceState};
 use crate::shared::{bring_committed, bring_kept, each_new_key, keep_segment};
 use crate::steps::{Admission, Publish};
@@ -35,7 +34,7 @@ use crate::write::{QUARANTINE, Staged, file_name, folder_name, quarantine_index,
 pub(crate) fn admit(run: &RunContext, catalog: &CatalogState, sequences: &[SequenceState]) -> Result<Admission> {
     let pipeline = &run.plan.pipeline;
     if run.shared().is_some() {
-        bring_committed(&Project::new(pipeline.clone(), run.plan.folder.clone()), run.state())?;
+        bring_committed(run.output()?, pipeline, run.state())?;
     }
     let copy = refresh_copy(run, catalog, sequences)?;
     if !copy.output.is_empty() && copy.output != pipeline.output.path {
@@ -246,15 +245,9 @@ pub(crate) fn publish(run: &RunContext, step: &Publish) -> Result<()> {
     let pipeline = &run.plan.pipeline;
     let number = step.reserved.number;
     let added = Added::new(run, step)?;
-    if run.shared().is_some() {
-        // What other workers have kept, of this run as well: one of them may have published it, and its answer was lost.
-        bring_committed(&Project::new(pipeline.clone(), run.plan.folder.clone()), run.state())?;
-    }
-    let mut memory = match read_files(run.state(), &pipeline.name, number - 1) {
-        // What is kept beside the output is this run's own then.
-        Err(_) if run.shared().is_some() => read_files(run.state(), &pipeline.name, number)?,
-        before => before?,
-    };
+    // What other workers have kept, maybe of this run: one of them may have published it, and its answer was lost.
+    let brought = if run.shared().is_some() { bring_committed(output, pipeline, run.state())? } else { None };
+    let mut memory = read_files(run.state(), &pipeline.name, brought.unwrap_or(number - 1))?;
     memory.extend(run.plan.files.iter().map(|file| (file.name.clone(), file.clone())));
     // Looked at before the output is held: a run that is published has to come to its end, whoever has the output now.
     if is_published(run, &added, &memory)? {
@@ -443,11 +436,16 @@ fn keep_ledger(run: &RunContext, reserved: &Reserved) -> Result<()> {
     let path = ledger_path(run.state(), &run.plan.pipeline.name, reserved.number);
     make_folder(path.parent().unwrap_or(&path))?;
     if let Some(shared) = run.shared() {
-        if shared.work.get(LEDGER)?.is_none() {
+        let mut draft = shared.work.get(LEDGER)?;
+        if draft.is_none() {
             draft_ledger(run, reserved)?;
+            draft = shared.work.get(LEDGER)?;
         }
-        let gone = || IngestError::state(format!("{} is gone", shared.work.place_of(LEDGER)));
-        return write_whole(&path, &shared.work.get(LEDGER)?.ok_or_else(gone)?);
+        let gone = || {
+            IngestError::state(format!("{} is gone", shared.work.place_of(LEDGER)))
+                .help("something removed it: run again, nothing was published")
+        };
+        return write_whole(&path, &draft.ok_or_else(gone)?);
     }
     let draft = ledger_draft(run);
     if !draft.exists() {

@@ -83,32 +83,9 @@ pub(crate) fn next_counter(state: &Path) -> Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::RunStatus;
 
     fn record(run: &str, started: &str) -> RunReport {
-        RunReport {
-            run: run.to_owned(),
-            pipeline: "shop".to_owned(),
-            status: RunStatus::Done,
-            resumed: false,
-            started: started.to_owned(),
-            ended: None,
-            number: None,
-            files: 0,
-            files_known: 0,
-            records: 0,
-            filtered: 0,
-            quarantined: 0,
-            tables: Vec::new(),
-            seconds: Vec::new(),
-            total_seconds: 0.0,
-            output: String::new(),
-            error: None,
-            error_kind: None,
-            help: None,
-            owner: None,
-            hub: None,
-        }
+        RunReport::begun(run.to_owned(), "shop".to_owned(), started.to_owned(), String::new())
     }
 
     /// Symptom: now and then `runs` names an earlier run as the last one, so that the wrong run is cancelled. Cause:

@@ -103,6 +103,35 @@ pub struct RunReport {
     pub hub: Option<String>,
 }
 
+impl RunReport {
+    /// A run that has begun, and done nothing yet.
+    pub(crate) fn begun(run: String, pipeline: String, started: String, output: String) -> Self {
+        Self {
+            run,
+            pipeline,
+            status: RunStatus::Running,
+            resumed: false,
+            started,
+            ended: None,
+            number: None,
+            files: 0,
+            files_known: 0,
+            records: 0,
+            filtered: 0,
+            quarantined: 0,
+            tables: Vec::new(),
+            seconds: Vec::new(),
+            total_seconds: 0.0,
+            output,
+            error: None,
+            error_kind: None,
+            help: None,
+            owner: None,
+            hub: None,
+        }
+    }
+}
+
 /// What a run would do.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PlanReport {

@@ -476,28 +476,13 @@ impl Runner {
 
     fn begin_record(&self, project: &Project, run: String, resumed: bool) -> Result<RunReport> {
         let before = crate::record::run_record(&self.state, &run).ok();
+        let started = before.map_or_else(now, |b| b.started);
+        let pipeline = project.pipeline().name.clone();
         let report = RunReport {
-            run,
-            pipeline: project.pipeline().name.clone(),
-            status: RunStatus::Running,
             resumed,
-            started: before.map_or_else(now, |b| b.started),
-            ended: None,
-            number: None,
-            files: 0,
-            files_known: 0,
-            records: 0,
-            filtered: 0,
-            quarantined: 0,
-            tables: Vec::new(),
-            seconds: Vec::new(),
-            total_seconds: 0.0,
-            output: project.output()?.to_string(),
-            error: None,
-            error_kind: None,
-            help: None,
             owner: Some(owner()),
             hub: self.hub.clone(),
+            ..RunReport::begun(run, pipeline, started, project.output()?.to_string())
         };
         write_record(&self.state, &report)?;
         Ok(report)

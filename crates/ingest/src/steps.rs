@@ -242,7 +242,7 @@ fn make_shared_plan(steps: &Steps, place: &Place, input: RunInput) -> Result<Pla
     if made.is_none() {
         let RunInput { run, owner, pipeline, folder, cut, .. } = input;
         let project = Project::new(pipeline, folder);
-        bring_committed(&project, &steps.state)?;
+        bring_committed(&project.output()?, project.pipeline(), &steps.state)?;
         let memory = file_memory(&steps.state, &project.pipeline().name)?;
         let (mut plan, bound) = make_plan(&project, &run, &memory, cut, steps.workers, Purpose::Run)?;
         plan.owner = owner;

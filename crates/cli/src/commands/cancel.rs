@@ -22,24 +22,23 @@ const LOOK: Duration = Duration::from_millis(100);
 /// Cancels, and says that it is done.
 pub(super) fn execute(args: &CancelArgs, ui: &Ui) -> Result<(), CliError> {
     let runtime = engine::runtime()?;
-    let report = match &args.hub {
-        Some(hub) => runtime.block_on(cancel_elsewhere(args, hub))?,
-        None => {
-            let folder = StateFolder::find(&args.run.state)?;
-            let report = seriatim_ingest::run_record(&folder.path, &args.run.run)?;
-            if is_over(&report) {
-                return Err(CliError::failed(format!(
-                    "{} is {}: there is nothing to cancel",
-                    report.run,
-                    summary::status(report.status)
-                )));
-            }
-            if let Some(hub) = &report.hub {
-                let message = format!("{} is carried out by the workers of {hub}", report.run);
-                return Err(CliError::failed_with(message, "name that hub: --hub ADDRESS"));
-            }
-            runtime.block_on(cancel(&folder, &report.run, ui))?
+    let report = if let Some(hub) = &args.hub {
+        runtime.block_on(cancel_elsewhere(args, hub))?
+    } else {
+        let folder = StateFolder::find(&args.run.state)?;
+        let report = seriatim_ingest::run_record(&folder.path, &args.run.run)?;
+        if is_over(&report) {
+            return Err(CliError::failed(format!(
+                "{} is {}: there is nothing to cancel",
+                report.run,
+                summary::status(report.status)
+            )));
         }
+        if let Some(hub) = &report.hub {
+            let message = format!("{} is carried out by the workers of {hub}", report.run);
+            return Err(CliError::failed_with(message, "name that hub: --hub ADDRESS"));
+        }
+        runtime.block_on(cancel(&folder, &report.run, ui))?
     };
     if report.status != RunStatus::Cancelled {
         return Err(CliError::failed(format!(

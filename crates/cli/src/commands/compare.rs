@@ -38,22 +38,23 @@ fn lines(comparison: &Comparison) -> Vec<String> {
     ]);
     let mut notes = Vec::new();
     for way in &comparison.ways {
-        let name = match (way.whole, way.unsafe_way) {
-            (true, _) => format!("{} *", way.way),
-            (_, true) => format!("{} (do not do this)", way.way),
-            _ => way.way.to_owned(),
+        let name = match (way.whole, way.hazard) {
+            (true, _) => format!("{} *", way.name),
+            (_, true) => format!("{} (do not do this)", way.name),
+            _ => way.name.to_owned(),
         };
         let measured = match &way.outcome {
             Outcome::Measured(measured) => measured,
             Outcome::Skipped(why) => {
                 let cell = String::new;
                 table.row([name, "skipped".to_owned(), cell(), cell(), cell(), cell(), cell()]);
-                notes.push(format!("{}: skipped, {why}", way.way));
+                notes.push(format!("{}: skipped, {why}", way.name));
                 continue;
             }
         };
         let about = if measured.sampled.is_some() { "~" } else { "" };
         let after = match (measured.duplicates_after_kill, measured.gaps_after_kill) {
+            _ if !measured.killed => "ended before it was killed".to_owned(),
             (0, 0) => "no gap".to_owned(),
             (0, gaps) => human::counted(gaps, "gap"),
             (duplicates, gaps) => {
@@ -69,11 +70,18 @@ fn lines(comparison: &Comparison) -> Vec<String> {
             human::count(measured.gaps),
             after,
         ]);
+        if way.hazard {
+            notes.push(format!(
+                "{}: its storage answers after {} ms, as one elsewhere would",
+                way.name,
+                compare::ANSWER.as_millis()
+            ));
+        }
         if let Some(sampled) = measured.sampled {
-            notes.push(format!("{}: computed from {}", way.way, human::counted(sampled, "ID")));
+            notes.push(format!("{}: computed from {}", way.name, human::counted(sampled, "ID")));
         }
         if let Some(share) = measured.hand_out_share {
-            notes.push(format!("{}: {:.2} % of the run is waiting for IDs", way.way, share * 100.0));
+            notes.push(format!("{}: {:.2} % of the run is waiting for IDs", way.name, share * 100.0));
         }
     }
     let records = human::counted(comparison.records, "record");
@@ -83,7 +91,7 @@ fn lines(comparison: &Comparison) -> Vec<String> {
     lines.extend(table.lines("  "));
     lines.push(String::new());
     lines.push(
-        "  * the whole pipeline, every table written; the others only hand out IDs and write them with their keys"
+        "  * the whole pipeline, every table written; the others only find the keys and hand out IDs, and write no table"
             .to_owned(),
     );
     lines.extend(notes.into_iter().map(|note| format!("    {note}")));

@@ -49,7 +49,7 @@ fn svg(comparison: &Comparison) -> String {
     for (index, way) in comparison.ways.iter().enumerate() {
         let y = 44 + LINE * index as u32;
         // A String takes everything.
-        let _ = writeln!(svg, "<text x=\"10\" y=\"{}\">{}</text>", y + 16, escaped(way.way));
+        let _ = writeln!(svg, "<text x=\"10\" y=\"{}\">{}</text>", y + 16, escaped(way.name));
         let (label, share, colour) = match &way.outcome {
             Outcome::Skipped(_) => ("skipped".to_owned(), 0.0, "#999"),
             Outcome::Measured(measured) => {

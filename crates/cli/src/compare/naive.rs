@@ -1,9 +1,10 @@
 //! A small program as it is often written: workers take parts of the data, look which things nobody has met yet (they
-//! share one set), ask a counter for as many IDs, and write key and ID. A worker that is killed has written nothing of its
+//! share one set), and ask a counter for as many IDs. They write no table. A worker that is killed has kept nothing of its
 //! part; started again, it does the part once more, and what it had taken is gone. Must never be kinder to a counter than
 //! such a program is.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -52,6 +53,7 @@ pub(super) fn measure(bench: &Bench, counter: &Arc<dyn Naive>, sample: Option<u6
         conflicts,
         duplicates,
         gaps,
+        killed: true,
         gaps_after_kill,
         duplicates_after_kill,
     })
@@ -116,8 +118,11 @@ fn panicked() -> CliError {
 
 /// A name of letters and digits, as all services take it.
 fn sequence(prefix: &str, table: &str) -> String {
-    let plain: String = table.bytes().map(|byte| format!("{byte:02x}")).collect();
-    format!("{prefix}{plain}")
+    table.bytes().fold(prefix.to_owned(), |mut name, byte| {
+        // A String takes everything.
+        let _ = write!(name, "{byte:02x}");
+        name
+    })
 }
 
 impl Work<'_> {
@@ -151,7 +156,9 @@ impl Work<'_> {
                 let mut claimed = lock(&self.claimed);
                 for (index, keys) in mine.iter().map(|(index, _, keys, _)| (*index, keys)).chain([(index, &found.keys)])
                 {
-                    keys.iter().for_each(|key| _ = claimed.remove(&(index, *key)));
+                    for key in keys {
+                        claimed.remove(&(index, *key));
+                    }
                 }
                 return Ok(false);
             }

@@ -1,7 +1,7 @@
 //! The program itself, as a process of its own: timed, then killed in the middle of another run and started again. Must
 //! never be measured with anything left from an earlier run.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -40,14 +40,13 @@ pub(super) fn measure(
     let reserving: f64 = report.seconds.iter().filter(|(step, _)| step == "reserve").map(|(_, s)| s).sum();
     let (duplicates, gaps) = audit(project, &undisturbed)?;
 
-    let killed = scratch.join("killed");
-    kill_in_the_middle(args, &killed, fan_out, seconds)?;
-    let again = command(args, &killed, fan_out)?.output().map_err(|error| cannot_start(&error))?;
+    let (killed, place) = kill_in_the_middle(args, scratch, fan_out, seconds)?;
+    let again = command(args, &place, fan_out)?.output().map_err(|error| cannot_start(&error))?;
     if !again.status.success() {
         let said = String::from_utf8_lossy(&again.stderr).trim().to_owned();
         return Err(CliError::failed(format!("the run that was killed could not be taken up: {said}")));
     }
-    let (duplicates_after_kill, gaps_after_kill) = audit(project, &killed)?;
+    let (duplicates_after_kill, gaps_after_kill) = audit(project, &place)?;
     Ok(Measured {
         seconds,
         records_per_second: report.records as f64 / seconds,
@@ -57,6 +56,7 @@ pub(super) fn measure(
         conflicts: 0,
         duplicates,
         gaps,
+        killed,
         gaps_after_kill,
         duplicates_after_kill,
     })
@@ -85,16 +85,30 @@ fn command(args: &CompareArgs, scratch: &Path, fan_out: bool) -> Result<Command,
     Ok(command)
 }
 
-/// Starts a run and kills it when half of the time is over that it took before. A run that was faster this time is done
-/// then, and nothing is left to be taken up.
-fn kill_in_the_middle(args: &CompareArgs, scratch: &Path, fan_out: bool, seconds: f64) -> Result<(), CliError> {
-    let mut command = command(args, scratch, fan_out)?;
-    let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-    let mut child = child.map_err(|error| cannot_start(&error))?;
-    std::thread::sleep(Duration::from_secs_f64(seconds / 2.0));
-    // It has ended already if this fails.
-    let _ = child.kill();
-    child.wait().map(|_| ()).map_err(|error| cannot_start(&error))
+/// How often it is tried to meet a run in its middle.
+const TRIES: u32 = 5;
+
+/// Starts a run and kills it when half of the time is over that it took before; if it was faster this time, another one
+/// earlier. Whether one was killed, and where.
+fn kill_in_the_middle(
+    args: &CompareArgs,
+    scratch: &Path,
+    fan_out: bool,
+    seconds: f64,
+) -> Result<(bool, PathBuf), CliError> {
+    let mut place = PathBuf::new();
+    for attempt in 1..=TRIES {
+        place = scratch.join(format!("killed-{attempt}"));
+        let child = command(args, &place, fan_out)?.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let mut child = child.map_err(|error| cannot_start(&error))?;
+        std::thread::sleep(Duration::from_secs_f64(seconds / f64::from(1 << attempt)));
+        // It has ended already if this fails, which its status tells.
+        let _ = child.kill();
+        if !child.wait().map_err(|error| cannot_start(&error))?.success() {
+            return Ok((true, place));
+        }
+    }
+    Ok((false, place))
 }
 
 /// Duplicates and gaps, as `verify` finds them. It stops at a table's first, so they count at least one.

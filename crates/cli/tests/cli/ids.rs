@@ -83,7 +83,7 @@ fn the_ways_of_handing_out_ids_are_compared() {
     }
     let record = &find("e-tag on Table Storage, per record")["measured"];
     assert!(record["sampled"].as_u64().is_some_and(|ids| ids <= 50), "{record:#}");
-    assert_eq!(find("unsafe counter, per batch")["unsafe_way"], true);
+    assert_eq!(find("unsafe counter, per batch")["unsafe"], true);
     assert!(fs::read_to_string(&chart).unwrap().starts_with("<svg"));
     assert!(!project.state().exists() && !project.path("out").exists(), "it runs in a scratch folder");
 

@@ -4,6 +4,8 @@
 
 use std::path::Path;
 
+use seriatim_pipeline::model::Pipeline;
+
 use super::{Shared, lock};
 use crate::committed::{files_name, read_committed, write_committed};
 use crate::context::{RunContext, pipeline_folder};
@@ -11,7 +13,6 @@ use crate::error::{IngestError, Result};
 use crate::facts::{Fact, Facts, read_facts};
 use crate::files::make_folder;
 use crate::output::Output;
-use crate::project::Project;
 
 /// The facts of what is published now; `None` if nothing is, or if the version that published it kept none.
 fn published(output: &Output) -> Result<Option<Facts>> {
@@ -21,17 +22,21 @@ fn published(output: &Output) -> Result<Option<Facts>> {
     }
 }
 
-/// Brings what a pipeline has committed, and its memory of files, into the state folder.
-pub(crate) fn bring_committed(project: &Project, state: &Path) -> Result<()> {
-    let (output, name) = (project.output()?, &project.pipeline().name);
-    let Some(facts) = published(&output)? else { return Ok(()) };
+/// Brings what a pipeline has committed, and its memory of files, into the state folder. Gives the number of the run that
+/// this is of; `None` if nothing is kept beside the output.
+pub(crate) fn bring_committed(output: &Output, pipeline: &Pipeline, state: &Path) -> Result<Option<u64>> {
+    let name = &pipeline.name;
+    let Some(facts) = published(output)? else { return Ok(None) };
     let memory = files_name(facts.committed.number);
     if let Some(fact) = facts.files.iter().find(|fact| fact.file == memory) {
-        bring(&output, fact, &pipeline_folder(state, name))?;
+        bring(output, fact, &pipeline_folder(state, name))?;
     }
     let mut committed = facts.committed;
-    committed.output.clone_from(&project.pipeline().output.path);
-    if read_committed(state, name)? == committed { Ok(()) } else { write_committed(state, name, &committed) }
+    committed.output.clone_from(&pipeline.output.path);
+    if read_committed(state, name)? != committed {
+        write_committed(state, name, &committed)?;
+    }
+    Ok(Some(committed.number))
 }
 
 /// Brings segments of a table's key map into the state folder, those that are not there.

@@ -82,11 +82,16 @@ pub(super) fn empty(name: &str) -> IngestError {
 
 /// The hash of a file's content.
 pub(crate) fn content_hash(path: &Path) -> Result<String> {
-    let mut file = File::open(path).map_err(|e| IngestError::io("open", path, &e))?;
+    let file = File::open(path).map_err(|e| IngestError::io("open", path, &e))?;
+    hash_of(file).map_err(|e| IngestError::io("read", path, &e))
+}
+
+/// The hash of all that can be read.
+pub(crate) fn hash_of(mut content: impl Read) -> std::io::Result<String> {
     // Small enough to be near when it is hashed.
     let (mut hasher, mut buffer) = (Xxh3::new(), vec![0; 1 << 17]);
     loop {
-        match file.read(&mut buffer).map_err(|e| IngestError::io("read", path, &e))? {
+        match content.read(&mut buffer)? {
             0 => return Ok(format!("{:032x}", hasher.digest128())),
             bytes => hasher.update(&buffer[..bytes]),
         }

@@ -10,7 +10,7 @@ mod object;
 mod read;
 
 pub(crate) use column::{SourceColumn, byte_ranges};
-pub(crate) use footer::{FileFacts, changed, content_hash, file_facts, options, stamp};
+pub(crate) use footer::{FileFacts, changed, content_hash, file_facts, hash_of, options, stamp};
 pub(crate) use list::{Found, Listing, list};
 pub(crate) use mirror::{Mirrors, Opened};
 pub(crate) use object::Object;

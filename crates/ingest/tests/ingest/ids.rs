@@ -16,7 +16,7 @@ use seriatim_pipeline::model::{IdSource, Ids, Pipeline};
 
 use crate::cells::Cell;
 use crate::crash::{Death, crash_options, live_with, shop, write_parts};
-use crate::harness::{Failed, Place, audit, open_hub, options, outcome, run, runtime};
+use crate::harness::{Failed, Place, audit, open_hub, options, outcome, recover, run, runtime};
 use crate::outputs::{assert_same_tree, read_table, tree};
 use crate::rng::seed;
 
@@ -172,6 +172,41 @@ fn g5_a_run_that_dies_around_its_block_ends_with_the_same_bytes() {
         for death in &deaths {
             assert_same_tree(&expected, &outcome(from, *death), &format!("{from:?} died at {death:?}"));
         }
+    }
+}
+
+/// The state folder is lost when a run is published and its blocks are still open in the counter: who recovers gives them
+/// for good, and nobody waits for a run that no longer exists.
+#[test]
+fn g1_g2_blocks_that_are_open_when_the_state_is_lost_are_given_for_good() {
+    let seed = seed("g1_g2_blocks_that_are_open_when_the_state_is_lost_are_given_for_good");
+    let services = Services::start();
+    let outcome = |from: IdSource, lost: bool| {
+        let (place, pipeline) = (Place::new(), services.shop(from, "lost"));
+        write_parts(place.path(), seed, 0..3);
+        run(&place, &pipeline, &options(2)).expect("the first run is done");
+        write_parts(place.path(), seed, 3..5);
+        if lost {
+            let (ended, _) = live_with(&place, &pipeline, &options(2), Death::Before("commit-ids"));
+            assert!(ended.is_none(), "{from:?}: it dies before its blocks are committed: {ended:?}");
+            assert!(services.look(from, "lost_lines").open.is_some(), "{from:?}: the block is open");
+            fs::remove_dir_all(place.state()).expect("the state folder can be removed");
+            recover(&place, &pipeline).unwrap_or_else(|e| panic!("{from:?}: {e:?}"));
+        } else {
+            run(&place, &pipeline, &options(2)).expect("the second run is done");
+        }
+        write_parts(place.path(), seed, 5..6);
+        run(&place, &pipeline, &options(2)).unwrap_or_else(|e| panic!("{from:?}: {e:?}"));
+        audit(&place, &pipeline, 2).unwrap_or_else(|e| panic!("{from:?}: {e}"));
+        if lost {
+            let look = services.look(from, "lost_lines");
+            assert_eq!((look.open, look.ranges.len()), (None, 3), "{from:?}");
+        }
+        published(&place)
+    };
+    let expected = outcome(IdSource::Entity, false);
+    for from in OUTSIDE {
+        assert_same_tree(&expected, &outcome(from, true), &format!("{from:?}"));
     }
 }
 

@@ -289,14 +289,14 @@ fn g2_a_shared_run_that_is_cancelled_leaves_nothing_behind() {
             let asked = other.cancel_shared(&begun.run).await.expect("it is cancelled");
             assert_eq!(asked.status, RunStatus::Cancelled);
         };
-        let worked = async {
+        let joining = async {
             let cancel = place.output().join("_seriatim/work").join(&begun.run).join("cancel");
             while !cancel.exists() {
                 tokio::task::yield_now().await;
             }
             start(hub.clone(), &options, &fresh(&place))
         };
-        let ((), worker) = tokio::join!(cancelled, worked);
+        let ((), worker) = tokio::join!(cancelled, joining);
         worker.stop().await;
         let report = submitter.finish(begun).await.expect("the submitter is told");
         assert_eq!(report.status, RunStatus::Cancelled);

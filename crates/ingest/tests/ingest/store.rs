@@ -92,6 +92,30 @@ fn expected(seed: u64) -> Vec<Tree> {
     RUNS.into_iter().map(after).collect()
 }
 
+/// An object is changed without its size: the audit, which fetches each object once, says which it is.
+#[test]
+fn g7_the_audit_finds_an_object_that_is_not_what_was_published() {
+    let shared = Shared::new();
+    let machine = shared.machine();
+    write_parts(machine.path(), 1, 0..2);
+    run(&machine, &shop(), &crash_options()).expect("the run is done");
+    audit(&machine, &shop(), 2).expect("the audit passes");
+    let location = shared.location();
+    for folder in ["orders", "_quarantine"] {
+        let name = format!("{folder}/part-000001-00000.parquet");
+        let (bytes, _) = location.read(&name).expect("it can be read").expect("it is there");
+        let mut changed = bytes.to_vec();
+        let place = changed.len() / 2;
+        changed[place] ^= 1;
+        location.write(&name, changed).expect("it can be written");
+        let report = verify(&machine.project(&shop()), 2).expect("an audit");
+        let files = report.checks.iter().find(|check| check.guarantee == "files").expect("files are audited");
+        assert!(!report.ok && !files.ok && files.message.contains(&name), "{files:?}");
+        location.write(&name, bytes).expect("it can be written");
+    }
+    audit(&machine, &shop(), 2).expect("everything is as it was");
+}
+
 fn next_run(machine: &Place) -> Result<RunStatus, Failed> {
     run(machine, &shop(), &crash_options()).map(|report| report.status)
 }
