@@ -4,7 +4,8 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use crate::{Backoff, Open};
+use crate::Open;
+use crate::backoff::Pauses;
 
 /// What the caller should do about an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,13 +122,13 @@ impl From<CounterError> for Trouble {
 pub(crate) struct Attempts {
     since: Instant,
     patience: Duration,
-    backoff: Backoff,
+    backoff: Pauses,
 }
 
 impl Attempts {
     /// Attempts for as long as `patience`.
     pub(crate) fn new(patience: Duration) -> Self {
-        let backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(2));
+        let backoff = Pauses::new(Duration::from_millis(10), Duration::from_secs(2));
         Self { since: Instant::now(), patience, backoff }
     }
 

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 
-pub use backoff::Backoff;
+use backoff::Pauses;
 pub use error::{CounterError, CounterErrorKind, Result};
 pub use secret::Secret;
 
@@ -127,7 +127,7 @@ pub trait Counter: Debug + Send + Sync {
     /// Reserves a block, and waits up to `patience` for whoever is in the way, asking again at growing intervals.
     async fn reserve(&self, ask: &Ask, patience: Duration) -> Result<u64> {
         let since = Instant::now();
-        let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(2));
+        let mut backoff = Pauses::new(Duration::from_millis(20), Duration::from_secs(2));
         loop {
             let open = match self.try_reserve(ask).await? {
                 Attempt::Given(first) => return Ok(first),

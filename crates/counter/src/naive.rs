@@ -12,10 +12,11 @@ use tokio::sync::Mutex;
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
+use crate::Secret;
+use crate::backoff::Pauses;
 use crate::error::{CounterError, CounterErrorKind, Result, Trouble};
 use crate::postgres::Database;
 use crate::table::{Change, Columns, TableClient};
-use crate::{Backoff, Secret};
 
 /// A counter that gives numbers to whoever asks. Numbers begin at 1.
 #[async_trait]
@@ -100,7 +101,7 @@ impl Naive for Etag {
     }
 
     async fn take(&self, sequence: &str, count: u64) -> Result<Vec<u64>> {
-        let mut backoff = Backoff::new(Duration::from_millis(2), Duration::from_millis(500));
+        let mut backoff = Pauses::new(Duration::from_millis(2), Duration::from_millis(500));
         loop {
             let row = self.client.get(sequence, "naive").await.map_err(|trouble| self.told(trouble))?;
             let row = row.ok_or_else(|| CounterError::new(CounterErrorKind::Broken, "the row is gone"))?;

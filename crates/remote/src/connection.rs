@@ -5,6 +5,7 @@
 use std::future::Future;
 use std::time::Duration;
 
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use seriatim_durable::hub::{HubError, HubResult};
 use seriatim_wire::service::task_hub_sidecar_service_client::TaskHubSidecarServiceClient;
 use tokio::time::{Instant, sleep};
@@ -13,9 +14,21 @@ use tonic::transport::Channel;
 use tonic::{Code, ConnectError, Request, Response, Status};
 
 use crate::address::Address;
-use crate::backoff::Backoff;
 use crate::credential::{CredentialError, TokenCache};
 use crate::secret::Secret;
+
+/// The first pause between attempts is at most this long.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// They double, until they are at most this long.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// The pauses between the attempts of one call. Half of each is random, so that many workers that lost the same hub do not
+/// come back in step.
+fn pauses() -> ExponentialBackoff {
+    // The library adds up to as much again.
+    let halves = ExponentialBuilder::default().with_min_delay(FIRST_PAUSE / 2).with_max_delay(LONGEST_PAUSE / 2);
+    halves.without_max_times().with_jitter().build()
+}
 
 /// The generated client.
 pub(crate) type Stub = TaskHubSidecarServiceClient<Channel>;
@@ -128,7 +141,7 @@ impl Connection {
         Q: Clone,
         F: Future<Output = Result<Response<R>, Status>>,
     {
-        let mut backoff = Backoff::new();
+        let mut pauses = pauses();
         let mut failing_since = None;
         let mut renewed = false;
         loop {
@@ -149,7 +162,7 @@ impl Connection {
                 Some(since) if began.elapsed() < call.patience.max(Duration::from_secs(1)) => since,
                 _ => Instant::now(),
             });
-            let pause = backoff.pause();
+            let pause = pauses.next().unwrap_or(LONGEST_PAUSE);
             if !failed.may_be_sent_again(call.again) || since.elapsed() + pause > call.patience {
                 return Err(self.explain(call.name, &failed));
             }

@@ -31,7 +31,6 @@
 //! clients share; the hub then only sees a short token. See [`payload`].
 
 mod address;
-mod backoff;
 mod builder;
 mod chunks;
 mod connection;
