@@ -116,11 +116,14 @@ pub(crate) fn check_output<'a>(
     let manifest = check_published(output, pipeline, number)?;
     let published: BTreeSet<String> = manifest.iter().flat_map(Manifest::files).map(|f| f.path.clone()).collect();
     let folders: Vec<&str> = tables.chain([QUARANTINE]).collect();
-    refuse_strangers(output, "", |name| name == "_seriatim" || folders.contains(&name))?;
-    for folder in &folders {
-        refuse_strangers(output, folder, |name| published.contains(&format!("{folder}/{name}")))?;
+    // What a reader would take for a part of the output must be one. Hidden files are nobody's data.
+    let is_hidden = |name: &str| name.rsplit('/').next().is_some_and(|last| last.starts_with('.'));
+    let found = output.visible(&folders)?;
+    match found.iter().find(|name| !is_hidden(name) && !published.contains(*name)) {
+        None => Ok(()),
+        Some(name) => Err(IngestError::output(format!("{} was not written by this pipeline", output.place_of(name)))
+            .help("move it away, or choose an empty `output.path`: readers would take it for a part of the output")),
     }
-    Ok(())
 }
 
 /// The output must be this pipeline's and hold what `number` runs have published.
@@ -146,18 +149,6 @@ fn check_published(output: &Output, pipeline: &str, number: u64) -> Result<Optio
              or remove both to ingest everything anew",
         )
     })
-}
-
-/// What a reader would take for a part of the output must be one. Hidden files are nobody's data.
-fn refuse_strangers(output: &Output, folder: &str, ours: impl Fn(&str) -> bool) -> Result<()> {
-    match output.children(folder)?.iter().find(|name| !name.starts_with('.') && !ours(name)) {
-        None => Ok(()),
-        Some(name) => {
-            let name = if folder.is_empty() { name.clone() } else { format!("{folder}/{name}") };
-            Err(IngestError::output(format!("{} was not written by this pipeline", output.place_of(&name)))
-                .help("move it away, or choose an empty `output.path`: readers would take it for a part of the output"))
-        }
-    }
 }
 
 /// Writes the key map's segment of this run; gives the segments that count from now on.

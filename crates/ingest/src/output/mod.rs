@@ -17,6 +17,8 @@ use crate::error::{IngestError, Result};
 use crate::manifest::Manifest;
 use crate::source::content_hash;
 
+/// What belongs to the program.
+const OWN: &str = "_seriatim";
 /// Where the manifest is.
 pub(crate) const MANIFEST: &str = "_seriatim/manifest.json";
 /// Where what is finished waits to be published.
@@ -122,6 +124,19 @@ impl Output {
             Self::Folder(path) => folder::children(&path.join(folder)),
             Self::Store(location) => store::children(location, folder),
         }
+    }
+
+    /// What readers can see: what is in these folders, and what is beside them, but for what belongs to the program.
+    pub(crate) fn visible(&self, folders: &[&str]) -> Result<Vec<String>> {
+        if let Self::Store(location) = self {
+            return store::visible(location, folders);
+        }
+        let mut names = self.children("")?;
+        names.retain(|name| name != OWN && !folders.contains(&name.as_str()));
+        for folder in folders {
+            names.extend(self.children(folder)?.iter().map(|name| format!("{folder}/{name}")));
+        }
+        Ok(names)
     }
 
     /// Brings a file to the path `to`, on disk when it returns.

@@ -1,7 +1,7 @@
 //! What an output does that is a prefix of objects in a store. Nothing is renamed there: finished files are uploaded
 //! aside and copied within the store to their names. Must never put anything over what a reader may be reading.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use seriatim_storage::{Error as StorageError, ErrorKind as StorageErrorKind, Location};
 use xxhash_rust::xxh3::Xxh3;
 
-use super::not_as_staged;
+use super::{OWN, not_as_staged};
 use crate::error::{ErrorKind, IngestError, Result};
 use crate::plan::in_parallel;
 use crate::write::Staged;
@@ -35,6 +35,20 @@ pub(super) fn failed(error: StorageError) -> IngestError {
         Some(help) => mapped.help(help),
         None => mapped,
     }
+}
+
+/// What readers can see; one listing, or each folder would cost requests of its own.
+pub(super) fn visible(location: &Location, folders: &[&str]) -> Result<Vec<String>> {
+    let mut names = BTreeSet::new();
+    for entry in location.list("").map_err(failed)? {
+        let (first, rest) = entry.name.split_once('/').unwrap_or((&entry.name, ""));
+        if folders.contains(&first) && !rest.is_empty() {
+            names.insert(format!("{first}/{}", rest.split('/').next().unwrap_or_default()));
+        } else if first != OWN {
+            names.insert(first.to_owned());
+        }
+    }
+    Ok(names.into_iter().collect())
 }
 
 /// The names of what is right below a folder; a name stands for all objects that are below it.
