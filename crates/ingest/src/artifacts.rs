@@ -251,32 +251,59 @@ impl Artifacts {
 
 /// Writes numbers and bytes one after another, and a checksum at the end.
 #[derive(Debug, Default)]
-pub(crate) struct Encoder(Vec<u8>);
+pub(crate) struct Encoder {
+    bytes: Vec<u8>,
+    /// Where it began to write.
+    from: usize,
+}
 
 impl Encoder {
+    /// Writes after what is there already, which the checksum leaves out.
+    pub(crate) fn after(bytes: Vec<u8>) -> Self {
+        Self { from: bytes.len(), bytes }
+    }
+
     pub(crate) fn u64(&mut self, value: u64) {
-        self.0.extend_from_slice(&value.to_le_bytes());
+        self.bytes.extend_from_slice(&value.to_le_bytes());
     }
 
     pub(crate) fn bytes(&mut self, bytes: &[u8]) {
         self.u64(bytes.len() as u64);
-        self.0.extend_from_slice(bytes);
+        self.bytes.extend_from_slice(bytes);
     }
 
     pub(crate) fn u32s(&mut self, values: &[u32]) {
         self.u64(values.len() as u64);
-        self.0.extend(values.iter().flat_map(|v| v.to_le_bytes()));
+        for (to, value) in self.room::<4>(values.len()).iter_mut().zip(values) {
+            *to = value.to_le_bytes();
+        }
     }
 
     pub(crate) fn u64s(&mut self, values: &[u64]) {
         self.u64(values.len() as u64);
-        self.0.extend(values.iter().flat_map(|v| v.to_le_bytes()));
+        for (to, value) in self.room::<8>(values.len()).iter_mut().zip(values) {
+            *to = value.to_le_bytes();
+        }
     }
 
+    /// Room for so many values, which are to be filled in.
+    fn room<const SIZE: usize>(&mut self, values: usize) -> &mut [[u8; SIZE]] {
+        let start = self.bytes.len();
+        self.bytes.resize(start + values * SIZE, 0);
+        self.bytes[start..].as_chunks_mut::<SIZE>().0
+    }
+
+    /// What was there before, and what was written, with its checksum.
     pub(crate) fn finish(mut self) -> Vec<u8> {
-        let checksum = xxhash_rust::xxh3::xxh3_64(&self.0);
+        let checksum = xxhash_rust::xxh3::xxh3_64(&self.bytes[self.from..]);
         self.u64(checksum);
-        self.0
+        self.bytes
+    }
+
+    /// What was there before.
+    pub(crate) fn undone(mut self) -> Vec<u8> {
+        self.bytes.truncate(self.from);
+        self.bytes
     }
 }
 
@@ -290,6 +317,11 @@ impl<'a> Decoder<'a> {
         (xxhash_rust::xxh3::xxh3_64(body) == u64::from_le_bytes(*checksum)).then_some(Self(body))
     }
 
+    /// Reads what was found to be whole already.
+    pub(crate) fn verified(bytes: &'a [u8]) -> Option<Self> {
+        Some(Self(bytes.split_last_chunk::<8>()?.0))
+    }
+
     fn take(&mut self, bytes: usize) -> Option<&'a [u8]> {
         let (front, back) = self.0.split_at_checked(bytes)?;
         self.0 = back;
@@ -300,21 +332,34 @@ impl<'a> Decoder<'a> {
         Some(u64::from_le_bytes(self.take(8)?.try_into().ok()?))
     }
 
-    pub(crate) fn bytes(&mut self) -> Option<Vec<u8>> {
+    /// Bytes, where they are.
+    pub(crate) fn slice(&mut self) -> Option<&'a [u8]> {
         let length = self.u64()? as usize;
-        self.take(length).map(<[u8]>::to_vec)
+        self.take(length)
+    }
+
+    /// 32-bit numbers, where they are.
+    pub(crate) fn u32_bytes(&mut self) -> Option<&'a [[u8; 4]]> {
+        let length = self.u64()? as usize;
+        Some(self.take(length.checked_mul(4)?)?.as_chunks().0)
+    }
+
+    /// 64-bit numbers, where they are.
+    pub(crate) fn u64_bytes(&mut self) -> Option<&'a [[u8; 8]]> {
+        let length = self.u64()? as usize;
+        Some(self.take(length.checked_mul(8)?)?.as_chunks().0)
+    }
+
+    pub(crate) fn bytes(&mut self) -> Option<Vec<u8>> {
+        self.slice().map(<[u8]>::to_vec)
     }
 
     pub(crate) fn u32s(&mut self) -> Option<Vec<u32>> {
-        let length = self.u64()? as usize;
-        let bytes = self.take(length.checked_mul(4)?)?;
-        Some(bytes.as_chunks::<4>().0.iter().map(|b| u32::from_le_bytes(*b)).collect())
+        Some(self.u32_bytes()?.iter().map(|b| u32::from_le_bytes(*b)).collect())
     }
 
     pub(crate) fn u64s(&mut self) -> Option<Vec<u64>> {
-        let length = self.u64()? as usize;
-        let bytes = self.take(length.checked_mul(8)?)?;
-        Some(bytes.as_chunks::<8>().0.iter().map(|b| u64::from_le_bytes(*b)).collect())
+        Some(self.u64_bytes()?.iter().map(|b| u64::from_le_bytes(*b)).collect())
     }
 }
 

@@ -127,6 +127,17 @@ impl KeyShard {
     pub(super) fn merge_bytes(
         &mut self,
         items: &[BytesItem],
+        data: &[u8],
+        attributes: &[u64],
+        done: impl FnMut(u32, u32),
+    ) -> usize {
+        self.merge_strings::<0>(items, data, attributes, done)
+    }
+
+    /// The same with so many bytes, of no meaning here, before each key in `data`.
+    fn merge_strings<const BEFORE: usize>(
+        &mut self,
+        items: &[BytesItem],
         mut data: &[u8],
         attributes: &[u64],
         mut done: impl FnMut(u32, u32),
@@ -144,7 +155,7 @@ impl KeyShard {
             self.ask_for_slots(batch(number + 2));
             self.ask_for_bytes(batch(number + 1));
             for (offset, item) in batch(number).iter().enumerate() {
-                let (key, rest) = data.split_at(item.length as usize);
+                let (key, rest) = data[BEFORE..].split_at(item.length as usize);
                 if self.is_full(key) {
                     return number * TOGETHER + offset;
                 }
@@ -267,6 +278,13 @@ impl KeyShard {
         }
     }
 
+    /// Makes room for so many further keys, if they are really to come: what is not used is lost room.
+    pub(crate) fn expect(&mut self, more: usize) {
+        if more > 0 {
+            self.reserve(more);
+        }
+    }
+
     /// Makes room for further keys; three quarters of the slots are used at most.
     fn reserve(&mut self, more: usize) {
         let needed = (self.count as usize + more) * 4 / 3 + 1;
@@ -319,18 +337,15 @@ impl KeyShard {
         let here = &mut numbers[before..];
         let done = |index: u32, number: u32| here[index as usize] = number;
         let taken = if self.fixed {
-            let places = (0..).zip(&part.firsts);
-            let item = |(&key, (index, &position))| FixedItem { key, position, index };
-            let items: Vec<FixedItem> = part.keys.iter().zip(places).map(item).collect();
-            self.merge_fixed(&items, &part.attributes, done)
+            self.merge_fixed(&part.fixed_items(), &part.attributes, done)
         } else {
-            let (items, data) = part.byte_items().ok_or(Refused::Damaged)?;
-            self.merge_bytes(&items, &data, &part.attributes, done)
+            let items = part.byte_items().ok_or(Refused::Damaged)?;
+            self.merge_strings::<LENGTH>(&items, part.data, &part.attributes, done)
         };
         if taken < count {
             return Err(Refused::Full);
         }
-        for (&number, _) in here.iter().zip(&part.conflicts).filter(|(_, conflict)| **conflict != 0) {
+        for (&number, _) in here.iter().zip(part.conflicts).filter(|(_, conflict)| **conflict != 0) {
             self.conflicts[number as usize] = true;
         }
         for (&number, &position) in here.iter().zip(&part.last) {
@@ -371,21 +386,21 @@ pub(crate) enum Refused {
 }
 
 /// What [`KeyShard::encode`] wrote: everything by number.
-struct Part {
+struct Part<'a> {
     /// Keys that fit into 64 bits; none if keys are byte strings.
-    keys: Vec<u64>,
-    firsts: Vec<u32>,
+    keys: &'a [[u8; 8]],
+    firsts: &'a [[u8; 4]],
     /// Byte strings, each with its length before it.
-    data: Vec<u8>,
+    data: &'a [u8],
     last: Vec<u32>,
     attributes: Vec<u64>,
-    conflicts: Vec<u8>,
+    conflicts: &'a [u8],
 }
 
-impl Part {
-    fn decode(from: &mut Decoder<'_>, fixed: bool, tracks: Tracks) -> Option<Self> {
-        let (keys, firsts, data) = (from.u64s()?, from.u32s()?, from.bytes()?);
-        let (last, attributes, conflicts) = (from.u32s()?, from.u64s()?, from.bytes()?);
+impl<'a> Part<'a> {
+    fn decode(from: &mut Decoder<'a>, fixed: bool, tracks: Tracks) -> Option<Self> {
+        let (keys, firsts, data) = (from.u64_bytes()?, from.u32_bytes()?, from.slice()?);
+        let (last, attributes, conflicts) = (from.u32s()?, from.u64s()?, from.slice()?);
         let tracked = |kind: Tracks, length: usize| length == if tracks == kind { firsts.len() } else { 0 };
         let whole = keys.len() == if fixed { firsts.len() } else { 0 }
             && tracked(Tracks::Last, last.len())
@@ -394,19 +409,29 @@ impl Part {
         whole.then_some(Self { keys, firsts, data, last, attributes, conflicts })
     }
 
-    /// The byte strings as keys to be merged, and their bytes without lengths.
-    fn byte_items(&self) -> Option<(Vec<BytesItem>, Vec<u8>)> {
+    /// The numbers as keys to be merged.
+    fn fixed_items(&self) -> Vec<FixedItem> {
+        let places = (0..).zip(self.firsts);
+        let item = |(key, (index, position)): (&[u8; 8], (u32, &[u8; 4]))| FixedItem {
+            key: u64::from_le_bytes(*key),
+            position: u32::from_le_bytes(*position),
+            index,
+        };
+        self.keys.iter().zip(places).map(item).collect()
+    }
+
+    /// The byte strings as keys to be merged.
+    fn byte_items(&self) -> Option<Vec<BytesItem>> {
         let mut items = Vec::with_capacity(self.firsts.len());
-        let mut bytes = Vec::with_capacity(self.data.len().saturating_sub(self.firsts.len() * LENGTH));
-        let mut rest = self.data.as_slice();
-        for (index, &position) in (0..).zip(&self.firsts) {
+        let mut rest = self.data;
+        for (index, position) in (0..).zip(self.firsts) {
             let (length, after) = rest.split_first_chunk::<LENGTH>()?;
             let length = u32::from_le_bytes(*length);
             let (key, after) = after.split_at_checked(length as usize)?;
             rest = after;
+            let position = u32::from_le_bytes(*position);
             items.push(BytesItem { hash: hash_bytes(key) as u32, position, index, length });
-            bytes.extend_from_slice(key);
         }
-        rest.is_empty().then_some((items, bytes))
+        rest.is_empty().then_some(items)
     }
 }

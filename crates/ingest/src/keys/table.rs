@@ -86,6 +86,16 @@ impl KeyTable {
         self.has_spilled.load(Relaxed)
     }
 
+    /// Makes room for about as many keys in each shard as were found in one like it.
+    pub(crate) fn expect(&self, keys: &[u32]) {
+        for (shard, &keys) in (0..).zip(keys).take(self.shards.len()) {
+            let mut slot = self.lock(shard);
+            let before = slot.keys.bytes();
+            slot.keys.expect(keys as usize);
+            self.bytes.fetch_add(slot.keys.bytes() as i64 - before as i64, Relaxed);
+        }
+    }
+
     /// How many handles were given.
     pub(crate) fn handles(&self) -> usize {
         let of_shard = |shard| {

@@ -36,7 +36,7 @@ pub(crate) fn resolve_steps(shards: u32, parts: u32) -> u32 {
 pub(crate) struct Head {
     pub(crate) new: u64,
     pub(crate) known: u64,
-    /// Where each section ends, after the head: first positions, new keys of each shard, each part.
+    /// Where each section ends, after the head: new keys of each shard, first positions, each part.
     ends: Vec<u64>,
 }
 
@@ -146,17 +146,17 @@ impl Group<'_> {
             .help("something changes the work location, or its store is failing")
     }
 
-    /// Decodes a section that is whole; an empty one gives nothing.
+    /// Decodes a section, as [`Self::sections`] gives them: whole, or empty, which gives nothing.
     fn decode<T>(&self, section: &[u8], decode: impl FnOnce(&mut Decoder<'_>) -> Option<T>) -> Result<Option<T>> {
         if section.is_empty() {
             return Ok(None);
         }
-        let decoded = Decoder::new(section).and_then(|mut from| decode(&mut from));
+        let decoded = Decoder::verified(section).and_then(|mut from| decode(&mut from));
         decoded.map(Some).ok_or_else(|| self.damaged())
     }
 
     fn part(&self, part: u32) -> Result<Bytes> {
-        let section = 1 + self.shards().len() + part as usize;
+        let section = self.shards().len() + 1 + part as usize;
         Ok(self.sections(section..section + 1)?.pop().unwrap_or_default())
     }
 
@@ -171,10 +171,12 @@ impl Group<'_> {
         let keys = read_parts(run, shared, table, self.shards())?;
         let is_referenced = self.is_referenced();
         let mut parts: Vec<Encoder> = keys.iter().map(|_| Encoder::default()).collect();
-        let (mut firsts, mut sections, mut last) = (Vec::new(), Vec::new(), vec![Vec::new(); keys.len()]);
+        let (mut firsts, mut last) = (Vec::new(), vec![Vec::new(); keys.len()]);
+        let mut object = Object::new(self.head_length());
         let (mut new, mut known) = (0, 0);
         for (index, shard) in self.shards().enumerate() {
-            let (whole, numbers) = union(run, table, keys.iter().map(|of_part| of_part[index].as_ref()))?;
+            let of_shard: Vec<_> = keys.iter().map(|of_part| of_part[index].as_deref().unwrap_or_default()).collect();
+            let (whole, numbers) = union(run, table, &of_shard)?;
             let mut fresh = Fresh::new(is_fixed(run, table));
             let decided = decide(run, table, shard, self.segments, &whole, |entry| {
                 firsts.push(entry.first);
@@ -182,7 +184,7 @@ impl Group<'_> {
                 fresh.push(entry.key, entry.first, attributes);
             })?;
             let Some(decided) = decided else { return Err(conflict(run, table, self.segments)?) };
-            sections.push(fresh.encode());
+            object.add(|out| fresh.encode(out));
             for (out, numbers) in parts.iter_mut().zip(&numbers).filter(|_| is_referenced) {
                 let of_part: Vec<u64> = numbers.iter().map(|&number| decided.origins[number as usize]).collect();
                 origins(&of_part, out);
@@ -193,38 +195,80 @@ impl Group<'_> {
             new += decided.new;
             known += decided.known;
         }
-        firsts.sort_unstable();
-        let mut out = Encoder::default();
-        ascending(&firsts, &mut out);
-        sections.insert(0, out.finish());
+        sort_positions(&mut firsts, run.positions());
+        object.add(|out| {
+            ascending(&firsts, out);
+            true
+        });
         let has_last = run.table(table).on_conflict == OnConflict::Last;
         for (mut out, mut last) in parts.into_iter().zip(last) {
             last.sort_unstable();
             out.u32s(&last.iter().flat_map(|&(at, first)| [at, first]).collect::<Vec<_>>());
-            sections.push(if is_referenced || has_last { out.finish() } else { Vec::new() });
+            object.add_finished(&if is_referenced || has_last { out.finish() } else { Vec::new() });
         }
-        self.leave(new, known, &sections)
-    }
-
-    fn leave(&self, new: u64, known: u64, sections: &[Vec<u8>]) -> Result<Arc<Head>> {
-        let ends: Vec<u64> = sections
-            .iter()
-            .scan(0, |sum, s| {
-                *sum += s.len() as u64;
-                Some(*sum)
-            })
-            .collect();
-        let mut out = Encoder::default();
-        out.u64s(&[new, known]);
-        out.u64s(&ends);
-        let mut bytes = out.finish();
-        for section in sections {
-            bytes.extend_from_slice(section);
-        }
+        let (head, bytes) = object.finish(new, known);
         self.shared.work.put(&self.object(), bytes)?;
-        let head = Arc::new(Head { new, known, ends });
+        let head = Arc::new(head);
         lock(&self.shared.groups).insert((self.table, self.index), head.clone());
         Ok(head)
+    }
+}
+
+/// A group's object while it is written: room for the head, then section after section.
+struct Object {
+    bytes: Vec<u8>,
+    head: usize,
+    ends: Vec<u64>,
+}
+
+impl Object {
+    fn new(head: u64) -> Self {
+        Self { bytes: vec![0; head as usize], head: head as usize, ends: Vec::new() }
+    }
+
+    /// Adds a section; one of which `write` says that there is nothing takes no room.
+    fn add(&mut self, write: impl FnOnce(&mut Encoder) -> bool) {
+        let mut out = Encoder::after(std::mem::take(&mut self.bytes));
+        self.bytes = if write(&mut out) { out.finish() } else { out.undone() };
+        self.end_section();
+    }
+
+    fn add_finished(&mut self, section: &[u8]) {
+        self.bytes.extend_from_slice(section);
+        self.end_section();
+    }
+
+    fn end_section(&mut self) {
+        self.ends.push((self.bytes.len() - self.head) as u64);
+    }
+
+    fn finish(mut self, new: u64, known: u64) -> (Head, Vec<u8>) {
+        let mut out = Encoder::default();
+        out.u64s(&[new, known]);
+        out.u64s(&self.ends);
+        self.bytes[..self.head].copy_from_slice(&out.finish());
+        (Head { new, known, ends: self.ends }, self.bytes)
+    }
+}
+
+/// Sorts distinct positions, all of them below `end`. Where they are dense, a bit for each position is faster.
+fn sort_positions(positions: &mut [u32], end: u32) {
+    if positions.len() < end as usize / 512 {
+        positions.sort_unstable();
+        return;
+    }
+    let mut words = vec![0_u64; end.div_ceil(64) as usize];
+    for &position in &*positions {
+        words[position as usize / 64] |= 1 << (position % 64);
+    }
+    let mut sorted = positions.iter_mut();
+    for (base, mut word) in (0..).step_by(64).zip(words) {
+        while word != 0 {
+            if let Some(position) = sorted.next() {
+                *position = base + word.trailing_zeros();
+            }
+            word &= word - 1;
+        }
     }
 }
 
@@ -257,22 +301,25 @@ fn at_once(shared: &Shared) -> usize {
 }
 
 /// One shard with each of its keys once, and for each part the number there of each of the part's keys.
-fn union<'a>(
-    run: &RunContext,
-    table: u32,
-    parts: impl Iterator<Item = Option<&'a Bytes>>,
-) -> Result<(KeyShard, Vec<Vec<u32>>)> {
+fn union(run: &RunContext, table: u32, parts: &[&[u8]]) -> Result<(KeyShard, Vec<Vec<u32>>)> {
     let mut whole = KeyShard::new(is_fixed(run, table), tracks(run.table(table)));
     let mut all = Vec::new();
+    let mut rest: usize = parts.iter().map(|bytes| bytes.len()).sum();
     for bytes in parts {
-        let mut numbers = Vec::new();
-        if let Some(bytes) = bytes {
-            let absorbed =
-                Decoder::new(bytes).map_or(Err(Refused::Damaged), |mut from| whole.absorb(&mut from, &mut numbers));
+        let (mut numbers, before) = (Vec::new(), whole.len());
+        if !bytes.is_empty() {
+            let absorbed = Decoder::verified(bytes)
+                .map_or(Err(Refused::Damaged), |mut from| whole.absorb(&mut from, &mut numbers));
             absorbed.map_err(|refused| match refused {
                 Refused::Full => too_many(),
                 Refused::Damaged => IngestError::internal("keys in the work location are not of their form"),
             })?;
+            rest -= bytes.len();
+            // Keys that are met in one part only: there will be about as many more as there are bytes left.
+            let new = (whole.len() - before) as usize;
+            if before > 0 && new * 16 > numbers.len() * 15 {
+                whole.expect((new as u128 * rest as u128 / bytes.len() as u128) as usize);
+            }
         }
         all.push(numbers);
     }
@@ -298,11 +345,8 @@ impl Fresh {
         self.attributes.extend(attributes);
     }
 
-    fn encode(&self) -> Vec<u8> {
-        if self.firsts.is_empty() {
-            return Vec::new();
-        }
-        let mut out = Encoder::default();
+    /// Whether there is anything.
+    fn encode(&self, out: &mut Encoder) -> bool {
         match &self.keys {
             Keys::Fixed(keys) => out.u64s(keys),
             Keys::Bytes { ends, data } => {
@@ -312,7 +356,7 @@ impl Fresh {
         }
         out.u32s(&self.firsts);
         out.u64s(&self.attributes);
-        out.finish()
+        !self.firsts.is_empty()
     }
 
     fn decode(fixed: bool, from: &mut Decoder<'_>) -> Option<Self> {
@@ -350,7 +394,8 @@ pub(crate) fn with_keys<T>(
     work: impl FnOnce(&KeyShard) -> Result<T>,
 ) -> Result<T> {
     let keys = read_parts(run, others, table, shard..shard + 1)?;
-    let (whole, _) = union(run, table, keys.iter().map(|of_part| of_part[0].as_ref()))?;
+    let of_shard: Vec<_> = keys.iter().map(|of_part| of_part[0].as_deref().unwrap_or_default()).collect();
+    let (whole, _) = union(run, table, &of_shard)?;
     work(&whole)
 }
 
@@ -358,7 +403,8 @@ pub(crate) fn with_keys<T>(
 pub(crate) fn first_words(run: &RunContext, shared: &Shared, table: u32, segments: &[String]) -> Result<Vec<u64>> {
     let mut words = vec![0; run.positions().div_ceil(64) as usize];
     for group in groups(run, shared, table, segments) {
-        let section = group.sections(0..1)?.pop().unwrap_or_default();
+        let at = group.shards().len();
+        let section = group.sections(at..at + 1)?.pop().unwrap_or_default();
         group.decode(&section, |from| {
             each_ascending(from, |position| {
                 *words.get_mut(position as usize / 64)? |= 1 << (position % 64);
@@ -435,7 +481,7 @@ pub(crate) fn each_new_key(
     let section = {
         let mut kept = lock(&others.new_keys);
         if kept.as_ref().is_none_or(|kept| (kept.table, kept.group) != (table, group.index)) {
-            let shards = group.sections(1..1 + group.shards().len())?;
+            let shards = group.sections(0..group.shards().len())?;
             *kept = Some(NewKeys { table, group: group.index, shards });
         }
         let index = (shard - group.shards().start) as usize;

@@ -42,6 +42,8 @@ pub(crate) struct Shared {
     groups: Mutex<HashMap<(u32, u32), Arc<groups::Head>>>,
     /// The key map's files that this process has seen to be in its state folder.
     brought: Mutex<HashSet<String>>,
+    /// How many keys each shard of each table had in the part that was scanned last.
+    usual: Mutex<Vec<Vec<u32>>>,
     /// The new keys of one group, which are read shard after shard.
     new_keys: Mutex<Option<groups::NewKeys>>,
 }
@@ -61,7 +63,14 @@ struct Part {
 impl Shared {
     pub(crate) fn new(work: Work, plan: &Plan) -> Self {
         let parts = plan.parts.iter().map(|_| Part::default()).collect();
-        Self { work, parts, groups: Mutex::default(), brought: Mutex::default(), new_keys: Mutex::default() }
+        Self {
+            work,
+            parts,
+            groups: Mutex::default(),
+            brought: Mutex::default(),
+            usual: Mutex::default(),
+            new_keys: Mutex::default(),
+        }
     }
 }
 

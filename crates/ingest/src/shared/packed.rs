@@ -23,7 +23,7 @@ pub(super) fn ascending(numbers: &[u32], out: &mut Encoder) {
 /// Calls `visit` with each of them; `None` if the bytes are not of that form.
 pub(super) fn each_ascending(from: &mut Decoder<'_>, mut visit: impl FnMut(u32) -> Option<()>) -> Option<()> {
     let (mut sum, mut open, mut shift) = (0_u32, 0_u32, 0);
-    for byte in from.bytes()? {
+    for &byte in from.slice()? {
         open |= u32::from(byte & 0x7f).checked_shl(shift)?;
         shift += 7;
         if byte & 0x80 == 0 {

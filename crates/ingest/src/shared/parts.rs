@@ -118,20 +118,24 @@ impl Head {
 /// Scans a part in this process, and leaves its keys in the work location.
 fn scan_part(run: &RunContext, shared: &Shared, part: u32) -> Result<Arc<Head>> {
     let (chunks, keys) = scan_chunks(run, shared, part)?;
-    let (mut ends, mut body) = (Vec::new(), Vec::new());
+    let length = Head::length(run, part) as usize;
+    // The head goes to the front when it is known.
+    let (mut ends, mut found, mut bytes) = (Vec::new(), Vec::new(), vec![0; length]);
     for table in &keys {
+        let mut of_table = Vec::with_capacity(run.plan.shards as usize);
         for shard in 0..run.plan.shards {
-            let mut out = Encoder::default();
+            let mut out = Encoder::after(bytes);
+            let count = table.encode(shard, &mut out)?;
             // Shards without keys take no room.
-            if table.encode(shard, &mut out)? > 0 {
-                body.extend(out.finish());
-            }
-            ends.push(body.len() as u64);
+            bytes = if count > 0 { out.finish() } else { out.undone() };
+            ends.push((bytes.len() - length) as u64);
+            of_table.push(count);
         }
+        found.push(of_table);
     }
+    *lock(&shared.usual) = found;
     let head = Arc::new(Head { chunks, ends });
-    let mut bytes = head.encode();
-    bytes.extend(body);
+    bytes[..length].copy_from_slice(&head.encode());
     shared.work.put(&object(part), bytes)?;
     *lock(&shared.parts[part as usize].head) = Some(head.clone());
     Ok(head)
@@ -141,6 +145,9 @@ fn scan_part(run: &RunContext, shared: &Shared, part: u32) -> Result<Arc<Head>> 
 fn scan_chunks(run: &RunContext, shared: &Shared, part: u32) -> Result<(Vec<PartFacts>, Vec<KeyTable>)> {
     let new = |table| key_table(&run.plan, table, run.own_folder(&format!("part-{part}")));
     let keys: Vec<KeyTable> = run.layout.tables.iter().map(new).collect();
+    for (table, usual) in keys.iter().zip(&*lock(&shared.usual)) {
+        table.expect(usual);
+    }
     let mut chunks = Vec::new();
     for chunk in chunks_of(run, part) {
         let found = scan(run, &keys, chunk)?;
@@ -212,7 +219,7 @@ pub(crate) fn chunk_scan(run: &RunContext, shared: &Shared, chunk: u32) -> Resul
     })
 }
 
-/// The keys of some shards of a table in a part, shard by shard; `None` where there are none.
+/// The keys of some shards of a table in a part, shard by shard, each verified; `None` where there are none.
 pub(super) fn keys(
     run: &RunContext,
     shared: &Shared,
