@@ -276,8 +276,7 @@ def closes(sockets: dict[str, socket.socket], drip: dict[str, bytes], limit: flo
 
 
 def test_clients_that_are_slow_lose_their_connection(serve):
-    """With the limits as they are by default: 15 s for a head, 30 s for a body; gRPC 10 s to begin, 40 s to answer a ping,
-    a minute to make a call."""
+    """With the limits as they are by default: 15 s for a head, 30 s for a body; gRPC 10 s to begin, 40 s to answer a ping."""
     served = serve()
     to_http = Door(served.urls["http"]).address
     to_grpc = Door(served.urls["grpc"]).address

@@ -492,6 +492,9 @@ fn properties(schema: &Schema) -> Result<WriterProperties> {
 }
 
 #[cfg(test)]
+mod damage;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
