@@ -263,7 +263,7 @@ fn with_values(text: &str, changes: &[(Index, String)]) -> String {
 }
 
 proptest! {
-    #![proptest_config(common::config(512))]
+    #![proptest_config(common::config(8_000))]
 
     #[test]
     fn mutated_files_never_panic(mutations in prop::collection::vec(mutation(), 1..6), small in any::<bool>()) {
