@@ -45,6 +45,16 @@ def text(old, new):
     return make
 
 
+def transform(sql):
+    """One whose column x is used."""
+
+    def make(folder):
+        used = PIPELINE.replace("references: [customers]", "references: [customers], columns: [x]")
+        (folder / "pipeline.yaml").write_text(used.replace("tables:", f"transform: {sql}\ntables:"))
+
+    return make
+
+
 def data(**columns):
     """A second file with other columns, or columns of another kind."""
     return lambda folder: write(folder, **columns)
@@ -80,12 +90,12 @@ MISTAKES = {
     "reference-to-itself": (2, text("references: [customers]", "references: [orders]")),
     "unknown-reference": (2, text("references: [customers]", "references: [custmers]")),
     "no-such-source": (1, text("data/*.parquet", "dta/*.parquet")),
-    "no-such-variable": (2, text("data/*.parquet", "${SERIATIM_NOWHERE}/*.parquet")),
+    "no-such-variable": (2, text("data/*.parquet", '"${SERIATIM_NOWHERE}/*.parquet"')),
     "transform-not-row-wise": (2, text("tables:", "transform: SELECT email, count(*) AS n FROM source GROUP BY email\ntables:")),
     "transform-unknown-column": (2, text("tables:", "transform: SELECT emial FROM source\ntables:")),
     "transform-loses-a-column": (2, text("tables:", "transform: SELECT email, city FROM source\ntables:")),
-    "transform-fails-at-a-record": (1, text("tables:", "transform: SELECT *, 1 / (order_no - 2) AS x FROM source\ntables:")),
-    "transform-cannot-cast": (1, text("tables:", "transform: SELECT *, CAST(city AS BIGINT) AS x FROM source\ntables:")),
+    "transform-fails-at-a-record": (1, transform("SELECT *, 1 / (order_no - 2) AS x FROM source")),
+    "transform-cannot-cast": (1, transform("SELECT *, CAST(city AS BIGINT) AS x FROM source")),
     "column-of-two-types": (1, data(order_no=["one", "two"])),
     "column-missing-in-one-file": (1, data(city=None)),
     "key-missing-in-one-file": (1, data(email=None)),
@@ -99,9 +109,9 @@ MISTAKES = {
     "output-of-somebody-else": (1, lambda folder: ((folder / "out").mkdir(), (folder / "out" / "theirs.txt").write_text("mine"))),
     "output-in-the-source": (2, text("path: out", "path: data")),
     "ingested-file-changed": (1, ingested(lambda folder: write(folder, "a", city=["Ulm", "Trier"]))),
-    "layout-changed": (1, ingested(both(text("id: customer_id", "id: customer_no"), data()))),
-    "table-added": (1, ingested(both(text("output:", "  cities: {key: city, id: city_id}\noutput:"), data()))),
-    "another-pipeline's-output": (1, ingested(both(text("name: mistakes", "name: others"), data()))),
+    "layout-changed": (2, ingested(both(text("id: customer_id", "id: customer_no"), data()))),
+    "table-added": (2, ingested(both(text("output:", "  cities: {key: city, id: city_id}\noutput:"), data()))),
+    "output-of-another-pipeline": (1, ingested(both(text("name: mistakes", "name: others"), data()))),
 }
 
 

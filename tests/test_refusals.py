@@ -9,7 +9,9 @@ import http.client
 import json
 import re
 import selectors
+import signal
 import socket
+import threading
 import time
 from pathlib import Path
 from urllib.parse import quote, urlsplit
@@ -64,6 +66,22 @@ class Door:
         return found
 
 
+class Heard(Served):
+    """A server whose log is read while it runs: it would stand still if nobody took what it says."""
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self.lines = []
+        self.reader = threading.Thread(target=lambda: self.lines.extend(self.process.stderr), daemon=True)
+        self.reader.start()
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        assert self.process.wait(timeout=HANG) == 0, self.lines[-30:]
+        self.reader.join(timeout=HANG)
+        return "".join(self.lines)
+
+
 def calls() -> list[str]:
     """The names of the protocol's calls."""
     found = re.findall(r"^\s*rpc (\w+)\(", PROTOCOL.read_text(), re.MULTILINE)
@@ -88,14 +106,14 @@ def serve(program, tmp_path, monkeypatch):
     def start(*arguments, token=None):
         if token:
             monkeypatch.setenv("SERIATIM_TOKEN", token)
-        started.append(Served(program, tmp_path, *arguments, token=token))
+        started.append(Heard(program, tmp_path, *arguments, token=token))
         return started[-1]
 
     yield start
     for served in started:
         if served.process.poll() is None:
             served.process.kill()
-            served.process.communicate()
+            served.process.wait(timeout=HANG)
 
 
 @pytest.fixture
