@@ -17,7 +17,9 @@ import signal
 import socket
 import struct
 import subprocess
+import tempfile
 import threading
+import time
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
@@ -59,6 +61,7 @@ class Watch:
         self.said: list[tuple[str, str]] = []
         self.secrets: set[str] = set()
         self.given: set[Path] = set()
+        self.started: list[subprocess.Popen] = []
 
     def secret(self, text: str) -> str:
         """A text that must not be found."""
@@ -76,15 +79,29 @@ class Watch:
     def start(self, *arguments, env: dict | None = None, level: str | None = "trace") -> subprocess.Popen:
         clean = {name: value for name, value in os.environ.items() if not CLOUD.match(name)}
         log = ["--log", level] if level else []
-        return subprocess.Popen(
+        # Into a file: a log at the loudest level fills a pipe that nobody reads, and the process would stand still.
+        said = tempfile.NamedTemporaryFile(mode="w+", dir=self.folder.parent, suffix=".said", delete=False)
+        process = subprocess.Popen(
             [self.program.path, *map(str, arguments), *log], cwd=self.folder, env={**clean, **(env or {})},
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            stdin=subprocess.DEVNULL, stdout=said, stderr=said, text=True,
         )
+        process.said = Path(said.name)
+        self.started.append(process)
+        said.close()
+        return process
 
     def hear(self, process: subprocess.Popen) -> tuple[int, str]:
-        out, err = process.communicate(timeout=HANG)
-        self.said.append((" ".join(map(str, process.args)), out + err))
-        return process.returncode, out + err
+        process.wait(timeout=HANG)
+        said = process.said.read_text()
+        self.said.append((" ".join(map(str, process.args)), said))
+        return process.returncode, said
+
+    def end(self) -> None:
+        """Whatever is still running, because a test has failed."""
+        for process in self.started:
+            if process.poll() is None:
+                process.kill()
+                process.wait(timeout=HANG)
 
     def call(self, *arguments, codes=(0,), **options) -> str:
         code, said = self.hear(self.start(*arguments, **options))
@@ -121,7 +138,9 @@ def watch(program, tmp_path):
     folder = tmp_path / "place"
     (folder / "data").mkdir(parents=True)
     pq.write_table(pa.table({"email": ["a@x.example", "b@x.example"]}), folder / "data" / "a.parquet")
-    return Watch(program, folder)
+    watch = Watch(program, folder)
+    yield watch
+    watch.end()
 
 
 def closed_port() -> int:
@@ -135,27 +154,27 @@ def closed_port() -> int:
 
 ACCOUNT = "seriatimtest"
 KEY = base64.b64encode(b"canary-key-of-the-account-0123456789-canary").decode()
-START = "process.stdin.on('end', () => process.exit(0)).resume(); require(process.env.AZURITE_TABLES)"
+START = "process.stdin.on('end', () => process.exit(0)).resume(); require(process.env.AZURITE_MAIN)"
 
 
 @pytest.fixture(scope="module")
 def tables():
     """An emulator of Table Storage with an account of its own; its endpoint."""
     modules = Path(os.environ.get("NODE_PATH", "")).resolve()
-    main = modules / "azurite/dist/src/table/main"
+    main = modules / "azurite/dist/src/azurite"
     assert main.with_suffix(".js").is_file(), "there is no Azurite in NODE_PATH; `scripts/test system` installs it"
     process = subprocess.Popen(
         ["node", "-e", START, "azurite", "--inMemoryPersistence", "--silent", "--skipApiVersionCheck",
-         "--disableTelemetry", "--disableProductStyleUrl", "--tablePort", "0"],
-        env={**os.environ, "AZURITE_TABLES": str(main), "AZURITE_ACCOUNTS": f"{ACCOUNT}:{KEY}"},
+         "--disableTelemetry", "--disableProductStyleUrl", "--blobPort", "0", "--queuePort", "0", "--tablePort", "0"],
+        env={**os.environ, "AZURITE_MAIN": str(main), "AZURITE_ACCOUNTS": f"{ACCOUNT}:{KEY}"},
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )
     port = None
     while port is None:
         line = process.stdout.readline()
         assert line, "Azurite ended before it listened"
-        if found := re.search(r"successfully listens on .*:(\d+)|successfully listening at .*:(\d+)", line):
-            port = found[1] or found[2]
+        if found := re.search(r"Azurite Table service is successfully listening at .*:(\d+)", line):
+            port = found[1]
     yield f"http://127.0.0.1:{port}/{ACCOUNT}"
     process.kill()
     process.communicate()
@@ -456,11 +475,12 @@ def test_what_a_request_carries_is_not_in_the_log(watch):
         "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{closed_port()}",
         "OTEL_EXPORTER_OTLP_HEADERS": f"authorization=Bearer {watch.secret('canary-collector-0123')}",
     }
-    process = watch.start("serve", "--state", "hub", "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0", "--json", env=env)
-    heard = []
-    reader = threading.Thread(target=lambda: heard.extend(process.stderr), daemon=True)
-    url = json.loads(process.stdout.readline())["http"]
-    reader.start()
+    process = watch.start("serve", "--state", "hub", "--grpc", "127.0.0.1:0", "--http", "127.0.0.1:0", env=env)
+    deadline = time.monotonic() + HANG
+    while not (found := re.search(r"^HTTP (http://\S+)$", process.said.read_text(), re.MULTILINE)):
+        assert process.poll() is None and time.monotonic() < deadline, process.said.read_text()
+        time.sleep(0.02)
+    url = found[1]
     secrets = [watch.secret(f"canary-{what}-0123456789") for what in ("header", "cookie", "query", "body", "name", "path")]
     header, cookie, query, body, name, path = secrets
     headers = {"x-api-key": header, "cookie": f"session={cookie}", "x-functions-key": header, "traceparent": header}
@@ -469,16 +489,13 @@ def test_what_a_request_carries_is_not_in_the_log(watch):
         for method, at in [
             ("GET", f"{DURABLE}/instances?code={query}&unknown={query}"), ("GET", f"{DURABLE}/instances?top={query}"),
             ("POST", f"{DURABLE}/orchestrators/any?timeout={query}"), ("POST", f"/runs?pipeline={query}"),
-            ("GET", f"{DURABLE}/instances/{path}"), ("GET", f"/{path}"), ("POST", "/runs"), (name, "/runs"),
+            ("GET", f"{DURABLE}/instances/{path}"), ("GET", f"/{path}"), ("POST", "/runs"), ("PUT", f"/{name}"),
             ("POST", f"{DURABLE}/instances/{path}/raiseEvent/{path}"), ("GET", f"/healthz?{query}"),
         ]:
             text = json.dumps({"password": body}).encode() if method == "POST" else b""
             door.ask(method, at, text, headers)
             door.ask(method, at, text[:-2], headers)
     process.send_signal(signal.SIGINT)
-    process.wait(timeout=HANG)
-    reader.join(timeout=HANG)
-    said = "".join(heard)
-    assert "answered" in said and "getInstance" in said, "the log is there"
-    watch.said.append(("serve", said))
+    code, said = watch.hear(process)
+    assert code == 0 and "answered" in said and "getInstance" in said, "the log is there"
     watch.check()
