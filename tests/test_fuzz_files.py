@@ -80,9 +80,10 @@ class Case:
         """The exit code of a command that ends as commands do, and what it said."""
         process = self.program.start(*arguments, cwd=self.folder)
         out, err = process.communicate(timeout=120)
-        assert process.returncode in (0, 1), (what, arguments, process.returncode, out, err)
+        # 2: what is changed is the layout, and the pipeline seems to be of another one.
+        assert process.returncode in (0, 1, 2), (what, arguments, process.returncode, out, err)
         assert "panicked" not in err and "please report" not in err, (what, arguments, err)
-        if process.returncode == 1:
+        if process.returncode:
             assert err.strip() or arguments[0] == "verify", (what, arguments, out)
         assert (self.outside / "kept").read_text() == "somebody else's", (what, arguments)
         return process.returncode, err
@@ -134,15 +135,11 @@ def changed_json(rng, text: str) -> tuple[str, str]:
 def change(rng, path) -> str:
     """Changes a file, in its own form or byte by byte; says how."""
     before = path.read_bytes()
-    if path.suffix in (".json", ".jsonl", ".kept") and before[:1] in (b"{", b"[") and rng.random() < 0.8:
-        lines = before.decode().splitlines()
-        if len(lines) > 1 and path.suffix != ".json":
-            at = rng.randrange(len(lines))
-            lines[at], how = changed_json(rng, lines[at])
-            path.write_text("\n".join(lines) + "\n")
-        else:
-            text, how = changed_json(rng, before.decode())
-            path.write_text(text)
+    if before[:1] in (b"{", b"[") and rng.random() < 0.8:
+        lines = before.decode().splitlines() if ".jsonl" in path.name else [before.decode()]
+        at = rng.randrange(len(lines))
+        lines[at], how = changed_json(rng, lines[at])
+        path.write_text("\n".join(lines) + "\n")
         return f"{path}: {how}"
     after = changed(rng, before)
     path.write_bytes(after)
@@ -170,11 +167,11 @@ def test_changed_files_of_the_state_folder_are_told_or_make_no_difference(case, 
         before = case.data()
         files = sorted(path for path in (case.folder / ".seriatim").rglob("*") if path.is_file() and "hub." not in path.name)
         keys = [path for path in files if "keys" in path.parts]
-        assert len(keys) >= 4, files
+        assert len(keys) >= 3, files
         what = change(rng, rng.choice(keys if number % 2 else [path for path in files if path not in keys]))
         case.call("plan", "pipeline.yaml", what=what)
         code, said = case.call("run", "pipeline.yaml", what=what)
-        noticed += code
+        noticed += code != 0
         # Right, or not at all: a known key that is not known any more would get a second ID.
         published = {name: digest for name, digest in case.right.items() if not name.startswith("_seriatim/")}
         assert case.data() == (before if code else published), (what, code, said)
