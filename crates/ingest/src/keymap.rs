@@ -321,8 +321,9 @@ impl Leaves {
         let sizes = text(LEAVES_KEY).ok_or("it is not a key map")?;
         let sizes: Vec<usize> = sizes.split(',').map(str::parse).collect::<std::result::Result<_, _>>()?;
         let hexadecimal = |text: &str| u64::from_str_radix(text, 16);
-        let sums: Option<Vec<u64>> =
-            text(SUMS_KEY).map(|text| text.split(',').map(hexadecimal).collect()).transpose()?;
+        let sums: Option<Vec<u64>> = text(SUMS_KEY)
+            .map(|text| text.split(',').map(hexadecimal).collect::<std::result::Result<_, _>>())
+            .transpose()?;
         if !sizes.len().is_power_of_two() || sums.as_ref().is_some_and(|sums| sums.len() != sizes.len()) {
             return Err("its number of leaves is not a power of two, or not the same everywhere".into());
         }
@@ -398,7 +399,7 @@ impl Sums {
 /// What an entry adds to the sum of its leaf. The same in every version.
 fn entry_sum(hash: u64, place: u64, attributes: u64) -> u64 {
     let tied = (hash ^ place.wrapping_mul(0x9e37_79b9_7f4a_7c15)).wrapping_mul(0xd6e8_feb8_6659_fd93);
-    (tied ^ tied >> 32).wrapping_add(attributes.wrapping_mul(0xa076_1d64_78bd_642f))
+    (tied ^ (tied >> 32)).wrapping_add(attributes.wrapping_mul(0xa076_1d64_78bd_642f))
 }
 
 /// The leaves of a segment of about so many keys, a power of two.
