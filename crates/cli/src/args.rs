@@ -420,7 +420,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "ADDRESS", num_args = 0..=1, default_missing_value = "127.0.0.1:8080")]
     pub(crate) http: Option<SocketAddr>,
     /// How clients reach the HTTP server, if not by its address; with a path if a proxy passes one on
-    #[arg(long, value_name = "URL", env = "SERIATIM_PUBLIC_URL")]
+    #[arg(long, value_name = "URL", env = "SERIATIM_PUBLIC_URL", hide_env_values = true)]
     pub(crate) public_url: Option<String>,
     /// A reverse proxy in front of the HTTP server does TLS
     #[arg(long)]

@@ -42,7 +42,7 @@ pub fn custom_handler(
 fn url_of(host: &str) -> Result<Url, OptionsError> {
     let local = host.starts_with("localhost") || host.starts_with("127.0.0.1");
     let text = format!("{}://{host}{PREFIX}", if local { "http" } else { "https" });
-    Url::parse(&text).map_err(|_| OptionsError::BadPublicUrl(text))
+    Url::parse(&text).map_err(|_| OptionsError::BadPublicUrl(format!("\"{text}\"")))
 }
 
 #[cfg(test)]

@@ -159,8 +159,11 @@ pub enum OptionsError {
     /// There is no address to give to clients.
     #[error("{0} is no address that a client could be told: give the public URL")]
     NoPublicUrl(SocketAddr),
-    /// The public URL cannot be the beginning of others.
-    #[error("\"{0}\" cannot be the public URL: it has to be http(s)://host[:port][/path], with nothing behind that")]
+    /// The public URL cannot be the beginning of others. It is shown without what may be a secret in it.
+    #[error(
+        "{0} cannot be the public URL: it has to be http(s)://host[:port][/path], without a user, and with nothing \
+         behind that"
+    )]
     BadPublicUrl(String),
     /// The path of the contract is no path.
     #[error("\"{0}\" cannot be the path of the Durable Functions contract: write it as /some/path")]
@@ -176,6 +179,20 @@ pub enum OptionsError {
     BadPort(String),
 }
 
+impl OptionsError {
+    /// A public URL that cannot be one, as far as it can be shown; `None` if it is no URL at all.
+    pub fn bad_public_url(url: Option<&Url>) -> Self {
+        let Some(mut shown) = url.cloned().filter(Url::has_host) else {
+            return Self::BadPublicUrl("what was given".to_owned());
+        };
+        // These fail for a URL without a host, which this one has.
+        let _ = shown.set_username("").and_then(|()| shown.set_password(None));
+        shown.set_query(None);
+        shown.set_fragment(None);
+        Self::BadPublicUrl(format!("\"{shown}\""))
+    }
+}
+
 impl Options {
     /// Whether a server with these settings may listen on `address`: loopback always; any other address needs TLS, here
     /// or in a proxy, and a token or clients' certificates.
@@ -186,7 +203,7 @@ impl Options {
         if let Some(url) = &self.public_url {
             let plain = url.query().is_none() && url.fragment().is_none() && url.password().is_none();
             if !plain || !url.username().is_empty() || !url.has_host() || !matches!(url.scheme(), "http" | "https") {
-                return Err(OptionsError::BadPublicUrl(url.to_string()));
+                return Err(OptionsError::bad_public_url(Some(url)));
             }
         }
         if address.ip().is_loopback() {
@@ -248,9 +265,18 @@ mod tests {
 
     #[test]
     fn a_public_url_has_no_query_and_no_credentials() {
-        for wrong in ["https://a.example/?x=1", "https://u:p@a.example", "ftp://a.example", "https://a.example/#x"] {
+        for wrong in [
+            "https://a.example/?x=canary",
+            "https://u:canary@a.example",
+            "https://canary@a.example",
+            "ftp://a.example",
+            "https://a.example/#canary",
+            "canary:x",
+        ] {
             let options = Options { public_url: Some(Url::parse(wrong).unwrap()), ..Options::default() };
-            assert!(matches!(options.check(at("127.0.0.1:1")), Err(OptionsError::BadPublicUrl(_))), "{wrong}");
+            let error = options.check(at("127.0.0.1:1")).unwrap_err();
+            assert!(matches!(error, OptionsError::BadPublicUrl(_)), "{wrong}");
+            assert!(!error.to_string().contains("canary"), "{error}");
         }
     }
 

@@ -14,7 +14,7 @@ use parquet::arrow::arrow_reader::{
 };
 use parquet::arrow::{ArrowSchemaConverter, ArrowWriter};
 use parquet::basic::{Compression, Encoding, Type};
-use parquet::file::metadata::{KeyValue, PageIndexPolicy};
+use parquet::file::metadata::{FileMetaData, KeyValue, PageIndexPolicy};
 use parquet::file::properties::WriterProperties;
 
 use crate::error::{IngestError, Result};
@@ -29,6 +29,9 @@ pub(crate) const MERGE_SEGMENTS: usize = 8;
 
 /// The file's key in the Parquet metadata under which the number of keys of each leaf stands, comma-separated.
 const LEAVES_KEY: &str = "seriatim.shards";
+/// The same for the sum of each leaf's entries, in hexadecimal. The Parquet writer keeps no checksums, and a bit that
+/// turns in a key makes another key of it, whose thing would get a second ID.
+const SUMS_KEY: &str = "seriatim.sums";
 const ATTRIBUTES: &str = "_attributes";
 /// Keys of a leaf, about: what is read at least to look one up.
 const LEAF_KEYS: u64 = 4096;
@@ -86,7 +89,7 @@ pub(crate) trait InOrder {
     /// The next ones; `None` at the end.
     fn next(&mut self) -> Result<Option<Entries>>;
 
-    /// How many keys each leaf has. Only at the end.
+    /// How many keys each leaf has: there are as many leaves from the beginning, and the figures stand at the end.
     fn sizes(&self) -> &[usize];
 }
 
@@ -260,8 +263,8 @@ fn visit_segment(
     let file = File::open(path)?;
     let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Optional);
     let metadata = ArrowReaderMetadata::load(&file, options)?;
-    let sizes = leaf_sizes(metadata.metadata().file_metadata().key_value_metadata())?;
-    let (selection, rows) = select(&sizes, shard, shards, wanted);
+    let leaves = Leaves::read(metadata.metadata().file_metadata())?;
+    let (selection, rows, mut sums) = leaves.select(shard, shards, wanted);
     if rows == 0 {
         return Ok(());
     }
@@ -286,11 +289,12 @@ fn visit_segment(
         for row in 0..batch.num_rows() {
             let key = keys.get(row).ok_or("a key is null")?;
             let hash = key.hash();
+            let place = ordinal_of(id, ids.value(row)).ok_or("an ID is not of the sequence")?;
+            let attributes = attributes.map_or(UNKNOWN, |a| a.value(row));
+            sums.add(entry_sum(hash, place, attributes))?;
             if shard_of(hash, shards) != shard {
                 continue;
             }
-            let place = ordinal_of(id, ids.value(row)).ok_or("an ID is not of the sequence")?;
-            let attributes = attributes.map_or(UNKNOWN, |a| a.value(row));
             if !visit(KeptKey { key, hash, place, attributes }) {
                 return Ok(());
             }
@@ -302,36 +306,100 @@ fn visit_segment(
     Ok(())
 }
 
-/// The rows of the leaves that a shard has and that are wanted, and how many they are.
-fn select(sizes: &[usize], shard: u32, shards: u32, wanted: &Prefixes) -> (RowSelection, usize) {
-    let leaves = sizes.len() as u32;
-    // Both are the top bits of the hash, so a shard holds whole leaves, or a leaf whole shards.
-    let (from, to) = if leaves >= shards {
-        let ratio = leaves / shards;
-        (shard * ratio, (shard + 1) * ratio)
-    } else {
-        let parent = shard / (shards / leaves);
-        (parent, parent + 1)
-    };
-    let mut selectors = vec![RowSelector::skip(sizes[..from as usize].iter().sum())];
-    let mut rows = 0;
-    for leaf in from..to {
-        let size = sizes[leaf as usize];
-        if wanted.has(leaf, leaves) {
-            rows += size;
-            selectors.push(RowSelector::select(size));
-        } else {
-            selectors.push(RowSelector::skip(size));
-        }
-    }
-    (RowSelection::from(selectors), rows)
+/// What a segment says of its leaves.
+struct Leaves {
+    /// How many keys each has.
+    sizes: Vec<usize>,
+    /// The sum of each one's entries; `None` in segments of versions that kept none.
+    sums: Option<Vec<u64>>,
 }
 
-fn leaf_sizes(metadata: Option<&Vec<KeyValue>>) -> Outcome<Vec<usize>> {
-    let pair = metadata.and_then(|m| m.iter().find(|kv| kv.key == LEAVES_KEY)).and_then(|kv| kv.value.as_ref());
-    let sizes: Vec<usize> =
-        pair.ok_or("it is not a key map")?.split(',').map(str::parse).collect::<std::result::Result<_, _>>()?;
-    if sizes.len().is_power_of_two() { Ok(sizes) } else { Err("its number of leaves is not a power of two".into()) }
+impl Leaves {
+    fn read(metadata: &FileMetaData) -> Outcome<Self> {
+        let pairs = metadata.key_value_metadata();
+        let text = |key: &str| pairs.and_then(|all| all.iter().find(|pair| pair.key == key)?.value.as_deref());
+        let sizes = text(LEAVES_KEY).ok_or("it is not a key map")?;
+        let sizes: Vec<usize> = sizes.split(',').map(str::parse).collect::<std::result::Result<_, _>>()?;
+        let hexadecimal = |text: &str| u64::from_str_radix(text, 16);
+        let sums: Option<Vec<u64>> = text(SUMS_KEY)
+            .map(|text| text.split(',').map(hexadecimal).collect::<std::result::Result<_, _>>())
+            .transpose()?;
+        if !sizes.len().is_power_of_two() || sums.as_ref().is_some_and(|sums| sums.len() != sizes.len()) {
+            return Err("its number of leaves is not a power of two, or not the same everywhere".into());
+        }
+        let rows = sizes.iter().try_fold(0_usize, |sum, &size| sum.checked_add(size));
+        if rows.and_then(|rows| i64::try_from(rows).ok()) != Some(metadata.num_rows()) {
+            return Err("its leaves do not have as many keys as it has".into());
+        }
+        Ok(Self { sizes, sums })
+    }
+
+    /// The rows of the leaves that a shard has and that are wanted, how many they are, and what to compare them with.
+    fn select(&self, shard: u32, shards: u32, wanted: &Prefixes) -> (RowSelection, usize, Sums) {
+        let leaves = self.sizes.len() as u32;
+        // Both are the top bits of the hash, so a shard holds whole leaves, or a leaf whole shards.
+        let (from, to) = if leaves >= shards {
+            let ratio = leaves / shards;
+            (shard * ratio, (shard + 1) * ratio)
+        } else {
+            let parent = shard / (shards / leaves);
+            (parent, parent + 1)
+        };
+        let mut selectors = vec![RowSelector::skip(self.sizes[..from as usize].iter().sum())];
+        let mut rows = 0;
+        let mut sums = Sums { expected: Vec::new(), next: 0, left: 0, sum: 0 };
+        for leaf in from..to {
+            let size = self.sizes[leaf as usize];
+            if wanted.has(leaf, leaves) {
+                rows += size;
+                selectors.push(RowSelector::select(size));
+                if let Some(all) = self.sums.as_ref().filter(|_| size > 0) {
+                    sums.expected.push((size, all[leaf as usize]));
+                }
+            } else {
+                selectors.push(RowSelector::skip(size));
+            }
+        }
+        (RowSelection::from(selectors), rows, sums)
+    }
+}
+
+/// Compares the sums of leaves with what is read, leaf by leaf.
+struct Sums {
+    /// Size and sum of each leaf that is read and not empty; none at all where a segment has no sums.
+    expected: Vec<(usize, u64)>,
+    next: usize,
+    /// How many entries of the current leaf are still to come.
+    left: usize,
+    sum: u64,
+}
+
+impl Sums {
+    /// Takes the next entry; an error if it ends a leaf that is not what was written.
+    fn add(&mut self, entry: u64) -> Outcome<()> {
+        if self.expected.is_empty() {
+            return Ok(());
+        }
+        if self.left == 0 {
+            self.left = self.expected.get(self.next).ok_or("there are more keys than are declared")?.0;
+            self.sum = 0;
+        }
+        self.sum = self.sum.wrapping_add(entry);
+        self.left -= 1;
+        if self.left == 0 {
+            if self.sum != self.expected[self.next].1 {
+                return Err("a key, an ID or attributes in it are not what was written".into());
+            }
+            self.next += 1;
+        }
+        Ok(())
+    }
+}
+
+/// What an entry adds to the sum of its leaf. The same in every version.
+fn entry_sum(hash: u64, place: u64, attributes: u64) -> u64 {
+    let tied = (hash ^ place.wrapping_mul(0x9e37_79b9_7f4a_7c15)).wrapping_mul(0xd6e8_feb8_6659_fd93);
+    (tied ^ (tied >> 32)).wrapping_add(attributes.wrapping_mul(0xa076_1d64_78bd_642f))
 }
 
 /// The leaves of a segment of about so many keys, a power of two.
@@ -365,14 +433,21 @@ pub(crate) fn write_segment(path: &Path, table: &TableLayout, keys: &mut impl In
     let temporary = crate::files::temporary(path);
     let file = File::create(&temporary).map_err(|e| IngestError::io("create", &temporary, &e))?;
     let mut writer = ArrowWriter::try_new(file, schema.clone(), Some(properties(&schema)?)).map_err(|e| failed(&e))?;
+    let has_attributes = schema.fields().len() > table.key.len() + 1;
+    let mut sums = vec![0_u64; keys.sizes().len()];
     while let Some(entries) = keys.next()? {
         if entries.places.is_empty() {
             continue;
         }
+        for (index, (&place, &attributes)) in entries.places.iter().zip(&entries.attributes).enumerate() {
+            let hash = entries.keys.get(index).hash();
+            let sum = &mut sums[shard_of(hash, keys.sizes().len() as u32) as usize];
+            *sum = sum.wrapping_add(entry_sum(hash, place, if has_attributes { attributes } else { UNKNOWN }));
+        }
         let mut columns = codec.decode(&entries.keys)?;
         let ids: Option<Vec<i64>> = entries.places.iter().map(|&place| id_of(id, place)).collect();
         columns.push(Arc::new(Int64Array::from(ids.ok_or_else(|| IngestError::internal("an ID is out of range"))?)));
-        if schema.fields().len() > columns.len() {
+        if has_attributes {
             columns.push(Arc::new(UInt64Array::from(entries.attributes)));
         }
         let batch = RecordBatch::try_new(schema.clone(), columns).map_err(|e| IngestError::internal(e.to_string()))?;
@@ -380,6 +455,8 @@ pub(crate) fn write_segment(path: &Path, table: &TableLayout, keys: &mut impl In
     }
     let text: Vec<String> = keys.sizes().iter().map(usize::to_string).collect();
     writer.append_key_value_metadata(KeyValue::new(LEAVES_KEY.to_owned(), text.join(",")));
+    let text: Vec<String> = sums.iter().map(|sum| format!("{sum:x}")).collect();
+    writer.append_key_value_metadata(KeyValue::new(SUMS_KEY.to_owned(), text.join(",")));
     let file = writer.into_inner().map_err(|e| failed(&e))?;
     file.sync_all().map_err(|e| IngestError::io("sync", &temporary, &e))?;
     std::fs::rename(&temporary, path).map_err(|e| IngestError::io("rename", &temporary, &e))?;
@@ -414,6 +491,9 @@ fn properties(schema: &Schema) -> Result<WriterProperties> {
     }
     Ok(builder.build())
 }
+
+#[cfg(test)]
+mod damage;
 
 #[cfg(test)]
 mod tests {

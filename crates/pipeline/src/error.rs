@@ -1,11 +1,13 @@
 //! What is wrong with a pipeline file: every problem with its place, its cause and its remedy. Problems are collected,
 //! not thrown, so that a person sees all of them at once. This module must never show a value that came from the
-//! environment: such a value may be a secret, so problems show what is written in the file.
+//! environment: such a value may be a secret, so problems show what is written in the file, and of that no password.
 
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
 use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
+
+use crate::secrets::masked;
 
 /// More problems than this are counted, not described: nobody reads them, and a hostile file could make millions.
 const MAX_PROBLEMS: usize = 100;
@@ -26,7 +28,20 @@ struct Source {
     name: String,
     /// Whether lines and columns mean something to the reader: in a file they do, in an override they do not.
     is_file: bool,
-    text: NamedSource<String>,
+    /// As it was written.
+    text: String,
+    /// The same as it is shown: without what may be a secret.
+    shown: NamedSource<String>,
+}
+
+impl Source {
+    fn new(name: String, is_file: bool, title: &str, text: &str) -> Self {
+        let mut shown = NamedSource::new(title, masked(text));
+        if is_file {
+            shown = shown.with_language("yaml");
+        }
+        Self { name, is_file, text: text.to_owned(), shown }
+    }
 }
 
 /// The texts that a pipeline is made of, and the problems found in them so far.
@@ -39,21 +54,19 @@ pub(crate) struct Problems {
 
 impl Problems {
     pub(crate) fn new(file_name: &str, text: &str) -> Self {
-        let text = NamedSource::new(file_name, text.to_owned()).with_language("yaml");
-        let file = Source { name: file_name.to_owned(), is_file: true, text };
+        let file = Source::new(file_name.to_owned(), true, file_name, text);
         Self { sources: vec![Arc::new(file)], found: Vec::new(), beyond: 0 }
     }
 
     /// Adds the text of an override and gives back its number.
     pub(crate) fn add_override(&mut self, path: &str, text: &str) -> usize {
-        let text = NamedSource::new("--set", text.to_owned());
-        self.sources.push(Arc::new(Source { name: format!("--set {path}"), is_file: false, text }));
+        self.sources.push(Arc::new(Source::new(format!("--set {path}"), false, "--set", text)));
         self.sources.len() - 1
     }
 
     /// The text at `span`, as written. Empty if the span is none of this text.
     pub(crate) fn written(&self, span: Span) -> &str {
-        self.sources[span.source].text.inner().get(span.start..span.end).unwrap_or_default()
+        self.sources[span.source].text.get(span.start..span.end).unwrap_or_default()
     }
 
     /// Whether there are so many problems that another is only counted. Costly advice can be spared then.
@@ -67,7 +80,7 @@ impl Problems {
             return;
         }
         let source = Arc::clone(&self.sources[draft.span.source]);
-        let text = source.text.inner();
+        let text = &source.text;
         let position = source.is_file.then(|| position(text, draft.span.start));
         let others = draft.others.into_iter().filter(|(span, _)| span.source == draft.span.source);
         let labels = std::iter::once((draft.span, draft.label))
@@ -199,7 +212,7 @@ impl Diagnostic for Problem {
     }
 
     fn source_code(&self) -> Option<&dyn SourceCode> {
-        self.source.as_ref().map(|source| &source.text as &dyn SourceCode)
+        self.source.as_ref().map(|source| &source.shown as &dyn SourceCode)
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
@@ -288,11 +301,12 @@ impl fmt::Display for PipelineErrors {
 impl std::error::Error for PipelineErrors {}
 
 /// A name or a value for a message: in backticks, on one line, and not longer than a person wants to read. Control
-/// characters are escaped, so that a file cannot write to the terminal of whoever reads its errors.
+/// characters are escaped, so that a file cannot write to the terminal of whoever reads its errors, and what may be a
+/// secret is hidden.
 pub(crate) fn quoted(text: &str) -> String {
     const LONGEST: usize = 60;
     let mut shown = String::from("`");
-    for (i, c) in text.chars().enumerate() {
+    for (i, c) in masked(text).chars().enumerate() {
         if i == LONGEST {
             shown.push_str("...");
             break;

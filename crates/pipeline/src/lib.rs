@@ -19,6 +19,7 @@ mod overrides;
 mod raw;
 mod references;
 mod schema;
+mod secrets;
 mod sequences;
 mod validate;
 mod yaml;

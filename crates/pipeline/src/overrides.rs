@@ -5,6 +5,7 @@
 use crate::error::{Draft, PipelineErrors, Problems, Span, listed, quoted};
 use crate::nearest::nearest;
 use crate::raw::{RawId, RawIds, RawOutput, RawPipeline, RawSource, RawTable};
+use crate::secrets::masked;
 use crate::yaml::{self, Entry, Kind, Node, Piece, Scalar};
 
 /// Settings that take the place of those in the file, in the order in which they apply: of two for one setting, the
@@ -27,7 +28,7 @@ impl Overrides {
         let split = |arg: S| match arg.as_ref().split_once('=') {
             Some((path, value)) => Ok((path.to_owned(), value.to_owned())),
             None => Err(PipelineErrors::whole(
-                &format!("--set {}", arg.as_ref()),
+                &format!("--set {}", masked(arg.as_ref())),
                 "the value is missing",
                 "write `--set path=value`, for example `--set output.path=elsewhere`",
             )),

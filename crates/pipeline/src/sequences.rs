@@ -8,6 +8,7 @@ use crate::env::expand;
 use crate::error::{Draft, Problems, quoted};
 use crate::model::{IdSource, Ids};
 use crate::raw::{Address, Field, RawIds, RawPipeline, Text};
+use crate::secrets::is_secret;
 use crate::validate::{choice, or_default};
 
 /// The longest name of a sequence: the service's own limits are higher.
@@ -88,8 +89,7 @@ fn has_secret(url: &str) -> bool {
     let password = authority.rsplit_once('@').and_then(|(user, _)| user.split_once(':')).map(|(_, password)| password);
     let query = rest.split_once('?').map_or("", |(_, query)| query);
     let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-    password.is_some_and(is_literal)
-        || pairs.any(|(name, value)| ["sig", "password"].contains(&name) && is_literal(value))
+    password.is_some_and(is_literal) || pairs.any(|(name, value)| is_secret(name) && is_literal(value))
 }
 
 /// A sequence's name, if it is one.
@@ -153,6 +153,7 @@ mod tests {
             ("postgresql://u:\u{1a}@h/d", false),
             ("postgresql://u@h/d", false),
             ("postgresql://h/d?password=p", true),
+            ("postgresql://h/d?sslmode=disable&Pass%77ord=p", true),
             ("postgresql://h/d?password=\u{1a}", false),
             ("\u{1a}", false),
             ("https://a.table.core.windows.net/t?sv=1&sig=s", true),

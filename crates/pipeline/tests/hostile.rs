@@ -1,6 +1,6 @@
 //! Whatever is in a pipeline file, reading it ends soon, in little memory, with a pipeline or with errors: never with a
-//! panic. Proptest prints the failing input and keeps it beside this file; `PROPTEST_CASES` sets the number of cases,
-//! `PROPTEST_RNG_SEED` the seed.
+//! panic, and never with a value of the environment in them. Proptest prints the failing input and keeps it beside this
+//! file; `SERIATIM_TEST_SCALE` multiplies the number of cases, `SERIATIM_TEST_SEED` sets the seed.
 
 mod common;
 
@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use common::{SALES, SMALL, errors, read, with_tables};
 use proptest::prelude::*;
 use proptest::sample::Index;
+use seriatim_pipeline::{Overrides, PipelineErrors, parse};
 
 fn lines(numbers: std::ops::Range<usize>, line: impl Fn(usize) -> String) -> String {
     numbers.map(line).fold(String::new(), |text, line| text + &line + "\n")
@@ -90,6 +91,7 @@ fn mutation() -> impl Strategy<Value = Mutation> {
         "<<: ",
         "${",
         "${A}",
+        "${SECRET}",
         "$${",
         "null",
         "0",
@@ -125,7 +127,12 @@ fn mutate(text: &str, mutations: &[Mutation]) -> String {
 
 /// Reads a text; what is wrong must have places that exist, and must be printable.
 fn survive(text: &str) {
-    let Err(errors) = read(text) else { return };
+    if let Err(errors) = read(text) {
+        can_be_shown(&errors, text);
+    }
+}
+
+fn can_be_shown(errors: &PipelineErrors, text: &str) {
     assert!(!errors.problems().is_empty());
     let lines = text.matches('\n').count() + 1;
     for problem in errors.problems() {
@@ -135,14 +142,157 @@ fn survive(text: &str) {
     assert!(!errors.to_string().is_empty());
     let fancy = errors.fancy(false, 80);
     assert!(!fancy.contains("Failed to read contents"), "{fancy}");
+    for shown in [fancy, errors.to_string()] {
+        assert!(!shown.contains("hunter2"), "a value of the environment is shown: {shown}");
+    }
+}
+
+/// A value in YAML's short form, built of the words of pipeline files: whatever it is, it is in the wrong place somewhere.
+fn value() -> impl Strategy<Value = String> {
+    let scalar = prop::sample::select(vec![
+        "null",
+        "~",
+        "true",
+        "1",
+        "0",
+        "-1",
+        "1.5",
+        ".inf",
+        "0x10",
+        "1_000",
+        "9223372036854775807",
+        "9223372036854775808",
+        "\"\"",
+        "''",
+        "\" \"",
+        "a",
+        "email",
+        "customers",
+        "orders",
+        "Orders",
+        "order_lines",
+        "_x",
+        "..",
+        "a/b",
+        "first",
+        "last",
+        "error",
+        "quarantine",
+        "parquet",
+        "delta",
+        "zstd(3)",
+        "zstd(99)",
+        "lz4",
+        "table",
+        "postgres",
+        "nextval",
+        "entity",
+        "${SECRET}",
+        "\"${SECRET}\"",
+        "${EMPTY}",
+        "${NONE:-a}",
+        "\"${NONE}\"",
+        "postgresql://u:${SECRET}@h/d",
+        "https://a.table.core.windows.net/t?sig=${SECRET}",
+        "2024-01-01",
+        "\"\\u0000\"",
+        "!!str 1",
+        "!!int a",
+        "&a b",
+        "*a",
+        "Straße",
+        "STRASSE",
+    ]);
+    let key = prop::sample::select(vec![
+        "version",
+        "name",
+        "source",
+        "files",
+        "transform",
+        "tables",
+        "output",
+        "path",
+        "format",
+        "compression",
+        "recompress",
+        "state",
+        "ids",
+        "from",
+        "url",
+        "wait_seconds",
+        "key",
+        "id",
+        "columns",
+        "references",
+        "on_conflict",
+        "on_null_key",
+        "column",
+        "start",
+        "step",
+        "sequence",
+        "customers",
+        "orders",
+        "kye",
+        "1",
+        "\"\"",
+        "<<",
+        "[a]",
+        "${SECRET}",
+    ]);
+    scalar.prop_map(str::to_owned).prop_recursive(4, 24, 5, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..5).prop_map(|items| format!("[{}]", items.join(", "))),
+            prop::collection::vec((key.clone(), inner), 0..5).prop_map(|pairs| {
+                let pairs: Vec<String> = pairs.into_iter().map(|(key, value)| format!("{key}: {value}")).collect();
+                format!("{{{}}}", pairs.join(", "))
+            }),
+        ]
+    })
+}
+
+/// A file whose form is right, with other values at some of its keys.
+fn with_values(text: &str, changes: &[(Index, String)]) -> String {
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    for (at, value) in changes {
+        let line = &mut lines[at.index(text.lines().count())];
+        if let Some((key, _)) = line.split_once(':') {
+            *line = format!("{key}: {value}");
+        }
+    }
+    lines.join("\n") + "\n"
 }
 
 proptest! {
-    #![proptest_config(common::config(512))]
+    #![proptest_config(common::config(8_000))]
 
     #[test]
     fn mutated_files_never_panic(mutations in prop::collection::vec(mutation(), 1..6), small in any::<bool>()) {
         survive(&mutate(if small { SMALL } else { SALES }, &mutations));
+    }
+
+    #[test]
+    fn wrong_values_never_panic(
+        changes in prop::collection::vec((any::<Index>(), value()), 1..5),
+        small in any::<bool>(),
+    ) {
+        survive(&with_values(if small { SMALL } else { SALES }, &changes));
+    }
+
+    #[test]
+    fn wrong_overrides_never_panic(
+        path in prop_oneof![
+            prop::sample::select(vec![
+                "name", "version", "source.files", "tables", "tables.orders", "tables.orders.id", "tables.orders.id.start",
+                "tables.orders.columns", "tables.nobody.id", "output", "output.path", "state", "ids", "ids.url", "", ".",
+            ]).prop_map(str::to_owned),
+            "[a-z.]{0,20}",
+        ],
+        value in prop_oneof![value(), "\\PC{0,20}", "[\\[{\"].{0,20}"],
+    ) {
+        let overrides: Overrides = [(path, value)].into_iter().collect();
+        if let Err(errors) = parse(SALES, "p.yaml", &overrides, &common::env) {
+            can_be_shown(&errors, SALES);
+        }
     }
 
     #[test]

@@ -270,3 +270,34 @@ fn a_state_folder_that_is_a_url_is_refused_with_the_way_to_do_without() {
     let text = errors(&replaced("state: .seriatim", "state: az://container/state"));
     assert!(text.contains("`state` is a folder on a local disk") && text.contains("seriatim run --recover"), "{text}");
 }
+
+/// Symptom: a password that somebody had written into `ids.url` was in the lines of the file that the error shows, and so
+/// in the log of whoever ran the program; also where the error was about the line before. Cause: the file is shown as it is.
+/// Mend: what stands where an address has its secrets is shown as stars, of the same length.
+#[test]
+fn a_secret_that_is_written_in_the_file_is_not_repeated() {
+    let with = |ids: &str| SALES.replacen("state: .seriatim", &format!("state: .seriatim\nids: {ids}"), 1);
+    for url in [
+        "postgresql://u:canary@h/d",
+        "postgresql://u:${NONE:-canary}@h/d",
+        "postgresql://h/d?sslmode=disable&Pass%77ord=canary",
+        "mysql://u:canary@h/d",
+        "u:canary@h",
+        "https://a.table.core.windows.net/t?sv=1&SIG=canary",
+        "DefaultEndpointsProtocol=https;AccountName=a;AccountKey=canary",
+    ] {
+        for text in [
+            with(&format!("{{from: postgres, url: \"{url}\"}}")),
+            with(&format!("{{from: postgres, url: \"{url}\", wait: 1}}")),
+            with(&format!("\"{url}\"")),
+            replaced("compression: zstd(3)", &format!("compression: \"{url}\"")),
+            replaced("state:", &format!("stat:\n# {url}\n\"{url}\":")),
+            replaced("on_conflict: first", &format!("on_conflict: \"{url}\"")),
+        ] {
+            let errors = read(&text).expect_err(&text);
+            for shown in [errors.to_string(), errors.fancy(false, 80), errors.fancy(true, 200)] {
+                assert!(!shown.contains("canary"), "{url}:\n{shown}");
+            }
+        }
+    }
+}

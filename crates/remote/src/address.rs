@@ -119,7 +119,11 @@ impl FromStr for Address {
         if text.contains('=') {
             return connection_string(text);
         }
-        Err(wrong(format!("\"{text}\" has no scheme: write http://{text} for plain text, https://{text} for TLS")))
+        // A user's password or a token could stand in anything but a plain host and port.
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '[' | ']');
+        let known = (text.matches(':').count() == 1 || text.starts_with('[')) && text.chars().all(is_plain);
+        let host = if known { text } else { "HOST:PORT" };
+        Err(wrong(format!("the address has no scheme: write http://{host} for plain text, https://{host} for TLS")))
     }
 }
 
@@ -216,8 +220,12 @@ fn connection_string(text: &str) -> Result<Address, AddressError> {
         "environment" => Authentication::Environment,
         "azurecli" => Authentication::AzureCli,
         _ => {
+            // What is no word may be a key that somebody put there.
+            let is_word = kind.len() <= 24 && kind.chars().all(|c| c.is_ascii_alphabetic());
+            let kind =
+                if is_word { format!("the authentication \"{kind}\"") } else { "this authentication".to_owned() };
             return Err(wrong(format!(
-                "the authentication \"{kind}\" is not known here (None, DefaultAzure, ManagedIdentity, \
+                "{kind} is not known here (None, DefaultAzure, ManagedIdentity, \
                  WorkloadIdentity, Environment and AzureCli are)"
             )));
         }
@@ -276,6 +284,10 @@ mod tests {
         for (text, part) in [
             ("", "is empty"),
             ("localhost:4001", "http://localhost:4001 for plain text"),
+            ("[::1]:4001", "http://[::1]:4001 for plain text"),
+            ("user:canary@localhost:4001", "http://HOST:PORT for plain text"),
+            ("canary@localhost", "http://HOST:PORT for plain text"),
+            ("canary", "http://HOST:PORT for plain text"),
             ("ftp://host", "scheme \"ftp\""),
             ("http://user:canary@host", "user name or password"),
             ("http://host/path", "a path"),
@@ -283,6 +295,7 @@ mod tests {
             ("Endpoint=http://h;Authentication=None", "no TaskHub"),
             ("Endpoint=http://h;TaskHub=a", "no Authentication"),
             ("Endpoint=http://h;TaskHub=a;Authentication=Magic", "\"Magic\" is not known"),
+            ("Endpoint=http://h;TaskHub=a;Authentication=Key canary", "this authentication is not known"),
             ("Endpoint=http://h;TaskHub='a;Authentication=None", "does not end"),
             ("Endpoint=http://h;TaskHub", "no \"=\""),
         ] {

@@ -13,7 +13,7 @@ use seriatim_serve::grpc::{GrpcServer, Limits, Security, ServeError, Tls, Token}
 use seriatim_serve::hubs::{Hubs, HubsOptions};
 use seriatim_wire::service::task_hub_sidecar_service_client::TaskHubSidecarServiceClient;
 use tempfile::TempDir;
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
@@ -319,6 +319,33 @@ async fn limits_hold() {
     assert!(early.is_err(), "there is room for one connection");
     drop(client);
     tokio::time::timeout(HANG, second).await.expect("the next one comes in").unwrap().unwrap();
+    served.end().await;
+}
+
+/// Symptom: whoever has no token could hold all connections, by answering the server's pings and asking nothing, or by asking
+/// and being refused. Cause: only the beginning of a connection was limited. Mend: a connection without a call that is let
+/// in ends; one that had such a call may be silent.
+#[tokio::test]
+async fn connections_are_for_who_is_let_in() {
+    let state = TempDir::new().unwrap();
+    let token = Some(Token::new(SECRET).unwrap());
+    let limits = Limits { connections: 2, first_call: Duration::from_secs(2), ..Limits::default() };
+    let served = Served::start(&state, Security { tls: None, token }, limits).await;
+    let mut known = served.client().await;
+    let mut stream =
+        known.get_work_items(with_token(Some(SECRET), proto::GetWorkItemsRequest::default())).await.unwrap();
+    // It speaks HTTP/2 as one should, and gets to the end of its welcome.
+    let mut idle = tokio::net::TcpStream::connect(served.address).await.unwrap();
+    idle.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    let rest = tokio::time::timeout(HANG, idle.read_to_end(&mut Vec::new())).await;
+    assert!(rest.is_ok(), "who asks nothing is sent away");
+    let mut stranger = served.client().await;
+    assert_eq!(stranger.hello(()).await.unwrap_err().code(), Code::Unauthenticated);
+    // There is room for another one only when the stranger's connection has ended.
+    let mut other = served.client().await;
+    other.hello(with_token(Some(SECRET), ())).await.unwrap();
+    let silent = tokio::time::timeout(Duration::from_millis(10), stream.get_mut().message()).await;
+    assert!(silent.is_err(), "who was let in stays: {silent:?}");
     served.end().await;
 }
 

@@ -112,7 +112,7 @@ impl Http {
 }
 
 fn url(text: &str) -> Result<Url, CliError> {
-    Url::parse(text).map_err(|_| refused(&OptionsError::BadPublicUrl(text.to_owned())))
+    Url::parse(text).map_err(|_| refused(&OptionsError::bad_public_url(None)))
 }
 
 fn refused(error: &OptionsError) -> CliError {

@@ -2,7 +2,9 @@
 
 #![allow(dead_code, unreachable_pub)] // Each test program uses a part of it.
 
-use proptest::test_runner::{Config, FileFailurePersistence};
+use std::hash::BuildHasher as _;
+
+use proptest::test_runner::{Config, FileFailurePersistence, RngSeed};
 use seriatim_pipeline::model::Pipeline;
 use seriatim_pipeline::{Overrides, PipelineErrors, parse};
 
@@ -41,10 +43,24 @@ pub fn with_tables(tables: &str) -> String {
     format!("version: 1\nname: n\nsource: {{files: f}}\noutput: {{path: o}}\ntables:\n{tables}")
 }
 
-/// Random tests with this many cases, unless `PROPTEST_CASES` says otherwise. A failing case is kept beside the test.
+/// Random tests with this many cases, times `SERIATIM_TEST_SCALE`, unless `PROPTEST_CASES` says otherwise, with the seed of
+/// `SERIATIM_TEST_SEED`. A failing case is printed, and kept beside the test.
 pub fn config(cases: u32) -> Config {
     let default = Config::default();
-    let cases = if std::env::var_os("PROPTEST_CASES").is_some() { default.cases } else { cases };
+    let cases = if std::env::var_os("PROPTEST_CASES").is_some() { default.cases } else { scaled(cases) };
     let persistence = FileFailurePersistence::WithSource("regressions");
-    Config { cases, failure_persistence: Some(Box::new(persistence)), ..default }
+    Config { cases, rng_seed: seed(), failure_persistence: Some(Box::new(persistence)), ..default }
+}
+
+fn scaled(cases: u32) -> u32 {
+    let scale: f64 = std::env::var("SERIATIM_TEST_SCALE").map_or(1.0, |text| text.parse().expect("a number"));
+    ((f64::from(cases) * scale) as u32).max(1)
+}
+
+/// The seed of this process, printed so that it can be given again.
+fn seed() -> RngSeed {
+    let given = std::env::var("SERIATIM_TEST_SEED").ok().map(|text| text.parse().expect("a whole number"));
+    let seed = given.unwrap_or_else(|| std::hash::RandomState::new().hash_one(0));
+    println!("SERIATIM_TEST_SEED={seed} replays this test");
+    RngSeed::Fixed(seed)
 }

@@ -12,6 +12,7 @@ use tonic::transport::{Certificate, Identity, ServerTlsConfig};
 use tonic::{Request, Status};
 
 use super::ServeError;
+use super::incoming::Peer;
 
 /// The shortest token that is accepted: 16 characters of base64 are 96 bits.
 const SHORTEST_TOKEN: usize = 16;
@@ -114,17 +115,23 @@ impl Access {
 
 impl Interceptor for Access {
     fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
-        let Some(token) = &self.token else {
-            return Ok(request);
-        };
-        let shown = request.metadata().get("authorization").and_then(|value| bearer(value.as_encoded_bytes()));
-        match shown {
-            None => Err(Status::unauthenticated("the call carries no token; send `authorization: Bearer <token>`")),
-            Some(shown) if !token.is(shown) => {
-                Err(Status::unauthenticated("the token is wrong; ask whoever runs this server for it"))
+        if let Some(token) = &self.token {
+            let shown = request.metadata().get("authorization").and_then(|value| bearer(value.as_encoded_bytes()));
+            match shown {
+                None => {
+                    let what = "the call carries no token; send `authorization: Bearer <token>`";
+                    return Err(Status::unauthenticated(what));
+                }
+                Some(shown) if !token.is(shown) => {
+                    return Err(Status::unauthenticated("the token is wrong; ask whoever runs this server for it"));
+                }
+                Some(_) => {}
             }
-            Some(_) => Ok(request),
         }
+        if let Some(peer) = request.extensions().get::<Peer>() {
+            peer.is_let_in();
+        }
+        Ok(request)
     }
 }
 

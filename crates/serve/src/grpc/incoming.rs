@@ -1,9 +1,11 @@
-//! Connections as the server takes them: so many at a time, and none that never says a word. This module must never read
-//! or change what goes over a connection.
+//! Connections as the server takes them: so many at a time, none that never says a word, and none that stays without a call
+//! that is let in, or whoever has no token could hold them all. This module must never read or change what goes over a
+//! connection.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -12,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tonic::transport::server::Connected;
 
 /// How long to wait when the system cannot give a connection (no more file descriptors, say).
 const PAUSE: Duration = Duration::from_millis(100);
@@ -21,11 +23,12 @@ const PAUSE: Duration = Duration::from_millis(100);
 const PREFACE: usize = 24;
 
 /// The connections to this listener, at most so many at a time. One that has not sent its first bytes within `patience`
-/// is dropped.
+/// is dropped, and so is one that has made no call within `first_call` that was let in.
 pub(super) fn connections(
     listener: TcpListener,
     most: usize,
     patience: Duration,
+    first_call: Duration,
 ) -> impl Stream<Item = io::Result<Connection>> {
     stream::unfold((listener, Arc::new(Semaphore::new(most))), move |(listener, room)| async move {
         let permit = Arc::clone(&room).acquire_owned().await.ok()?;
@@ -42,7 +45,10 @@ pub(super) fn connections(
             tracing::debug!(%error, "the connection was closed at once");
         }
         let opening = Opening { missing: PREFACE, deadline: Box::pin(tokio::time::sleep(patience)) };
-        Some((Ok(Connection { stream, opening: Some(opening), _permit: permit }), (listener, room)))
+        let peer = Peer::default();
+        let unknown = Some(Box::pin(tokio::time::sleep(first_call)));
+        let connection = Connection { stream, opening: Some(opening), peer, unknown, _permit: permit };
+        Some((Ok(connection), (listener, room)))
     })
 }
 
@@ -53,19 +59,33 @@ struct Opening {
     deadline: Pin<Box<Sleep>>,
 }
 
+/// Who is at the other end, as each call of a connection has it among its extensions.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Peer(Arc<AtomicBool>);
+
+impl Peer {
+    /// A call was let in.
+    pub(super) fn is_let_in(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// One connection.
 #[derive(Debug)]
 pub(super) struct Connection {
     stream: TcpStream,
     opening: Option<Opening>,
+    peer: Peer,
+    /// Until when a call must be let in; `None` when one was.
+    unknown: Option<Pin<Box<Sleep>>>,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Connected for Connection {
-    type ConnectInfo = TcpConnectInfo;
+    type ConnectInfo = Peer;
 
     fn connect_info(&self) -> Self::ConnectInfo {
-        self.stream.connect_info()
+        self.peer.clone()
     }
 }
 
@@ -76,6 +96,14 @@ impl AsyncRead for Connection {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        if this.peer.0.load(Ordering::Relaxed) {
+            this.unknown = None;
+        } else if this.unknown.as_mut().is_some_and(|deadline| deadline.as_mut().poll(context).is_ready()) {
+            return Poll::Ready(Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "the client made no call that was let in",
+            )));
+        }
         let before = buffer.filled().len();
         let read = Pin::new(&mut this.stream).poll_read(context, buffer);
         let Some(opening) = &mut this.opening else {

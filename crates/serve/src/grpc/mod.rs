@@ -43,6 +43,8 @@ pub struct Limits {
     pub calls_per_connection: u32,
     /// How long a client may take to begin: for its first bytes, and for its part of a TLS handshake. Default: 10 s.
     pub handshake: Duration,
+    /// How long a connection may go without a call that is let in, from its beginning. Default: 60 s.
+    pub first_call: Duration,
 }
 
 impl Default for Limits {
@@ -53,6 +55,7 @@ impl Default for Limits {
             connections: 1_000,
             calls_per_connection: 1_000,
             handshake: Duration::from_secs(10),
+            first_call: Duration::from_secs(60),
         }
     }
 }
@@ -134,7 +137,8 @@ impl GrpcServer {
         let service = TaskHubSidecarServiceServer::new(service::Service::new(hubs))
             .max_decoding_message_size(self.limits.message_bytes);
         let service = InterceptedService::new(service, access::Access::new(self.security.token));
-        let incoming = incoming::connections(self.listener, self.limits.connections, self.limits.handshake);
+        let limits = &self.limits;
+        let incoming = incoming::connections(self.listener, limits.connections, limits.handshake, limits.first_call);
         let (stopping, stopped) = tokio::sync::oneshot::channel::<()>();
         let serving = self.builder.add_service(service).serve_with_incoming_shutdown(incoming, async {
             stop.await;

@@ -3,5 +3,6 @@
 
 mod accepted;
 mod common;
+mod hostile;
 mod refused;
 mod row_wise;
