@@ -6,8 +6,10 @@ use std::fmt;
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::options::OpenError;
@@ -47,7 +49,7 @@ impl Owner {
         };
         match flock(&file, FlockOperation::NonBlockingLockShared) {
             Ok(()) => Ok(None),
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(Some(written(&mut file))),
+            Err(Errno::WOULDBLOCK) => Ok(Some(written(&mut file))),
             Err(error) => Err(OpenError::Folder { path, source: error.into() }),
         }
     }
@@ -60,6 +62,29 @@ impl Owner {
             started: now.to_timestamp().seconds,
         }
     }
+}
+
+/// How often a lock is tried that only onlookers have, and how long each time takes: they look for microseconds.
+const TRIES: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// Takes the lock; `false` if an owner has it. Who only looks ([`Owner::of`]) shares it for a moment, and is nobody to
+/// wait for.
+fn lock(file: &File) -> Result<bool, Errno> {
+    for _ in 0..TRIES {
+        match flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => {}
+            taken => return taken.map(|()| true),
+        }
+        // An owner's lock cannot be shared, an onlooker's can.
+        match flock(file, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => flock(file, FlockOperation::Unlock)?,
+            Err(Errno::WOULDBLOCK) => return Ok(false),
+            Err(error) => return Err(error),
+        }
+        std::thread::sleep(PAUSE);
+    }
+    Ok(false)
 }
 
 /// The lock on a state folder, held until it is dropped.
@@ -80,9 +105,9 @@ impl FolderLock {
         let mut options = File::options();
         options.read(true).write(true).create(true).truncate(false);
         let mut file = options.open(&path).map_err(failed(&path))?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => return Err(held(&mut file, path)),
+        match lock(&file) {
+            Ok(true) => {}
+            Ok(false) => return Err(held(&mut file, path)),
             Err(error) => return Err(failed(&path)(error.into())),
         }
         write_down(&mut file, &Owner::this_process(now)).map_err(failed(&path))?;

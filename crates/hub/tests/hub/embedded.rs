@@ -140,6 +140,23 @@ async fn a_second_hub_on_the_same_folder_is_told_who_holds_it() {
     open(folder.path());
 }
 
+/// Symptom: `run --no-wait` said now and then that a process had the state folder that had ended long ago. Cause: who asks
+/// whether a folder has an owner (`seriatim runs`) shares the lock for a moment, and that was taken for an owner. Now a
+/// lock that can be shared is nobody's, and is tried again.
+#[tokio::test]
+async fn who_only_looks_is_in_nobodys_way() {
+    let folder = tempfile::tempdir().unwrap();
+    open(folder.path()).close().await.unwrap();
+    let onlooker = std::fs::File::open(folder.path().join("hub.lock")).unwrap();
+    onlooker.try_lock_shared().unwrap();
+    let looking = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(20));
+        drop(onlooker);
+    });
+    open(folder.path());
+    looking.join().unwrap();
+}
+
 /// Names the folder that [`child`] opens, if this process was started to be one.
 const CHILD: &str = "SERIATIM_HUB_TEST_CHILD";
 
