@@ -121,7 +121,7 @@ def test_g5_killed_just_before_and_just_after_durable_steps_it_publishes_the_sam
         cases += [(later, at, what) for at in range(1, steps + 1) for what in ("before", "after")]
     print(f"{len(cases) // 2} durable steps in two runs")
     # All of them take a while; each test run takes another sample.
-    cases = sampled(rng, cases, 150)
+    cases = sampled(rng, cases, 100)
 
     def check(case) -> bool:
         number, (later, at, what) = case
@@ -232,6 +232,6 @@ def test_r4_a_disk_that_fails_writes_and_names(faulty, undisturbed, scene, rng):
         for later, run in enumerate(undisturbed):
             points = range(1, run.count(kind) + 1)
             for error in (EIO, ENOSPC):
-                chosen = sampled(rng, list(points), 3)
+                chosen = sampled(rng, list(points), 2)
                 faults += [(bool(later), Fault((kind,), at, error, rng.choice((1, ALWAYS)))) for at in chosen]
     failures(faulty, scene, faults)

@@ -20,7 +20,7 @@ from faulty import (  # noqa: F401 (a fixture)
 )
 
 CHANGES = ("write", "name", "make", "remove", "sync")
-CUTS = max(1, round(60 * scale()))
+CUTS = max(1, round(40 * scale()))
 #: Syncs that are left out, each group by itself; of so many cuts with everything lost, one must be noticed.
 LEFT_OUT = ["/hub.db-wal", "/staging/", "/keys/", "/work/", "/out/_seriatim/manifest", "/out/customers", "/retail/files"]
 TRIES = 40
@@ -172,7 +172,7 @@ def test_a_sync_that_is_left_out_is_noticed(
     calls = len(undisturbed[0][1])
     for index in range(TRIES):
         # What a sync protects matters most when the run is about to be published, or is.
-        at = rng.randint(calls // 2, calls + 5)
+        at = rng.randint(calls * 3 // 4, calls + 5)
         folder = tmp_path / f"cut-{index}"
         fault = Fault(CHANGES, at, "after", skip=left_out)
         cut(shop, published, faulty, folder, False, fault, lambda: True)
