@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.register_assert_rewrite("faulty")
+
 #: Seconds after which a command that hangs is killed; nothing here takes a tenth of it.
 HANG = 600
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use seriatim_durable::hub::TaskHub;
+use seriatim_hub::store::StoreError;
 use seriatim_hub::{EmbeddedHub, HubOptions, OpenError, Owner};
 use seriatim_ingest::{Project, RecoverReport, RunReport, RunStatus, Runner, RunnerOptions};
 
@@ -214,7 +215,15 @@ pub(crate) async fn close(hub: &EmbeddedHub, ui: &Ui) {
 
 /// What a hub says that does not open.
 pub(crate) fn cannot_open(error: &OpenError) -> CliError {
-    CliError::failed(with_causes(error))
+    let message = with_causes(error);
+    match error {
+        OpenError::Folder { .. } | OpenError::Store(StoreError::Database { .. } | StoreError::NoLog { .. }) => {
+            let help = "mend the cause (a full or failing disk, a missing permission), then run again: \
+                        what was done is not lost";
+            CliError::failed_with(message, help)
+        }
+        _ => CliError::failed(message),
+    }
 }
 
 fn describe(owner: &Owner) -> String {

@@ -105,11 +105,15 @@ impl IngestError {
     pub fn io(doing: &str, path: &Path, error: &std::io::Error) -> Self {
         let e = Self::new(ErrorKind::System, format!("cannot {doing} {}: {error}", path.display()));
         match error.kind() {
+            // Whether the run is published is not said: a disk may be full of the last words of one that is.
             std::io::ErrorKind::StorageFull => {
-                e.help("free some space, then run again: nothing of this run was published, and no ID is lost")
+                e.help("free some space, then run again: no ID is lost, and nothing is ingested twice")
             }
             std::io::ErrorKind::PermissionDenied => e.help("give this user the permission, then run again"),
-            _ => e,
+            std::io::ErrorKind::NotFound => e,
+            _ => {
+                e.help("mend the cause (a failing disk?), then run again: no ID is lost, and nothing is ingested twice")
+            }
         }
     }
 

@@ -23,6 +23,7 @@ use crate::keys::{KeyRef, Keys, hash_fixed, shard_of};
 use crate::layout::TableLayout;
 use crate::number::{id_of, ordinal_of};
 use crate::source::contain;
+use crate::write::failed;
 
 /// From this many segments on, a run merges them into one: readers open few files, and a key is rewritten rarely.
 pub(crate) const MERGE_SEGMENTS: usize = 8;
@@ -425,14 +426,13 @@ pub(crate) fn count_keys(folder: &Path, segments: &[String]) -> Result<u64> {
 
 /// Writes a segment, batch by batch, and syncs it. Returns how many keys it has.
 pub(crate) fn write_segment(path: &Path, table: &TableLayout, keys: &mut impl InOrder) -> Result<u64> {
-    let failed =
-        |e: &dyn std::fmt::Display| IngestError::io("write the key map", path, &std::io::Error::other(e.to_string()));
     let codec = table.codec.as_ref().ok_or_else(|| IngestError::internal("a table without key has no key map"))?;
     let id = table.id.as_ref().ok_or_else(|| IngestError::internal("a keyed table has an ID"))?;
     let schema = segment_schema(table, &id.column);
     let temporary = crate::files::temporary(path);
     let file = File::create(&temporary).map_err(|e| IngestError::io("create", &temporary, &e))?;
-    let mut writer = ArrowWriter::try_new(file, schema.clone(), Some(properties(&schema)?)).map_err(|e| failed(&e))?;
+    let mut writer =
+        ArrowWriter::try_new(file, schema.clone(), Some(properties(&schema)?)).map_err(|e| failed(&temporary, &e))?;
     let has_attributes = schema.fields().len() > table.key.len() + 1;
     let mut sums = vec![0_u64; keys.sizes().len()];
     while let Some(entries) = keys.next()? {
@@ -451,13 +451,13 @@ pub(crate) fn write_segment(path: &Path, table: &TableLayout, keys: &mut impl In
             columns.push(Arc::new(UInt64Array::from(entries.attributes)));
         }
         let batch = RecordBatch::try_new(schema.clone(), columns).map_err(|e| IngestError::internal(e.to_string()))?;
-        writer.write(&batch).map_err(|e| failed(&e))?;
+        writer.write(&batch).map_err(|e| failed(&temporary, &e))?;
     }
     let text: Vec<String> = keys.sizes().iter().map(usize::to_string).collect();
     writer.append_key_value_metadata(KeyValue::new(LEAVES_KEY.to_owned(), text.join(",")));
     let text: Vec<String> = sums.iter().map(|sum| format!("{sum:x}")).collect();
     writer.append_key_value_metadata(KeyValue::new(SUMS_KEY.to_owned(), text.join(",")));
-    let file = writer.into_inner().map_err(|e| failed(&e))?;
+    let file = writer.into_inner().map_err(|e| failed(&temporary, &e))?;
     file.sync_all().map_err(|e| IngestError::io("sync", &temporary, &e))?;
     std::fs::rename(&temporary, path).map_err(|e| IngestError::io("rename", &temporary, &e))?;
     sync_folder(path)?;

@@ -6,8 +6,11 @@ use std::fmt;
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
 use serde::{Deserialize, Serialize};
 
 use super::options::OpenError;
@@ -47,9 +50,16 @@ impl Owner {
         };
         match flock(&file, FlockOperation::NonBlockingLockShared) {
             Ok(()) => Ok(None),
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(Some(written(&mut file))),
+            Err(Errno::WOULDBLOCK) => Ok(Some(told(&mut file))),
             Err(error) => Err(OpenError::Folder { path, source: error.into() }),
         }
+    }
+
+    /// Whether there is no such process here. One of another machine is taken for alive.
+    fn is_gone(&self) -> bool {
+        let id = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
+        let is_here = || self.host == rustix::system::uname().nodename().to_string_lossy();
+        id.is_none_or(|id| is_here() && test_kill_process(id) == Err(Errno::SRCH))
     }
 
     fn this_process(now: Moment) -> Self {
@@ -60,6 +70,30 @@ impl Owner {
             started: now.to_timestamp().seconds,
         }
     }
+}
+
+/// How often is looked again at what passes within microseconds, an onlooker or an owner without a name; and the pause
+/// before each time.
+const TRIES: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// Takes the lock; `false` if an owner has it. Who only looks ([`Owner::of`]) shares it for a moment, and is nobody to
+/// wait for.
+fn lock(file: &File) -> Result<bool, Errno> {
+    for _ in 0..TRIES {
+        match flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => {}
+            taken => return taken.map(|()| true),
+        }
+        // An owner's lock cannot be shared, an onlooker's can.
+        match flock(file, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => flock(file, FlockOperation::Unlock)?,
+            Err(Errno::WOULDBLOCK) => return Ok(false),
+            Err(error) => return Err(error),
+        }
+        std::thread::sleep(PAUSE);
+    }
+    Ok(false)
 }
 
 /// The lock on a state folder, held until it is dropped.
@@ -80,9 +114,9 @@ impl FolderLock {
         let mut options = File::options();
         options.read(true).write(true).create(true).truncate(false);
         let mut file = options.open(&path).map_err(failed(&path))?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => return Err(held(&mut file, path)),
+        match lock(&file) {
+            Ok(true) => {}
+            Ok(false) => return Err(held(&mut file, path)),
             Err(error) => return Err(failed(&path)(error.into())),
         }
         write_down(&mut file, &Owner::this_process(now)).map_err(failed(&path))?;
@@ -93,13 +127,31 @@ impl FolderLock {
 }
 
 fn held(file: &mut File, path: PathBuf) -> OpenError {
-    OpenError::Held { owner: written(file), path }
+    OpenError::Held { owner: told(file), path }
+}
+
+/// What is told of who has the lock. An owner takes it first and writes itself down then; what can be read between the
+/// two is of the one before, who is gone.
+fn told(file: &mut File) -> Owner {
+    let mut owner = written(file);
+    for _ in 0..TRIES {
+        if !owner.is_gone() {
+            break;
+        }
+        std::thread::sleep(PAUSE);
+        owner = written(file);
+    }
+    owner
 }
 
 /// What the owner wrote down. Unreadable or half-written text only means that we cannot say who it is.
 fn written(file: &mut File) -> Owner {
     let mut text = String::new();
-    file.read_to_string(&mut text).ok().and_then(|_| serde_json::from_str(&text).ok()).unwrap_or_default()
+    file.rewind()
+        .and_then(|()| file.read_to_string(&mut text))
+        .ok()
+        .and_then(|_| serde_json::from_str(&text).ok())
+        .unwrap_or_default()
 }
 
 fn write_down(file: &mut File, owner: &Owner) -> std::io::Result<()> {

@@ -74,6 +74,18 @@ pub enum StoreError {
         /// The last format that this version knows.
         known: i64,
     },
+    /// The database could not be given a write-ahead log: mend the disk, or choose a state folder on a local file system.
+    #[error(
+        "SQLite cannot keep a write-ahead log for {} (its journal mode stays `{mode}`): the disk fails or is full, or it is \
+         not a local one",
+        path.display()
+    )]
+    NoLog {
+        /// The file.
+        path: PathBuf,
+        /// The journal mode that it has.
+        mode: String,
+    },
     /// A record cannot be read: restore the state folder from a copy.
     #[error("{what} is damaged; restore the state folder from a copy")]
     Damaged {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use prost::Message;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Row, ToSql, params};
 use seriatim_durable::proto;
 
@@ -66,7 +67,10 @@ impl SqliteStore {
         if format > FORMAT {
             return Err(StoreError::TooNew { path: path.to_owned(), found: format, known: FORMAT });
         }
-        configure(&connection).map_err(failed("configure"))?;
+        let mode = configure(&connection).map_err(failed("configure"))?;
+        if mode != "wal" {
+            return Err(StoreError::NoLog { path: path.to_owned(), mode });
+        }
         if is_new {
             create(&connection, hub_id).map_err(failed("create the tables of"))?;
         }
@@ -75,6 +79,21 @@ impl SqliteStore {
 
     fn failed(&self, action: &'static str) -> impl Fn(rusqlite::Error) -> StoreError + '_ {
         move |source| StoreError::Database { action, path: self.path.clone(), source }
+    }
+
+    /// One transaction for all of them.
+    fn write(&mut self, group: &[Batch]) -> Result<(), StoreError> {
+        let transaction = self.connection.unchecked_transaction().map_err(self.failed("write to"))?;
+        let mut buffer = Vec::new();
+        for write in squeezed(group) {
+            apply(&transaction, write, &mut buffer).map_err(self.failed("write to"))?;
+        }
+        if let Some(last) = group.last() {
+            let mut statement =
+                transaction.prepare_cached("UPDATE hub SET counter = ?1").map_err(self.failed("write to"))?;
+            statement.execute(params![last.counter as i64]).map_err(self.failed("write to"))?;
+        }
+        transaction.commit().map_err(self.failed("sync"))
     }
 
     /// All rows of a query, decoded by `decode`.
@@ -130,14 +149,16 @@ impl SqliteStore {
     }
 }
 
-fn configure(connection: &Connection) -> rusqlite::Result<()> {
-    connection.pragma_update(None, "journal_mode", "WAL")?;
+/// Gives the journal mode that the database has then. SQLite keeps the old one, and calls that no error, where the disk
+/// fails it.
+fn configure(connection: &Connection) -> rusqlite::Result<String> {
+    let mode = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     // A checkpoint of a thousand pages takes milliseconds; ten times as many are as fast to read and cost a tenth of
     // the checkpoints.
     connection.pragma_update(None, "wal_autocheckpoint", 10_000)?;
     connection.set_prepared_statement_cache_capacity(PREPARED);
-    Ok(())
+    Ok(mode)
 }
 
 /// The tables and what says that they are there, in one transaction: a crash leaves either an empty database or a hub's.
@@ -207,22 +228,20 @@ impl Store for SqliteStore {
     }
 
     fn commit(&mut self, group: &[Batch]) -> Result<(), StoreError> {
-        let transaction = self.connection.unchecked_transaction().map_err(self.failed("write to"))?;
-        let mut buffer = Vec::new();
-        for write in squeezed(group) {
-            apply(&transaction, write, &mut buffer).map_err(self.failed("write to"))?;
+        let outcome = self.write(group);
+        if outcome.is_err() {
+            // The last connection that closes would sync the log once more and believe that sync, whatever the failed
+            // one has lost. What is on disk now stays as it is for who opens it next.
+            let _ = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
         }
-        if let Some(last) = group.last() {
-            let mut statement =
-                transaction.prepare_cached("UPDATE hub SET counter = ?1").map_err(self.failed("write to"))?;
-            statement.execute(params![last.counter as i64]).map_err(self.failed("write to"))?;
-        }
-        transaction.commit().map_err(self.failed("sync"))
+        outcome
     }
 
     fn reader(&self) -> Result<Box<dyn HistoryReader>, StoreError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&self.path, flags).map_err(self.failed("open"))?;
+        // Tidying up is the writer's, who knows whether it may.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(self.failed("configure"))?;
         Ok(Box::new(SqliteReader { path: self.path.clone(), connection }))
     }
 

@@ -140,6 +140,45 @@ async fn a_second_hub_on_the_same_folder_is_told_who_holds_it() {
     open(folder.path());
 }
 
+/// Symptom: `run --no-wait` said now and then that a process had the state folder that had ended long ago. Cause: who asks
+/// whether a folder has an owner (`seriatim runs`) shares the lock for a moment, and that was taken for an owner. Now a
+/// lock that can be shared is nobody's, and is tried again.
+#[tokio::test]
+async fn who_only_looks_is_in_nobodys_way() {
+    let folder = tempfile::tempdir().unwrap();
+    open(folder.path()).close().await.unwrap();
+    let onlooker = std::fs::File::open(folder.path().join("hub.lock")).unwrap();
+    onlooker.try_lock_shared().unwrap();
+    let looking = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(20));
+        drop(onlooker);
+    });
+    open(folder.path());
+    looking.join().unwrap();
+}
+
+/// Symptom: of processes that began at once on a folder, one was told to wait for a process that had ended before. Cause:
+/// the owner had the lock and had not written itself down yet. Now a name of a process that is gone is read again.
+#[tokio::test]
+async fn an_owner_is_named_that_has_only_just_become_one() {
+    let folder = tempfile::tempdir().unwrap();
+    open(folder.path()).close().await.unwrap();
+    let path = folder.path().join("hub.lock");
+    let this = std::fs::read_to_string(&path).unwrap();
+    let mut gone = Command::new("true").spawn().unwrap();
+    gone.wait().unwrap();
+    std::fs::write(&path, this.replace(&std::process::id().to_string(), &gone.id().to_string())).unwrap();
+    let owner = std::fs::File::open(&path).unwrap();
+    owner.try_lock().unwrap();
+    let writing = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(20));
+        std::fs::write(&path, this).unwrap();
+    });
+    let refused = EmbeddedHub::open(folder.path(), HubOptions::default());
+    assert!(matches!(&refused, Err(OpenError::Held { owner, .. }) if owner.pid == std::process::id()), "{refused:?}");
+    writing.join().unwrap();
+}
+
 /// Names the folder that [`child`] opens, if this process was started to be one.
 const CHILD: &str = "SERIATIM_HUB_TEST_CHILD";
 

@@ -280,7 +280,8 @@ fn encode<'a>(
     Ok(())
 }
 
-fn failed(path: &Path, error: &ParquetError) -> IngestError {
+/// What a writer of Parquet says when it cannot write to `path`.
+pub(crate) fn failed(path: &Path, error: &ParquetError) -> IngestError {
     if let ParquetError::External(source) = error
         && let Some(io) = source.downcast_ref::<std::io::Error>()
     {
