@@ -132,14 +132,16 @@ pub(crate) fn sent(request: &Request, ledger: &Ledger) -> Option<Sent> {
     }
 }
 
-/// What must be done so that everything can end: suspended instances go on, mailboxes are told to stop.
+/// What must be done so that everything can end: suspended instances go on; mailboxes are told to stop once nobody
+/// writes letters any more.
 pub(crate) fn let_go_on(ledger: &Ledger) -> Vec<Request> {
     let mut requests = Vec::new();
+    let writes = ledger.executions.values().any(|run| run.is_live() && run.start.name != "mailbox");
     for run in ledger.executions.values().filter(|run| run.is_live()) {
         if run.state.suspended {
             requests.push(request(Deed::Resume(run.instance.clone())));
         }
-        if run.start.name == "mailbox" {
+        if run.start.name == "mailbox" && !writes {
             requests.push(raise(run.instance.clone(), "stop"));
         }
     }
@@ -182,11 +184,17 @@ pub(crate) fn check_end(ledger: &Ledger) -> Verdict {
 pub(crate) fn normal_histories(ledger: &Ledger) -> BTreeMap<String, Vec<String>> {
     let runs = ledger.executions.values();
     runs.map(|run| {
-        let mut lines: Vec<String> = run.events().filter_map(|event| line(run, event)).collect();
+        let mut lines: Vec<String> = run.events().filter_map(|event| line(run, event)).map(|l| plain(&l)).collect();
         lines.sort();
-        (run.instance.clone(), lines)
+        (plain(&run.instance), lines)
     })
     .collect()
+}
+
+/// A text without the random part of the ids that the worker derives for sub-orchestrations, `parent:0001:0123456789abcdef`.
+fn plain(text: &str) -> String {
+    let is_random = |part: &str| part.len() >= 16 && part.bytes().take(16).all(|b| b.is_ascii_hexdigit());
+    text.split(':').map(|part| if is_random(part) { &part[16..] } else { part }).collect::<Vec<_>>().join(":")
 }
 
 fn line(run: &Run, event: &proto::HistoryEvent) -> Option<String> {
@@ -195,9 +203,10 @@ fn line(run: &Run, event: &proto::HistoryEvent) -> Option<String> {
     if run.start.name == "mailbox" {
         // Where it continues as new depends on when letters come; the letters themselves do not.
         let Some(EventType::ExecutionCompleted(end)) = &event.event_type else { return None };
-        let mut letters: Vec<String> = serde_json::from_str(&text(&end.result)).unwrap_or_default();
+        let letters: Vec<String> = serde_json::from_str(&text(&end.result)).unwrap_or_default();
+        let mut letters: Vec<String> = letters.iter().map(|letter| plain(letter)).collect();
         letters.sort();
-        return Some(format!("{letters:?}"));
+        return Some(letters.join(", "));
     }
     Some(match event.event_type.as_ref()? {
         EventType::ExecutionStarted(e) => format!("start {}({})", e.name, text(&e.input)),

@@ -5,7 +5,7 @@
 //! whatever anybody was told is on disk (`promises`).
 //!
 //! `SERIATIM_TEST_SCALE` (default 1) multiplies the number of seeds. A seed that fails is printed with the line that
-//! replays it, `SERIATIM_SEED=N`; once the defect is mended it is added to `seeds.txt`, whose seeds run first for ever.
+//! replays it, `SERIATIM_SEED=N` (with `SERIATIM_SHOW=1` every input and all effects are printed); once the defect is mended it is added to `seeds.txt`, whose seeds run first for ever.
 
 // A test that cannot go on panics: that is how it fails.
 #![allow(clippy::unwrap_used)]
@@ -35,6 +35,11 @@ fn variable(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().expect("a whole number"))
 }
 
+/// Whether every input and all effects are to be printed.
+fn shown() -> bool {
+    std::env::var_os("SERIATIM_SHOW").is_some()
+}
+
 /// The seeds of a test: the one that is to be replayed, or the committed ones and so many others.
 fn seeds(number: u64) -> Vec<u64> {
     if let Some(seed) = variable("SERIATIM_SEED") {
@@ -45,7 +50,10 @@ fn seeds(number: u64) -> Vec<u64> {
     committed.chain(1..=number * variable("SERIATIM_TEST_SCALE").unwrap_or(1)).collect()
 }
 
-/// Plays all seeds, one thread for each core and one seed at a time in each. All that fail are named.
+/// So many seeds that fail are enough to look at.
+const ENOUGH: usize = 10;
+
+/// Plays all seeds, one thread for each core and one seed at a time in each. Those that fail are named.
 fn for_each_seed(test: &str, number: u64, play: impl Fn(u64) -> Result<Seen, String> + Sync) -> Vec<Seen> {
     let seeds = seeds(number);
     let next = AtomicUsize::new(0);
@@ -56,6 +64,9 @@ fn for_each_seed(test: &str, number: u64, play: impl Fn(u64) -> Result<Seen, Str
         for _ in 0..threads {
             scope.spawn(|| {
                 while let Some(seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if failed.lock().unwrap().len() >= ENOUGH {
+                        break;
+                    }
                     match catch_unwind(AssertUnwindSafe(|| play(*seed))) {
                         Ok(Ok(one)) => seen.lock().unwrap().push(one),
                         Ok(Err(wrong)) => failed.lock().unwrap().push((*seed, wrong)),
@@ -75,7 +86,7 @@ fn for_each_seed(test: &str, number: u64, play: impl Fn(u64) -> Result<Seen, Str
 }
 
 fn play(seed: u64, faults: Faults, calm: bool) -> Result<Seen, String> {
-    World::new(Plan { seed, faults, calm, traced: false }).run()
+    World::new(Plan { seed, faults, calm, traced: false, shown: shown() }).run()
 }
 
 fn drawn(seed: u64) -> Faults {
@@ -104,7 +115,9 @@ fn whatever_goes_wrong_nothing_is_lost_and_nothing_happens_twice() {
 #[test]
 fn a_seed_is_one_world() {
     for_each_seed("a_seed_is_one_world", 20, |seed| {
-        let twice = [(); 2].map(|()| World::new(Plan { seed, faults: drawn(seed), calm: false, traced: true }).run());
+        let twice = [(); 2].map(|()| {
+            World::new(Plan { seed, faults: drawn(seed), calm: false, traced: true, shown: shown() }).run()
+        });
         let [one, other] = twice;
         let (one, other) = (one?, other?);
         if one != other {

@@ -12,7 +12,7 @@ use seriatim_durable::proto;
 use seriatim_durable::proto::OrchestrationStatus as Status;
 use seriatim_durable::proto::history_event::EventType;
 use seriatim_hub::core::{
-    ActivitySeq, Batch, EntityRecord, ExecutionNo, InstanceState, MessageSeq, Moment, OperationRecord, Snapshot,
+    ActivityRecord, ActivitySeq, Batch, EntityRecord, ExecutionNo, InstanceState, MessageSeq, Moment, OperationRecord, Snapshot,
     TimerKind, TimerRecord, TimerSeq, Write,
 };
 
@@ -95,7 +95,7 @@ pub(crate) fn operation_mark(event: &proto::HistoryEvent) -> Option<String> {
 pub(crate) struct Ledger {
     pub(crate) executions: BTreeMap<ExecutionNo, Run>,
     pub(crate) current: BTreeMap<String, ExecutionNo>,
-    pub(crate) activities: BTreeMap<ActivitySeq, (ExecutionNo, i32)>,
+    pub(crate) activities: BTreeMap<ActivitySeq, Arc<ActivityRecord>>,
     pub(crate) timers: BTreeMap<TimerSeq, Arc<TimerRecord>>,
     pub(crate) entities: BTreeMap<String, Thing>,
     pub(crate) operations: BTreeMap<MessageSeq, Arc<OperationRecord>>,
@@ -124,6 +124,9 @@ struct Touched {
     left: Vec<(String, String)>,
     /// Scheduled operations whose timers are gone.
     due: Vec<String>,
+    /// Executions that were forgotten in this batch. One that is there again afterwards was rewound: what its history
+    /// tells of messages was told before.
+    forgotten: BTreeSet<ExecutionNo>,
 }
 
 /// What a request or an action must bring about somewhere else.
@@ -183,6 +186,7 @@ impl Ledger {
             }
             Write::DeleteExecution { execution } => {
                 touched.executions.insert(*execution);
+                touched.forgotten.insert(*execution);
                 let gone = self.executions.remove(execution).ok_or("an execution is deleted that is not there")?;
                 self.current.remove(&gone.instance);
             }
@@ -204,11 +208,12 @@ impl Ledger {
             Write::PutActivity { activity, record } => {
                 let execution = ExecutionNo(record.execution);
                 touched.executions.insert(execution);
-                self.activities.insert(*activity, (execution, record.request.task_id));
+                self.activities.insert(*activity, Arc::clone(record));
                 self.activities_of.insert((execution, *activity));
             }
             Write::DeleteActivity { activity } => {
-                let (execution, _) = self.activities.remove(activity).ok_or("an activity is deleted twice")?;
+                let record = self.activities.remove(activity).ok_or("an activity is deleted twice")?;
+                let execution = ExecutionNo(record.execution);
                 self.activities_of.remove(&(execution, *activity));
                 touched.executions.insert(execution);
             }
@@ -334,7 +339,9 @@ impl Ledger {
         run.history.push(events.into());
         let start = Arc::clone(&run.start);
         self.touch_parent(&start, touched);
-        told.into_iter().for_each(|sent| self.expect(sent));
+        if !touched.forgotten.contains(&execution) {
+            told.into_iter().for_each(|sent| self.expect(sent));
+        }
         Ok(())
     }
 
@@ -368,7 +375,7 @@ impl Ledger {
 
     fn tasks_of(&self, execution: ExecutionNo) -> Vec<i32> {
         let range = (execution, ActivitySeq(0))..=(execution, ActivitySeq(u64::MAX));
-        self.activities_of.range(range).filter_map(|(_, seq)| self.activities.get(seq)).map(|(_, task)| *task).collect()
+        self.activities_of.range(range).filter_map(|(_, seq)| self.activities.get(seq)).map(|a| a.request.task_id).collect()
     }
 
     fn queued_of(&self, execution: ExecutionNo) -> impl Iterator<Item = &Arc<OperationRecord>> {
@@ -489,8 +496,8 @@ impl Ledger {
         }
         let inboxes = self.executions.iter().flat_map(|(no, run)| run.inbox.iter().map(move |(m, e)| (*no, *m, &**e)));
         must!(inboxes.eq(snapshot.messages.iter().map(|(no, m, e)| (*no, *m, e))), "the store has other messages");
-        let activities = snapshot.activities.iter().map(|(seq, a)| (*seq, (ExecutionNo(a.execution), a.request.task_id)));
-        must!(activities.eq(self.activities.iter().map(|(s, a)| (*s, *a))), "the store has other activities");
+        let activities = self.activities.iter().map(|(seq, record)| (*seq, &**record));
+        must!(activities.eq(snapshot.activities.iter().map(|(s, r)| (*s, r))), "the store has other activities");
         let timers = self.timers.iter().map(|(seq, record)| (*seq, &**record));
         must!(timers.eq(snapshot.timers.iter().map(|(seq, record)| (*seq, record))), "the store has other timers");
         let operations = self.operations.iter().map(|(seq, record)| (*seq, &**record));

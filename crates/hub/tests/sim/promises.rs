@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use seriatim_durable::proto;
 use seriatim_durable::proto::OrchestrationStatus as Status;
 use seriatim_durable::proto::history_event::EventType;
-use seriatim_hub::core::{Answer, ExecutionNo, Request, TimerKind};
+use seriatim_hub::core::{ActivitySeq, Answer, ExecutionNo, Request, TimerKind};
 
 use crate::model::{Ledger, Verdict, mark, marks, must, operation_mark};
 use crate::workers::Job;
@@ -18,7 +18,7 @@ use crate::world::Outcome;
 enum Work {
     /// The execution, and how long its history is at least when the turn is recorded.
     Turn(ExecutionNo, u64),
-    Activity(ExecutionNo, i32),
+    Activity(ActivitySeq),
     /// The entity, and the marks of the operations.
     Batch(String, Vec<String>),
 }
@@ -55,20 +55,13 @@ impl Promises {
                 Work::Turn(execution, run.state.history_len + request.new_events.len() as u64 + 1)
             }
             Job::Activity(request) => {
-                let of = request.orchestration_instance.clone().unwrap_or_default();
+                // One whose orchestration has ended, or is another by now, still runs.
                 let is_it = |ledger: &Ledger| {
-                    let mut all = ledger.activities.values();
-                    all.find(|(execution, task)| {
-                        // One whose orchestration has ended, or is another by now, still runs.
-                        let run = ledger.executions.get(execution);
-                        *task == request.task_id
-                            && run.is_none_or(|run| Some(run.execution_id()) == of.execution_id.as_deref())
-                    })
-                    .copied()
+                    let found = ledger.activities.iter().find(|(_, record)| record.request == *request);
+                    found.map(|(seq, _)| *seq)
                 };
-                must!(is_it(durable).is_some(), "an activity of {} is handed out before it is on disk", of.instance_id);
-                let (execution, task) = is_it(ledger).ok_or("an activity is handed out that was dropped")?;
-                Work::Activity(execution, task)
+                must!(is_it(durable).is_some(), "{request:?} is handed out before it is on disk");
+                Work::Activity(is_it(ledger).ok_or("an activity is handed out that was dropped")?)
             }
             Job::Batch(request) => {
                 let state = ledger.entities.get(&request.instance_id).and_then(|thing| thing.state.as_deref());
@@ -165,9 +158,8 @@ impl Promises {
                 });
                 must!(recorded, "a turn was accepted, and is lost");
             }
-            Work::Activity(execution, task) => {
-                let lost = disk.activities.values().any(|(of, number)| of == execution && number == task);
-                must!(!lost, "the result of activity {task} of {execution} was accepted, and is lost");
+            Work::Activity(activity) => {
+                must!(!disk.activities.contains_key(activity), "the result of activity {activity} was accepted, and is lost");
             }
             Work::Batch(entity, wanted) if !entity.starts_with("@temp@") => {
                 let state = disk.entities.get(entity).and_then(|thing| thing.state.as_deref());

@@ -11,6 +11,7 @@ use seriatim_durable::proto;
 use seriatim_durable::proto::history_event::EventType;
 use seriatim_durable::proto::operation_action::OperationActionType;
 use seriatim_durable::proto::operation_result::ResultType;
+use seriatim_durable::proto::orchestrator_action::OrchestratorActionType as Action;
 use seriatim_durable::proto::work_item;
 use seriatim_hub::core::{PAST_EVENTS_PROPERTY, Request, WorkerId};
 
@@ -120,9 +121,11 @@ impl Process {
                 (execution, turn)
             }
         };
+        let mut actions = turn.actions;
+        actions.iter_mut().for_each(without_facts);
         let response = proto::OrchestratorResponse {
             instance_id: request.instance_id.clone(),
-            actions: turn.actions,
+            actions,
             custom_status: turn.custom_status,
             completion_token: token.to_owned(),
             ..Default::default()
@@ -144,6 +147,15 @@ impl Process {
         if self.copies.get(key).is_some_and(|(kept, _)| *kept == number) {
             self.copies.remove(key);
         }
+    }
+}
+
+/// The facts of a failure are in a map of random order, which would show in the trace of a simulation.
+fn without_facts(action: &mut proto::OrchestratorAction) {
+    if let Some(Action::CompleteOrchestration(end)) = &mut action.orchestrator_action_type
+        && let Some(failure) = &mut end.failure_details
+    {
+        failure.properties.clear();
     }
 }
 

@@ -105,6 +105,8 @@ pub(crate) struct Plan {
     /// Whether the script has only what comes to the same in every world.
     pub(crate) calm: bool,
     pub(crate) traced: bool,
+    /// Whether every input and all effects are printed.
+    pub(crate) shown: bool,
 }
 
 /// A simulated world; see the module's documentation.
@@ -356,7 +358,13 @@ impl World {
         if self.plan.traced {
             self.seen.trace = self.seen.trace.rotate_left(5) ^ hash(&(clock, &input));
         }
+        if self.plan.shown {
+            println!("{:.6} {clock:?} {input:?}", self.time as f64 / SECOND as f64);
+        }
         let effects = hub.core.handle(clock, input);
+        if self.plan.shown {
+            println!("    {effects:?}");
+        }
         if self.plan.traced {
             self.seen.trace = self.seen.trace.rotate_left(5) ^ hash(&effects);
         }
@@ -476,15 +484,19 @@ impl World {
 
     // ---- messages
 
-    /// Sends a request. What may be sent twice comes twice or three times now and then; a signal or an event may not,
-    /// because a second one is another one.
+    /// Sends a request. What may be sent twice comes twice or three times now and then. A signal or an event may not,
+    /// because a second one is another one, and a question is not, because it has one answer.
     pub(crate) fn send(&mut self, request: Request, caller: Caller) {
         let faults = self.plan.faults.clone();
         // A worker offers the result of an activity until it is told that the hub has it, or refuses it.
         let may_lose = !matches!(request, Request::CompleteActivity(_) | Request::Abandon(_));
         let may_repeat = !matches!(
             request,
-            Request::RaiseEvent(_) | Request::SignalEntity(_) | Request::RestartInstance(_) | Request::Rewind(..)
+            Request::RaiseEvent(_)
+                | Request::SignalEntity(_)
+                | Request::RestartInstance(_)
+                | Request::Rewind(..)
+                | Request::InstanceHistory(_)
         );
         let copies = if may_repeat && self.dice.chance(faults.repeated) { 2 + self.dice.below(2) } else { 1 };
         for _ in 0..copies {
@@ -648,11 +660,14 @@ impl World {
             self.clock.stopped_at = None;
             self.after(1, Event::WorkerComes);
         }
-        for request in clients::let_go_on(&self.ledger) {
-            self.send(request, Caller::Nobody);
+        // Letters that are late are still under way for a minute and a half.
+        if self.time > script::LENGTH + 2 * MINUTE {
+            for request in clients::let_go_on(&self.ledger) {
+                self.send(request, Caller::Nobody);
+            }
         }
         // Late messages, leases of items that got lost, and what is not on disk yet are all still in the queue.
-        if !self.queue.is_empty() {
+        if !self.queue.is_empty() || self.time < script::LENGTH + 3 * MINUTE {
             self.after(20 * SECOND, Event::Settles);
         }
     }
