@@ -102,8 +102,10 @@ impl Core {
             return;
         }
         // It may have asked for the same lock again, in a later critical section.
-        let asks_again =
-            self.entities.get(id).is_some_and(|entity| entity.sent_by(execution).any(|(_, queued)| queued.is_lock_request()));
+        let asks_again = self
+            .entities
+            .get(id)
+            .is_some_and(|entity| entity.sent_by(execution).any(|(_, queued)| queued.is_lock_request()));
         if !asks_again && let Some(locks) = self.locks_of.get_mut(&execution) {
             locks.remove(id);
             if locks.is_empty() {

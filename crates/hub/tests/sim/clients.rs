@@ -100,9 +100,7 @@ pub(crate) fn request(deed: Deed) -> Request {
         }),
         Deed::Get(id) => Request::GetInstance(get(id)),
         Deed::Wait(id) => Request::WaitForCompletion(get(id)),
-        Deed::GetEntity(id) => {
-            Request::GetEntity(proto::GetEntityRequest { instance_id: id, include_state: true })
-        }
+        Deed::GetEntity(id) => Request::GetEntity(proto::GetEntityRequest { instance_id: id, include_state: true }),
         Deed::List => Request::ListInstanceIds(proto::ListInstanceIdsRequest::default()),
     }
 }

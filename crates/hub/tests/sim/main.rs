@@ -79,7 +79,9 @@ fn for_each_seed(test: &str, number: u64, play: impl Fn(u64) -> Result<Seen, Str
     let mut failed = failed.into_inner().unwrap();
     failed.sort();
     for (seed, wrong) in &failed {
-        println!("SERIATIM_SEED={seed} cargo nextest run --release --locked -p seriatim-hub --test sim -- {test}: {wrong}");
+        println!(
+            "SERIATIM_SEED={seed} cargo nextest run --release --locked -p seriatim-hub --test sim -- {test}: {wrong}"
+        );
     }
     assert!(failed.is_empty(), "{} of {} seeds failed; they are named above", failed.len(), seeds.len());
     seen.into_inner().unwrap()
@@ -115,9 +117,8 @@ fn whatever_goes_wrong_nothing_is_lost_and_nothing_happens_twice() {
 #[test]
 fn a_seed_is_one_world() {
     for_each_seed("a_seed_is_one_world", 20, |seed| {
-        let twice = [(); 2].map(|()| {
-            World::new(Plan { seed, faults: drawn(seed), calm: false, traced: true, shown: shown() }).run()
-        });
+        let twice = [(); 2]
+            .map(|()| World::new(Plan { seed, faults: drawn(seed), calm: false, traced: true, shown: shown() }).run());
         let [one, other] = twice;
         let (one, other) = (one?, other?);
         if one != other {

@@ -12,8 +12,8 @@ use seriatim_durable::proto;
 use seriatim_durable::proto::OrchestrationStatus as Status;
 use seriatim_durable::proto::history_event::EventType;
 use seriatim_hub::core::{
-    ActivityRecord, ActivitySeq, Batch, EntityRecord, ExecutionNo, InstanceState, MessageSeq, Moment, OperationRecord, Snapshot,
-    TimerKind, TimerRecord, TimerSeq, Write,
+    ActivityRecord, ActivitySeq, Batch, EntityRecord, ExecutionNo, InstanceState, MessageSeq, Moment, OperationRecord,
+    Snapshot, TimerKind, TimerRecord, TimerSeq, Write,
 };
 
 use crate::dice::fnv;
@@ -205,6 +205,14 @@ impl Ledger {
                 let run = self.run(*execution)?;
                 run.inbox = run.inbox.split_off(&MessageSeq(up_to.0 + 1));
             }
+            _ => self.write_record(write, touched)?,
+        }
+        Ok(())
+    }
+
+    /// A write that concerns no execution's own records.
+    fn write_record(&mut self, write: &Write, touched: &mut Touched) -> Verdict {
+        match write {
             Write::PutActivity { activity, record } => {
                 let execution = ExecutionNo(record.execution);
                 touched.executions.insert(execution);
@@ -244,6 +252,12 @@ impl Ledger {
                 touched.executions.insert(ExecutionNo(record.sender));
                 touched.left.extend(operation_mark(&record.event).map(|mark| (record.entity.clone(), mark)));
             }
+            Write::PutExecution { .. }
+            | Write::PutState { .. }
+            | Write::DeleteExecution { .. }
+            | Write::AppendHistory { .. }
+            | Write::PutMessage { .. }
+            | Write::DeleteMessages { .. } => {}
         }
         Ok(())
     }
@@ -375,7 +389,11 @@ impl Ledger {
 
     fn tasks_of(&self, execution: ExecutionNo) -> Vec<i32> {
         let range = (execution, ActivitySeq(0))..=(execution, ActivitySeq(u64::MAX));
-        self.activities_of.range(range).filter_map(|(_, seq)| self.activities.get(seq)).map(|a| a.request.task_id).collect()
+        self.activities_of
+            .range(range)
+            .filter_map(|(_, seq)| self.activities.get(seq))
+            .map(|a| a.request.task_id)
+            .collect()
     }
 
     fn queued_of(&self, execution: ExecutionNo) -> impl Iterator<Item = &Arc<OperationRecord>> {
@@ -412,12 +430,19 @@ impl Ledger {
         let under_way = run.open.after(run.inbox.values().map(|event| &**event)).map_err(|w| format!("{who}: {w}"))?;
         let mut tasks = self.tasks_of(execution);
         tasks.sort_unstable();
-        must!(under_way.tasks.iter().eq(&tasks), "{who} waits for activities {:?}; there are {tasks:?}", under_way.tasks);
+        must!(
+            under_way.tasks.iter().eq(&tasks),
+            "{who} waits for activities {:?}; there are {tasks:?}",
+            under_way.tasks
+        );
         let mut set: Vec<_> = timers.iter().filter_map(|timer| timer_id(timer)).collect();
         set.sort_unstable();
         must!(under_way.timers.iter().eq(&set), "{who} waits for timers {:?}; there are {set:?}", under_way.timers);
         let starts = timers.iter().any(|timer| matches!(timer.kind, Some(TimerKind::Start(_))));
-        must!(starts == run.state.waits_for_start, "{who} waits for its start, and has no timer for it, or the reverse");
+        must!(
+            starts == run.state.waits_for_start,
+            "{who} waits for its start, and has no timer for it, or the reverse"
+        );
         for (number, child) in &under_way.children {
             must!(self.is_child(run, child, *number), "{who} waits for {child}, which is not there");
         }

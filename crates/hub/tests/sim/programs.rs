@@ -4,8 +4,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use seriatim_durable::{ActivityOptions, Either, EntityId, Failure, OrchestrationContext, Registry, RetryPolicy};
 use serde::{Deserialize, Serialize};
+use seriatim_durable::{ActivityOptions, Either, EntityId, Failure, OrchestrationContext, Registry, RetryPolicy};
 
 use crate::dice::Dice;
 

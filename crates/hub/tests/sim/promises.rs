@@ -100,12 +100,10 @@ impl Promises {
             }
             (Request::TerminateInstance(_), _) => {
                 let run = of.and_then(|execution| disk.executions.get(&execution)).filter(|run| run.is_live());
-                let comes = |event: &proto::HistoryEvent| {
-                    matches!(event.event_type, Some(EventType::ExecutionTerminated(_)))
-                };
-                let asked = run.is_none_or(|run| {
-                    run.inbox.values().any(|event| comes(event)) || run.events().any(is_rewind)
-                });
+                let comes =
+                    |event: &proto::HistoryEvent| matches!(event.event_type, Some(EventType::ExecutionTerminated(_)));
+                let asked =
+                    run.is_none_or(|run| run.inbox.values().any(|event| comes(event)) || run.events().any(is_rewind));
                 must!(asked, "a termination is lost");
             }
             (Request::PurgeInstances(_), Answer::Purged(purged)) if purged.deleted_instance_count > 0 => {
@@ -142,7 +140,11 @@ impl Promises {
         };
         let run = disk.current.get(&seen.instance_id).and_then(|execution| disk.executions.get(execution));
         let same = run.filter(|run| Some(run.execution_id()) == seen.execution_id.as_deref() && run.is_live());
-        must!(same.is_none_or(|run| run.inbox.values().any(|e| is_rewind(e)) || run.events().any(is_rewind)), "{} was shown to have ended, and has not", seen.instance_id);
+        must!(
+            same.is_none_or(|run| run.inbox.values().any(|e| is_rewind(e)) || run.events().any(is_rewind)),
+            "{} was shown to have ended, and has not",
+            seen.instance_id
+        );
         Ok(())
     }
 
@@ -153,13 +155,14 @@ impl Promises {
         match work {
             Work::Turn(execution, len) => {
                 let run = disk.executions.get(execution).filter(|run| run.is_live());
-                let recorded = run.is_none_or(|run| {
-                    run.state.history_len >= *len - 1 || run.events().any(is_rewind)
-                });
+                let recorded = run.is_none_or(|run| run.state.history_len >= *len - 1 || run.events().any(is_rewind));
                 must!(recorded, "a turn was accepted, and is lost");
             }
             Work::Activity(activity) => {
-                must!(!disk.activities.contains_key(activity), "the result of activity {activity} was accepted, and is lost");
+                must!(
+                    !disk.activities.contains_key(activity),
+                    "the result of activity {activity} was accepted, and is lost"
+                );
             }
             Work::Batch(entity, wanted) if !entity.starts_with("@temp@") => {
                 let state = disk.entities.get(entity).and_then(|thing| thing.state.as_deref());

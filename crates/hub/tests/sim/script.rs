@@ -8,16 +8,38 @@ use crate::programs::{self, ACCOUNTS, LOGS, MAILBOXES, entity, mailbox_id};
 #[derive(Debug, Clone)]
 pub(crate) enum Deed {
     /// Asked for again until there is an answer, unless it may replace an instance.
-    Start { id: String, name: &'static str, input: String, after: Option<Time>, replaces: bool },
-    Raise { id: String, letter: String },
-    Signal { entity: String, request_id: String, after: Option<Time> },
-    Terminate { id: String, recursive: bool },
+    Start {
+        id: String,
+        name: &'static str,
+        input: String,
+        after: Option<Time>,
+        replaces: bool,
+    },
+    Raise {
+        id: String,
+        letter: String,
+    },
+    Signal {
+        entity: String,
+        request_id: String,
+        after: Option<Time>,
+    },
+    Terminate {
+        id: String,
+        recursive: bool,
+    },
     Suspend(String),
     Resume(String),
-    Purge { id: String, recursive: bool },
+    Purge {
+        id: String,
+        recursive: bool,
+    },
     PurgeEntity(String),
     Rewind(String),
-    Restart { id: String, as_new: bool },
+    Restart {
+        id: String,
+        as_new: bool,
+    },
     Skip(String),
     Clean,
     Get(String),

@@ -46,7 +46,10 @@ impl Disk {
             _ => {
                 let writes = group.iter().map(|batch| batch.writes.len()).sum();
                 let mut left = dice.below(writes);
-                group.iter().take_while(|batch| left.checked_sub(batch.writes.len()).map(|l| left = l).is_some()).count()
+                group
+                    .iter()
+                    .take_while(|batch| left.checked_sub(batch.writes.len()).map(|l| left = l).is_some())
+                    .count()
             }
         };
         if whole > 0 {

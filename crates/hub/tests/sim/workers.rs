@@ -5,14 +5,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use seriatim_durable::replay::Execution;
-use seriatim_durable::{Failure, Registry};
 use seriatim_durable::proto;
 use seriatim_durable::proto::history_event::EventType;
 use seriatim_durable::proto::operation_action::OperationActionType;
 use seriatim_durable::proto::operation_result::ResultType;
 use seriatim_durable::proto::orchestrator_action::OrchestratorActionType as Action;
 use seriatim_durable::proto::work_item;
+use seriatim_durable::replay::Execution;
+use seriatim_durable::{Failure, Registry};
 use seriatim_hub::core::{PAST_EVENTS_PROPERTY, Request, WorkerId};
 
 use crate::dice::Dice;
@@ -216,7 +216,8 @@ pub(crate) fn batch(request: &proto::EntityBatchRequest, token: &str, done: usiz
         let success = proto::OperationResultSuccess { result: Some(balance.to_string()), ..Default::default() };
         results.push(proto::OperationResult { result_type: Some(ResultType::Success(success)) });
     }
-    let entity_state = if results.is_empty() { request.entity_state.clone() } else { Some(format!("{balance}|{marks}")) };
+    let entity_state =
+        if results.is_empty() { request.entity_state.clone() } else { Some(format!("{balance}|{marks}")) };
     Request::CompleteEntity(proto::EntityBatchResult {
         results,
         actions,
