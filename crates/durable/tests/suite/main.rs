@@ -1,6 +1,7 @@
 //! The tests of the durable layer, in one program so that they are linked once.
 
 mod bench;
+mod changes;
 mod critical_sections;
 mod entities;
 mod event_json;

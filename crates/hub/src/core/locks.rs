@@ -101,7 +101,12 @@ impl Core {
         if holder.execution != execution.0 || section.is_some_and(|section| section != holder.section) {
             return;
         }
-        if let Some(locks) = self.locks_of.get_mut(&execution) {
+        // It may have asked for the same lock again, in a later critical section.
+        let asks_again = self
+            .entities
+            .get(id)
+            .is_some_and(|entity| entity.sent_by(execution).any(|(_, queued)| queued.is_lock_request()));
+        if !asks_again && let Some(locks) = self.locks_of.get_mut(&execution) {
             locks.remove(id);
             if locks.is_empty() {
                 self.locks_of.remove(&execution);

@@ -152,6 +152,10 @@ fn last_shown(snapshot: &Snapshot) -> Moment {
     let entities = snapshot.entities.iter().map(|stored| &stored.record.modified);
     let messages = snapshot.messages.iter().map(|(_, _, event)| &event.timestamp);
     let operations = snapshot.operations.iter().map(|(_, record)| &record.event.timestamp);
-    let shown = executions.chain(entities).chain(messages).chain(operations);
+    let scheduled = snapshot.timers.iter().filter_map(|(_, timer)| match &timer.kind {
+        Some(TimerKind::Operation(record)) => Some(&record.event.timestamp),
+        _ => None,
+    });
+    let shown = executions.chain(entities).chain(messages).chain(operations).chain(scheduled);
     shown.map(|timestamp| history::moment(timestamp.as_ref())).max().unwrap_or_default()
 }

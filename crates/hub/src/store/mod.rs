@@ -15,6 +15,7 @@ use crate::core::{Batch, HistoryRange, Snapshot};
 
 pub use memory::MemoryStore;
 pub use sqlite::SqliteStore;
+pub use squeeze::squeezed;
 
 /// Keeps the hub's batches. One owner calls it from one thread; [`HistoryReader`]s may work beside it.
 pub trait Store: Send + 'static {

@@ -36,8 +36,8 @@ struct Ends {
     last: usize,
 }
 
-/// The writes that matter, in order.
-pub(super) fn squeezed(group: &[Batch]) -> Vec<&Write> {
+/// The writes of a group that matter, in order, for a store that writes a group all or not at all.
+pub fn squeezed(group: &[Batch]) -> Vec<&Write> {
     let all: Vec<&Write> = group.iter().flat_map(|batch| &batch.writes).collect();
     let mut rows: HashMap<Row, Ends> = HashMap::new();
     for (index, write) in all.iter().enumerate() {

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use seriatim_hub::core::Moment;
+use seriatim_durable::proto;
+use seriatim_hub::core::{Moment, Request};
 
 use crate::driver::*;
 
@@ -54,6 +55,29 @@ fn a_clock_that_is_behind_after_a_restart_does_not_turn_back_histories_or_stop_t
     hub.pass(Duration::from_secs(70));
     hub.play("a", vec![complete(1)]);
     times_never_decrease(&mut hub, "a");
+}
+
+/// Symptom: the clock is ten years ahead, somebody schedules an operation for the next minute, the clock is put right, the
+/// process dies; the operation then waits for ten years. Cause: a hub that is opened goes on from the latest time that it
+/// has shown, and did not look for that at operations that wait for their time. Now it does.
+#[test]
+fn an_operation_that_was_scheduled_while_the_clock_was_ahead_comes_in_time_after_a_restart() {
+    let mut hub = Driver::new();
+    hub.pass(TEN_YEARS);
+    let at = hub.clock.plus(Duration::from_mins(1));
+    hub.ok(Request::SignalEntity(proto::SignalEntityRequest {
+        instance_id: "@e@a".into(),
+        name: "later".into(),
+        scheduled_time: Some(at.to_timestamp()),
+        ..Default::default()
+    }));
+    hub.clock = hub.clock.minus(TEN_YEARS);
+    let mut hub = hub.crash();
+    hub.worker();
+    hub.pass(Duration::from_secs(50));
+    assert!(hub.batches.is_empty(), "not early");
+    hub.pass(Duration::from_secs(20));
+    hub.finish_batch(Some("done"));
 }
 
 #[test]

@@ -309,6 +309,36 @@ fn action_that_fails() -> proto::OrchestratorAction {
     proto::OrchestratorAction { id: 9, orchestrator_action_type: None }
 }
 
+/// Symptom: an orchestration asked for a lock, gave up, asked for the same lock again and was terminated; the lock was then
+/// held for ever by an instance that was over. Cause: giving back the first lock forgot that a second request of the same
+/// execution was in the queue, so nothing let go of it in the end. Now it is remembered as long as there is one. Found by
+/// the simulation.
+#[test]
+fn a_lock_that_was_asked_for_twice_is_let_go_twice() {
+    for granted in [false, true] {
+        let mut hub = Driver::new();
+        hub.worker();
+        run(&mut hub, "a", vec![lock(1, "given up", &[A]), lock(2, "again", &[A])]);
+        if granted {
+            hub.play("a", vec![unlock(3, "given up", A)]);
+            assert_eq!(hub.entity(A).unwrap().locked_by.as_deref(), Some("a"), "it has the second one");
+        } else {
+            // The first one is not given back before the holder's own call is done.
+            hub.play("a", vec![call(3, A, "slow"), unlock(4, "given up", A)]);
+        }
+        hub.terminate("a", false);
+        while let Some(turn) = hub.turns.pop_front() {
+            hub.finish_turn(&turn, vec![]);
+        }
+        hub.signal(A, "next");
+        while !hub.batches.is_empty() {
+            hub.finish_batch(Some("s"));
+        }
+        let entity = hub.entity(A).unwrap();
+        assert_eq!((entity.locked_by, entity.backlog_queue_size), (None, 0), "granted before the end: {granted}");
+    }
+}
+
 #[test]
 fn an_empty_lock_set_is_granted_at_once() {
     let mut hub = Driver::new();

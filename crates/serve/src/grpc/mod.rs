@@ -55,7 +55,7 @@ impl Default for Limits {
             connections: 1_000,
             calls_per_connection: 1_000,
             handshake: Duration::from_secs(10),
-            first_call: Duration::from_secs(60),
+            first_call: Duration::from_mins(1),
         }
     }
 }
