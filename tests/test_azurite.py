@@ -151,7 +151,6 @@ def kill_and_take_up(cloud, machines, published: int, killer: Killer) -> bool:
     other.assert_published(runs)
     # A run that was published before it was killed leaves facts of the run before it, until the next one publishes.
     cloud.assert_tidy(but_facts=status == "nothing_to_do")
-    other.assert_verifies()
     for each in (machine, other):
         shutil.rmtree(each.folder)
     return True
@@ -163,10 +162,11 @@ def test_g5_killed_at_any_request_and_taken_up_with_and_without_its_state_it_pub
     kills = 0
     for published in (0, 1):
         requests, _ = undisturbed_requests(cloud, machines, published)
-        points = max(1, round(5 * scale()))
+        points = max(1, round(4 * scale()))
         for point in range(points):
             number = min(requests - 1, int((point + rng.random()) * requests / points))
             kills += kill_and_take_up(cloud, machines, published, Killer(nth(number), rng.random() < 0.5))
+        machines.fresh(published).assert_verifies()
         print(f"{points} kills in {requests} requests")
     # Which request is the last one is not the same in each run.
     assert kills >= 2 * points - 2
@@ -236,8 +236,7 @@ def test_g8_requests_that_fail_in_any_way_are_made_again_and_change_nothing(clou
 
 
 def test_an_answer_that_never_comes_is_not_waited_for_forever(cloud, machines):
-    """Symptom: with a short SERIATIM_STORAGE_TIMEOUT, one answer that did not come ended the run. Cause: a request was
-    waited for as long as it may be repeated. What is proved now: it is given up while there is time to make it again."""
+    """A request that hangs for longer than the client waits is given up, and what it was for is done again."""
     wanted = [
         lambda request: request.container == SOURCES and "range" in request.headers,
         lambda request: request.name.startswith(STAGING) and request.method == "PUT",
@@ -272,7 +271,7 @@ AWAY = {
     "a fact": (lambda r: r.name.startswith(FACTS) and r.method == "PUT", f"az://{TABLES}/{OUT}/_seriatim/"),
     "a copy": (lambda r: "x-ms-copy-source" in r.headers, f"az://{TABLES}/{OUT}/_seriatim/"),
     "the manifest": (lambda r: r.name == MANIFEST and r.method == "PUT", f"az://{TABLES}/{MANIFEST}"),
-    "the manifest, which is written": (lambda r: r.name == MANIFEST and r.method == "PUT", f"az://{TABLES}/{MANIFEST}"),
+    "the manifest, written": (lambda r: r.name == MANIFEST and r.method == "PUT", f"az://{TABLES}/{MANIFEST}"),
 }
 
 
@@ -411,7 +410,7 @@ output: {{path: "{output}", compression: none}}
     expected = tree(local / OUT)
     cloud.azurite.make_container("large")
     cloud.azurite.write("large", "one/large.parquet", (local / "data/one/large.parquet").read_bytes())
-    for turn in range(3):
+    for turn in range(max(2, round(2 * scale()))):
         is_part = 0
 
         def choose(request: Request) -> Fault:
@@ -428,6 +427,7 @@ output: {{path: "{output}", compression: none}}
         assert is_part >= 3, "two parts at least, and what makes an object of them"
         cloud.proxy.begin()
         names = cloud.azurite.names("large", f"{turn}/{OUT}/orders/")
-        found = {name.partition(f"/{OUT}/")[2]: hashlib.sha256(cloud.azurite.read("large", name)).hexdigest() for name in names}
+        content = {name.partition(f"/{OUT}/")[2]: cloud.azurite.read("large", name) for name in names}
+        found = {name: hashlib.sha256(bytes_).hexdigest() for name, bytes_ in content.items()}
         assert found == {name: digest for name, digest in expected.items() if name.startswith("orders/")}
         machine.assert_verifies()

@@ -1,5 +1,5 @@
-"""Credentials are used and never seen again: not in what is said at the most verbose level, nor in errors, state folders,
-or what is published. They are canaries here, made to be found; every way to give them is used, and works.
+"""Credentials are used and never seen again: not in what is said at the most verbose level, nor in errors, state
+folders, or what is published. They are canaries here, made to be found; every way to give them is used, and works.
 """
 
 import base64
@@ -8,11 +8,11 @@ import urllib.parse
 
 import pytest
 
-from azure import KINDS, NONE, Azurite, Fault, Request
+from azure import KINDS, NONE, Fault, Request
 from conftest import HANG
 from containers import (
-    ACCOUNT, KEY, MANIFEST, OUT, SOURCES, TABLES, Cloud, Killer, Machine, Machines, Trouble, after_first, azurite, cloud,
-    machines, write_pipeline,
+    ACCOUNT, KEY, MANIFEST, OUT, SOURCES, STAGING, TABLES, Cloud, Killer, Machine, Machines, Trouble, after_first,
+    azurite, cloud, machines, write_pipeline,
 )
 
 #: Fixtures.
@@ -57,7 +57,8 @@ class Canaries:
             files = (path for path in machine.folder.rglob("*") if path.is_file())
             self.seen |= {str(path): path.read_bytes() for path in files}
         for container in (TABLES, "both"):
-            self.seen |= {f"{container}/{name}": blob for name, blob in self.cloud.azurite.everything(container).items()}
+            blobs = self.cloud.azurite.everything(container)
+            self.seen |= {f"{container}/{name}": content for name, content in blobs.items()}
         # Whoever has what a request was signed with can make that request again.
         self.secrets |= {shown.encode() for shown in self.cloud.proxy.credentials}
         for secret in self.secrets:
@@ -87,63 +88,83 @@ def now_and_then(request: Request) -> Fault:
     return KINDS[request.number // 5 % len(KINDS)] if request.number % 5 == 2 else NONE
 
 
-def ways(azurite: Azurite, canaries: Canaries, endpoint: str) -> dict[str, dict[str, str]]:
-    """The ways to show who one is, but those that need a real service."""
-    sas = canaries.hide_sas(azurite.account_sas())
-    connection = f"DefaultEndpointsProtocol=http;AccountName={ACCOUNT};AccountKey={KEY};BlobEndpoint={endpoint};"
-    with_sas = f"BlobEndpoint={endpoint};SharedAccessSignature={sas}"
-    canaries.hide(connection, with_sas)
-    return {
-        "key": {"AZURE_STORAGE_KEY": KEY},
-        "account SAS": {"AZURE_STORAGE_SAS_TOKEN": sas},
-        "account SAS as the portal shows it": {"AZURE_STORAGE_SAS_TOKEN": f"?{sas}"},
-        "connection string": {"AZURE_STORAGE_CONNECTION_STRING": connection, "AZURE_STORAGE_ENDPOINT": ""},
-        "connection string with SAS": {"AZURE_STORAGE_CONNECTION_STRING": with_sas, "AZURE_STORAGE_ENDPOINT": ""},
-    }
+def connection_string(canaries: Canaries, *parts: str) -> dict[str, str]:
+    text = ";".join([f"BlobEndpoint={canaries.cloud.proxy.endpoint}", *parts])
+    canaries.hide(text)
+    return {"AZURE_STORAGE_CONNECTION_STRING": text, "AZURE_STORAGE_ENDPOINT": ""}
 
 
-def test_r14_credentials_of_every_kind_work_and_are_never_seen(cloud, azurite, machines, canaries):
+def killed(canaries: Canaries, machine: Machine, variables: dict[str, str]):
+    """A run that is killed when all but its manifest is in place; what it has in its folders then is kept."""
+    killer = Killer(lambda request: request.name == MANIFEST and request.method == "PUT", before=True)
+    canaries.cloud.proxy.begin(killer)
+    process = machine.start("run", **{"AZURE_STORAGE_KEY": "", "SERIATIM_LOG": "trace"} | variables)
+    killer.victim(process)
+    canaries.seen[f"{len(canaries.seen)}: what a killed run said"] = "".join(process.communicate(timeout=HANG)).encode()
+    assert process.returncode == -9
+    canaries.seen |= {f"{path}, killed": path.read_bytes() for path in machine.folder.rglob("*") if path.is_file()}
+    canaries.cloud.proxy.begin(Trouble(now_and_then))
+
+
+def test_r14_keys_work_and_are_never_seen(cloud, machines, canaries):
+    ways = [
+        {"AZURE_STORAGE_KEY": KEY},
+        connection_string(canaries, "DefaultEndpointsProtocol=http", f"AccountName={ACCOUNT}", f"AccountKey={KEY}"),
+    ]
     used = []
-    for way, variables in ways(azurite, canaries, cloud.proxy.endpoint).items():
-        print(way)
+    for variables in ways:
         machine = machines.begin(0)
         used.append(machine)
         cloud.proxy.begin(Trouble(now_and_then))
         for command in ("check", "plan"):
             canaries.call(machine, variables, command)
-        killer = Killer(lambda request: request.name == MANIFEST and request.method == "PUT", before=True)
-        cloud.proxy.begin(killer)
-        process = machine.start("run", **{"AZURE_STORAGE_KEY": "", "SERIATIM_LOG": "trace"} | variables)
-        killer.victim(process)
-        canaries.seen[f"{way}: what a killed run said"] = "".join(process.communicate(timeout=HANG)).encode()
-        assert process.returncode == -9
-        canaries.seen |= {str(path): path.read_bytes() for path in machine.folder.rglob("*") if path.is_file()}
-        cloud.proxy.begin(Trouble(now_and_then))
+        killed(canaries, machine, variables)
         canaries.call(machine, variables, "run")
         machine.lose_state()
         for command in ("recover", "run", "verify"):
             canaries.call(machine, variables, command)
         cloud.proxy.begin()
         machine.assert_published(1)
+        cloud.assert_tidy()
     canaries.look(*used)
+
+
+def test_r14_a_signature_for_the_account_is_enough_to_read(cloud, azurite, machines, canaries):
+    """The emulator refuses to remove several blobs at once with such a signature, so nothing is written here."""
+    machine = machines.begin(1)
+    sas = canaries.hide_sas(azurite.account_sas())
+    ways = [
+        {"AZURE_STORAGE_SAS_TOKEN": sas},
+        {"AZURE_STORAGE_SAS_TOKEN": f"?{sas}"},
+        connection_string(canaries, f"SharedAccessSignature={sas}"),
+    ]
+    for variables in ways:
+        cloud.proxy.begin(Trouble(now_and_then))
+        for command in ("check", "plan", "verify"):
+            canaries.call(machine, variables, command)
+    canaries.look(machine)
 
 
 def test_r14_a_signature_for_one_container_is_enough(cloud, azurite, machines, canaries):
     machine = machines.fresh(0)
-    variables = {"AZURE_STORAGE_SAS_TOKEN": canaries.hide_sas(azurite.container_sas("both"))}
-    for parts in (1, 2):
+    sas = canaries.hide_sas(azurite.container_sas("both"))
+    ways = [{"AZURE_STORAGE_SAS_TOKEN": sas}, connection_string(canaries, f"SharedAccessSignature={sas}")]
+    for parts, variables in enumerate(ways, 1):
         machine.pipeline = write_pipeline(machine.folder, "az://both/data", f"az://both/{OUT}", parts)
+        killed(canaries, machine, variables) if parts == 1 else cloud.proxy.begin(Trouble(now_and_then))
         canaries.call(machine, variables, "run", "--recover")
+        cloud.proxy.begin()
         machine.assert_published(parts, "both")
+        assert not azurite.names("both", STAGING), "nothing waits"
         machine.lose_state()
-    canaries.call(machine, variables, "verify")
+        canaries.call(machine, variables, "verify")
     # One that may read and not write names the place and what to do, at once.
     machine.pipeline = write_pipeline(machine.folder, "az://both/data", f"az://both/{OUT}", 3)
     variables = {"AZURE_STORAGE_SAS_TOKEN": canaries.hide_sas(azurite.container_sas("both", "rl"))}
     began = time.monotonic()
     told = canaries.call(machine, variables | {"SERIATIM_STORAGE_TIMEOUT": "60"}, "run", "--recover", code=1)
-    assert time.monotonic() - began < 10, "what is refused is not asked for again"
-    assert f"az://both/{OUT}" in told and "403" in told and "set AZURE_STORAGE_CONNECTION_STRING" in told, told
+    assert time.monotonic() - began < 20, "what is refused is not asked for again"
+    assert f"az://both/{OUT}" in told and "403" in told and "set AZURE_STORAGE_CONNECTION_STRING" in told, told[-3000:]
     machine.assert_published(2, "both")
     canaries.look(machine)
 

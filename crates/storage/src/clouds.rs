@@ -51,9 +51,8 @@ fn retry_identity() -> RetryConfig {
 fn options(environment: &Environment) -> ClientOptions {
     let timeout = environment.timeout();
     ClientOptions::new()
-        // A request whose answer never comes is given up while there is time left to make it again.
-        .with_timeout((timeout / 2).min(Duration::from_secs(30)))
-        .with_connect_timeout((timeout / 2).min(Duration::from_secs(5)))
+        .with_timeout(timeout.min(Duration::from_secs(30)))
+        .with_connect_timeout(timeout.min(Duration::from_secs(5)))
         // Azurite closes a connection that was idle for five seconds; a request that comes just then is lost.
         .with_pool_idle_timeout(Duration::from_secs(4))
 }
