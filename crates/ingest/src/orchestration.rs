@@ -169,8 +169,8 @@ async fn critical_section<E: Engine>(
         }
         Err(error) => {
             // The first error is the one to tell; the next run's admission withdraws what could not be withdrawn now.
-            let _ = engine.step(Withdraw { run: input.run.clone() }).await;
-            ids::give_back(engine, input, error, sequences, &counts).await
+            let withdrawn = engine.step(Withdraw { run: input.run.clone() }).await.is_ok();
+            ids::give_back(engine, input, error, sequences, &counts, withdrawn).await
         }
     }
 }
