@@ -59,7 +59,7 @@ impl From<CounterError> for IngestError {
             CounterErrorKind::NotFitting => ErrorKind::Pipeline,
             CounterErrorKind::Refused | CounterErrorKind::Broken => ErrorKind::State,
         };
-        Self { kind, message: error.message, help: error.help }
+        Self { kind, message: error.message, help: error.help, file: None }
     }
 }
 

@@ -25,8 +25,10 @@ use crate::manifest::{Manifest, ManifestFile, ManifestRun};
 use crate::number::{Reserved, ReservedTable, id_of, out_of_range};
 use crate::output::{Held, Output, Put, STAGING};
 use crate::plan::FileMemory;
+use crate::report::AsideFile;
 use crate::sequence::{CatalogState, Range, SequenceState};
 use crate::shared::{bring_committed, bring_kept, each_new_key, keep_segment};
+use crate::source::SourceFile;
 use crate::steps::{Admission, Publish};
 use crate::write::{QUARANTINE, Staged, file_name, folder_name, quarantine_index, staged_name, staging_folder};
 
@@ -57,7 +59,9 @@ pub(crate) fn admit(run: &RunContext, catalog: &CatalogState, sequences: &[Seque
         );
     }
     let memory = read_files(run.state(), &pipeline.name, catalog.number)?;
-    let overlap = run.plan.files.iter().any(|file| memory.contains_key(&file.name));
+    // Also what is to be set aside: another run may have found it mended.
+    let is_ingested = |file: &SourceFile| memory.get(&file.name).is_some_and(|kept| kept.bad.is_none());
+    let overlap = run.plan.files.iter().chain(&run.plan.aside).any(is_ingested);
     Ok(if overlap { Admission::Outdated } else { Admission::Granted })
 }
 
@@ -239,7 +243,8 @@ pub(crate) fn publish(run: &RunContext, step: &Publish) -> Result<()> {
     // What other workers have kept, maybe of this run: one of them may have published it, and its answer was lost.
     let brought = if run.shared().is_some() { bring_committed(output, pipeline, run.state())? } else { None };
     let mut memory = read_files(run.state(), &pipeline.name, brought.unwrap_or(number - 1))?;
-    memory.extend(run.plan.files.iter().map(|file| (file.name.clone(), file.clone())));
+    let files = run.plan.files.iter().chain(&run.plan.aside);
+    memory.extend(files.map(|file| (file.name.clone(), file.clone())));
     // Looked at before the output is held: a run that is published has to come to its end, whoever has the output now.
     if is_published(run, &added, &memory)? {
         return Ok(());
@@ -310,6 +315,7 @@ impl Added {
             records: run.plan.files.iter().map(|f| f.rows).sum(),
             filtered: step.filtered,
             quarantined: step.quarantined,
+            aside: AsideFile::of(&run.plan.aside),
         };
         Ok(Self { tables, quarantine, run })
     }
