@@ -53,15 +53,15 @@ class Program:
     def __init__(self, path: Path):
         self.path = path
 
-    def start(self, *arguments, cwd: Path) -> subprocess.Popen:
+    def start(self, *arguments, cwd: Path, env: dict[str, str] | None = None) -> subprocess.Popen:
+        """Starts a command; `env` takes the place of this process's variables."""
         command = [str(self.path), *map(str, arguments)]
-        return subprocess.Popen(
-            command, cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return subprocess.Popen(command, cwd=cwd, env=env, text=True, **pipes)
 
-    def call(self, *arguments, cwd: Path, code: int = 0) -> subprocess.CompletedProcess:
+    def call(self, *arguments, cwd: Path, code: int = 0, env=None) -> subprocess.CompletedProcess:
         """Runs a command to its end and checks its exit code."""
-        process = self.start(*arguments, cwd=cwd)
+        process = self.start(*arguments, cwd=cwd, env=env)
         try:
             out, err = process.communicate(timeout=HANG)
         except subprocess.TimeoutExpired:
@@ -71,8 +71,8 @@ class Program:
         assert process.returncode == code, f"{arguments}: exit code {process.returncode}, not {code}\n{out}\n{err}"
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
-    def json(self, *arguments, cwd: Path):
-        return json.loads(self.call(*arguments, "--json", cwd=cwd).stdout)
+    def json(self, *arguments, cwd: Path, env=None):
+        return json.loads(self.call(*arguments, "--json", cwd=cwd, env=env).stdout)
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,7 @@ use crate::progress::Progress;
 use crate::resolve::{Firsts, ShardResolution, resolve};
 use crate::scan::{ChunkRecords, ChunkScan, scan};
 use crate::shared::{self, Place, Shared, Work};
-use crate::source::{Mirrors, Object, Opened, Records, SourceColumn, byte_ranges, contain, damaged, options};
+use crate::source::{Mirrors, Object, Opened, Records, SourceColumn, byte_ranges, damaged, read_footer};
 use crate::write::Piece;
 use seriatim_pipeline::model::OnConflict;
 
@@ -335,8 +335,7 @@ impl RunContext {
             Object::planned(planned)?.footer(name)?
         } else {
             let open = self.mirrors.open(file, planned, &self.plan.folder)?;
-            contain(|| ArrowReaderMetadata::load(open.file(), options()).map_err(|e| e.to_string()))
-                .map_err(|e| IngestError::input(format!("{name} cannot be read: {e}")))?
+            read_footer(name, open.file(), planned.bytes)?
         };
         footers.insert(file, footer.clone());
         Ok(footer)
@@ -366,17 +365,24 @@ impl RunContext {
         Ok(ChunkRecords::new(batch, kept))
     }
 
-    /// Reads a chunk's rows as the source has them, with every column that all files of the run have.
-    pub(crate) fn read_source(&self, chunk: u32) -> Result<arrow::array::RecordBatch> {
+    /// Reads these columns of a chunk's rows as the source has them.
+    pub(crate) fn read_source(&self, chunk: u32, columns: &[String]) -> Result<arrow::array::RecordBatch> {
         let chunk = &self.plan.chunks[chunk as usize];
-        let (file, footer) = self.open_for(chunk, &self.plan.source_columns)?;
+        let (file, footer) = self.open_for(chunk, columns)?;
         let name = &self.plan.files[chunk.file as usize].name;
-        crate::source::read_chunk(file, &footer, chunk, &self.plan.source_columns, name)
+        crate::source::read_chunk(file, &footer, chunk, columns, name)
     }
 
     /// The source column that a column of the records is, in a chunk; `None` if it is none, or nested.
     pub(crate) fn source_column(&self, chunk: u32, column: &str) -> Result<Option<SourceColumn>> {
-        let Some(source) = self.records.pass_through(column) else { return Ok(None) };
+        match self.records.pass_through(column) {
+            Some(source) => self.file_column(chunk, source),
+            None => Ok(None),
+        }
+    }
+
+    /// A column of the source in a chunk; `None` if it is nested.
+    pub(crate) fn file_column(&self, chunk: u32, source: &str) -> Result<Option<SourceColumn>> {
         let Ok(field) = self.records.source_schema().field_with_name(source) else { return Ok(None) };
         let chunk = &self.plan.chunks[chunk as usize];
         let (file, footer) = self.open(chunk)?;
@@ -451,10 +457,11 @@ impl RunContext {
         self.plan.paths != Paths::General && place.skip == 0 && !place.partial
     }
 
-    /// A chunk that cannot be read.
-    pub(crate) fn damaged(&self, chunk: u32, text: &str) -> IngestError {
+    /// A chunk that cannot be read: a column in a row group, counted within the chunk.
+    pub(crate) fn damaged(&self, chunk: u32, group: usize, column: &str, text: &str) -> IngestError {
         let chunk = &self.plan.chunks[chunk as usize];
-        damaged(&self.plan.files[chunk.file as usize].name, chunk, text)
+        let place = Some((chunk.first_group as usize + group, column));
+        damaged(&self.plan.files[chunk.file as usize].name, chunk, place, text)
     }
 
     /// The keys of a table in this run.

@@ -64,6 +64,52 @@ pub struct IngestError {
     pub message: String,
     /// What to do next, if the message does not already say it.
     pub help: Option<String>,
+    /// The source file that is to blame, if it is one that cannot be read. Within a step: it does not cross the durable
+    /// layer.
+    pub file: Option<Box<BadFile>>,
+}
+
+/// A source file that cannot be read: damaged, truncated, or no Parquet at all.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BadFile {
+    /// The file, as the pipeline reaches it.
+    pub file: String,
+    /// The row group, counted from 0, if it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub row_group: Option<u64>,
+    /// The column, with what it is nested in, if it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub column: Option<String>,
+    /// What is wrong.
+    pub reason: String,
+}
+
+impl BadFile {
+    /// One of which no more is known.
+    pub(crate) fn new(file: &str, reason: impl Into<String>) -> Self {
+        Self { file: file.to_owned(), row_group: None, column: None, reason: reason.into() }
+    }
+
+    /// The same with the place where it is wrong.
+    #[must_use]
+    pub(crate) fn at(mut self, row_group: usize, column: &str) -> Self {
+        self.row_group = Some(row_group as u64);
+        self.column = Some(column.to_owned());
+        self
+    }
+}
+
+impl fmt::Display for BadFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.file)?;
+        if let Some(group) = self.row_group {
+            write!(f, ", row group {group}")?;
+        }
+        if let Some(column) = &self.column {
+            write!(f, ", column '{column}'")?;
+        }
+        write!(f, ": {}", self.reason)
+    }
 }
 
 /// The outcome of a step of an ingest.
@@ -72,7 +118,7 @@ pub type Result<T, E = IngestError> = std::result::Result<T, E>;
 impl IngestError {
     /// An error of `kind`.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), help: None }
+        Self { kind, message: message.into(), help: None, file: None }
     }
 
     /// The pipeline does not fit.
@@ -83,6 +129,12 @@ impl IngestError {
     /// A source file is at fault.
     pub fn input(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Input, message)
+    }
+
+    /// A source file cannot be read.
+    pub(crate) fn bad_file(bad: BadFile) -> Self {
+        Self { file: Some(Box::new(bad.clone())), ..Self::input(bad.to_string()) }
+            .help("the file is damaged: write it again under the same name, or remove it, then run again")
     }
 
     /// The output folder is at fault.
@@ -133,7 +185,7 @@ impl From<seriatim_storage::Error> for IngestError {
             Storage::NotFound | Storage::Changed => ErrorKind::Input,
             Storage::Unauthorised | Storage::Unavailable | Storage::Other => ErrorKind::System,
         };
-        Self { kind, message: error.message, help: error.help }
+        Self { kind, message: error.message, help: error.help, file: None }
     }
 }
 
@@ -163,7 +215,7 @@ impl From<Failure> for IngestError {
         match known {
             Some((kind, _)) => {
                 let help = failure.properties.get("help").and_then(|h| h.as_str()).map(str::to_owned);
-                Self { kind: *kind, message: failure.message, help }
+                Self { kind: *kind, message: failure.message, help, file: None }
             }
             None => Self::internal(format!("{}: {}", failure.error_type, failure.message)),
         }

@@ -59,7 +59,7 @@ impl From<CounterError> for IngestError {
             CounterErrorKind::NotFitting => ErrorKind::Pipeline,
             CounterErrorKind::Refused | CounterErrorKind::Broken => ErrorKind::State,
         };
-        Self { kind, message: error.message, help: error.help }
+        Self { kind, message: error.message, help: error.help, file: None }
     }
 }
 
@@ -291,19 +291,21 @@ pub(crate) async fn commit<E: Engine>(engine: &E, input: &RunInput, reserved: &R
     engine.persist(CommitIds { run: input.run.clone(), holder: input.holder(), tables }, None).await
 }
 
-/// Gives back what a run has reserved that failed of `error`, which is what there is to tell.
+/// Gives back what a run has reserved that failed of `error`, which is what there is to tell. What could not be
+/// `withdrawn` may be published for all that is known, and others must not get its IDs.
 pub(crate) async fn give_back<E: Engine, T>(
     engine: &E,
     input: &RunInput,
     error: IngestError,
     entities: &[EntityId],
     counts: &[u64],
+    withdrawn: bool,
 ) -> Result<T> {
     let tables = outside_tables(&input.pipeline);
     let tables: Vec<u32> = tables.into_iter().filter(|&table| counts[table as usize] > 0).collect();
     if !tables.is_empty() {
         let step = ReleaseIds { run: input.run.clone(), holder: input.holder(), tables };
-        if engine.step(step).await.is_err() {
+        if !withdrawn || engine.step(step).await.is_err() {
             // The entities keep the marks, by which the next run knows what to give back.
             let left =
                 "its IDs could not be given back, and keep others waiting: the next run of this pipeline does it";

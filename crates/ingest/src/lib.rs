@@ -37,6 +37,7 @@ mod runner;
 mod scan;
 mod sequence;
 mod shared;
+mod sound;
 mod source;
 mod state_id;
 mod steps;
@@ -44,7 +45,7 @@ mod things;
 mod verify;
 mod write;
 
-pub use error::{ErrorKind, IngestError, Result};
+pub use error::{BadFile, ErrorKind, IngestError, Result};
 pub use look::{check, plan};
 pub use plan::Paths;
 pub use progress::{Progress, Step};
@@ -52,7 +53,7 @@ pub use project::Project;
 pub use record::{request_cancel, run_record, runs};
 pub use recover::{RecoverReport, RecoveredTable};
 pub use report::{
-    CheckReport, CheckTable, IdRange, PlanFile, PlanReport, RunReport, RunStatus, TableReport, VerifyCheck,
+    AsideFile, CheckReport, CheckTable, IdRange, PlanFile, PlanReport, RunReport, RunStatus, TableReport, VerifyCheck,
     VerifyReport,
 };
 pub use runner::{Runner, RunnerOptions};

@@ -4,23 +4,28 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use seriatim_pipeline::model::OnBadFile;
+
 use crate::committed::{Committed, read_committed, read_files};
 use crate::context::RunContext;
 use crate::error::{IngestError, Result};
 use crate::layout::{Layout, layout_change};
 use crate::number::id_of;
-use crate::plan::{FileMemory, Purpose, in_parallel, make_plan};
+use crate::plan::{FileMemory, Plan, Purpose, in_parallel, make_plan};
 use crate::progress::Progress;
 use crate::project::Project;
 use crate::publish::check_output;
 use crate::record::runs;
-use crate::report::{CheckReport, CheckTable, IdRange, PlanFile, PlanReport, RunReport, RunStatus, TableReport};
+use crate::report::{
+    AsideFile, CheckReport, CheckTable, IdRange, PlanFile, PlanReport, RunReport, RunStatus, TableReport,
+};
 use crate::runner::RunnerOptions;
+use crate::sound::{self, find_bad};
 
 /// Validates a pipeline against the real schema of its files, whether they were ingested or not.
 pub fn check(project: &Project) -> Result<CheckReport> {
     let cut = RunnerOptions::default();
-    let (plan, bound) = make_plan(project, "check", &FileMemory::new(), cut.cut(), cut.workers, Purpose::Look)?;
+    let (plan, bound) = make_plan(project, "check", &FileMemory::new(), cut.cut(), cut.workers, Purpose::Look, &[])?;
     let bound = bound.ok_or_else(|| IngestError::input("there is no file to check the pipeline against"))?;
     let pipeline = project.pipeline();
     let committed = read_committed(&project.state(), &pipeline.name)?;
@@ -34,6 +39,7 @@ pub fn check(project: &Project) -> Result<CheckReport> {
         pipeline: pipeline.name.clone(),
         files: plan.files.len() as u64,
         records: plan.files.iter().map(|f| f.rows).sum(),
+        aside: AsideFile::of(&plan.aside),
         unused_columns: unused.cloned().collect(),
         tables: bound
             .layout
@@ -78,14 +84,38 @@ fn refuse_change(published: &[crate::layout::TableSignature], layout: &Layout) -
     }
 }
 
+/// The plan that a run would come to, and the run if there is a file to read: without the files that cannot be read,
+/// where such files are set aside.
+fn sound_plan(project: &Project, memory: &FileMemory, options: &RunnerOptions) -> Result<(Plan, Option<RunContext>)> {
+    let mut aside = Vec::new();
+    loop {
+        let cut = options.cut();
+        let (plan, bound) = make_plan(project, "plan", memory, cut, options.workers, Purpose::Look, &aside)?;
+        let Some(bound) = bound else { return Ok((plan, None)) };
+        // Nothing is spilled: a plan writes nothing, also not aside. What it fetches of objects is nobody's.
+        let folder = std::env::temp_dir().join(format!("seriatim-plan-{}", uuid::Uuid::new_v4().as_simple()));
+        let progress = Arc::new(Progress::default());
+        let run = RunContext::new(plan.clone(), bound, &project.state(), u64::MAX, progress).for_a_look(folder);
+        if project.pipeline().source.on_bad_file == OnBadFile::Fail {
+            return Ok((plan, Some(run)));
+        }
+        let chunks: Vec<u32> = (0..plan.chunks.len() as u32).collect();
+        let bad = in_parallel(options.workers, &chunks, |&chunk| find_bad(&run, chunk..chunk + 1))?;
+        if bad.iter().all(Vec::is_empty) {
+            return Ok((plan, Some(run)));
+        }
+        sound::add(&mut aside, bad.into_iter().flatten());
+    }
+}
+
 /// Computes what a run would do: new files, rows, new keys, exact IDs. Scans all new files; writes nothing.
 pub fn plan(project: &Project, options: &RunnerOptions) -> Result<PlanReport> {
     let pipeline = project.pipeline();
     let state = project.state();
     let committed = read_committed(&state, &pipeline.name)?;
     let memory = read_files(&state, &pipeline.name, committed.number)?;
-    let (plan, bound) = make_plan(project, "plan", &memory, options.cut(), options.workers, Purpose::Look)?;
     check_settled_output(project, &committed)?;
+    let (plan, run) = sound_plan(project, &memory, options)?;
     let mut report = PlanReport {
         pipeline: pipeline.name.clone(),
         interrupted: interrupted_run(project)?,
@@ -94,15 +124,14 @@ pub fn plan(project: &Project, options: &RunnerOptions) -> Result<PlanReport> {
         records: plan.files.iter().map(|f| f.rows).sum(),
         filtered: 0,
         quarantined: 0,
+        aside: AsideFile::of(&plan.aside),
+        aside_known: plan.aside_known,
         chunks: plan.chunks.len() as u64,
         tables: Vec::new(),
         shared: None,
     };
-    let Some(bound) = bound else { return Ok(report) };
-    refuse_change(&committed.layout, &bound.layout)?;
-    // Nothing is spilled: a plan writes nothing, also not aside. What it fetches of objects is nobody's.
-    let aside = std::env::temp_dir().join(format!("seriatim-plan-{}", uuid::Uuid::new_v4().as_simple()));
-    let run = RunContext::new(plan, bound, &state, u64::MAX, Arc::new(Progress::default())).for_a_look(aside);
+    let Some(run) = run else { return Ok(report) };
+    refuse_change(&committed.layout, &run.layout)?;
     let chunks: Vec<u32> = (0..run.plan.chunks.len() as u32).collect();
     let scans = in_parallel(options.workers, &chunks, |&chunk| run.scan(chunk))?;
     report.filtered = scans.iter().map(|s| u64::from(s.filtered)).sum();

@@ -7,6 +7,7 @@ use seriatim_pipeline::model::Id;
 
 use crate::error::{IngestError, Result};
 use crate::layout::TableSignature;
+use crate::report::AsideFile;
 
 /// The version of the manifest's form.
 pub(crate) const FORMAT: u32 = 1;
@@ -29,6 +30,9 @@ pub(crate) struct ManifestRun {
     pub(crate) records: u64,
     pub(crate) filtered: u64,
     pub(crate) quarantined: u64,
+    /// Files that it set aside: none of their records is in the output.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) aside: Vec<AsideFile>,
 }
 
 /// One table.

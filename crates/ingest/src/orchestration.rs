@@ -6,20 +6,23 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use seriatim_durable::EntityId;
-use seriatim_pipeline::model::Pipeline;
+use seriatim_pipeline::model::{OnBadFile, Pipeline};
 
 use crate::engine::Engine;
 use crate::error::{IngestError, Result};
 use crate::ids;
 use crate::number::{Reserved, ReservedTable};
 use crate::plan::Cut;
+use crate::report::AsideFile;
 use crate::sequence::{
-    CatalogState, CommitCatalog, CommitSequence, Reservation, SequenceState, catalog_id, sequence_id,
+    CatalogState, CommitCatalog, CommitSequence, Reservation, SequenceState, catalog_id, is_zero, sequence_id,
 };
 use crate::shared::resolve_steps;
+use crate::sound;
+use crate::source::SourceFile;
 use crate::steps::{
-    Admission, Admit, Assemble, CleanUp, KeepCommitted, KeepKeys, MakePlan, PlanFacts, Publish, ResolveShards,
-    ScanChunks, ScanFacts, ScanPart, ShardFacts, Withdraw, WritePart, WriteSpan,
+    Admission, Admit, Assemble, CheckChunks, CleanUp, KeepCommitted, KeepKeys, MakePlan, PlanFacts, Publish,
+    ResolveShards, ScanChunks, ScanFacts, ScanPart, ShardFacts, Withdraw, WritePart, WriteSpan,
 };
 use crate::write::{Shared, SpanOutcome, Staged};
 
@@ -47,6 +50,9 @@ pub(crate) struct RunInput {
     /// Whether each step waits for the one before it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) one_by_one: bool,
+    /// Files that were found to be bad while an earlier plan of this run was carried out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) aside: Vec<SourceFile>,
 }
 
 impl RunInput {
@@ -66,6 +72,10 @@ pub(crate) struct RunOutput {
     pub(crate) records: u64,
     pub(crate) filtered: u64,
     pub(crate) quarantined: u64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) aside: Vec<AsideFile>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) aside_known: u64,
     pub(crate) tables: Vec<TableOutput>,
 }
 
@@ -88,15 +98,14 @@ pub(crate) struct TableOutput {
 pub(crate) async fn ingest<E: Engine>(engine: E, input: RunInput) -> Result<RunOutput> {
     let outcome = attempt(&engine, &input).await;
     match outcome {
-        Ok(Some(output)) => {
+        Ok(Attempt::Done(output)) => {
             // The run is published. What cannot be removed only takes room.
             let _ = engine.step(CleanUp { run: input.run.clone() }).await;
             Ok(output)
         }
-        // Another run has ingested some of these files since they were planned: look again.
-        Ok(None) => {
+        Ok(Attempt::Again(input)) => {
             engine.step(CleanUp { run: input.run.clone() }).await?;
-            engine.restart(&input)?;
+            engine.restart(&*input)?;
             Ok(RunOutput::default())
         }
         Err(error) => {
@@ -112,18 +121,41 @@ const SCANNED_AT_ONCE: u32 = 4;
 /// Steps of a scan, at least, if there are chunks enough: enough for many workers.
 const SCAN_STEPS: u32 = 32;
 
-fn scan_steps(run: &str, chunks: u32) -> Vec<ScanChunks> {
+/// The chunks of each step of a scan: the first one, and the one after the last.
+fn cut_scan(chunks: u32) -> impl Iterator<Item = (u32, u32)> {
     let size = (chunks / SCAN_STEPS).clamp(1, SCANNED_AT_ONCE);
-    let step = |from: u32| ScanChunks { run: run.to_owned(), from, to: (from + size).min(chunks) };
-    (0..chunks).step_by(size as usize).map(step).collect()
+    (0..chunks).step_by(size as usize).map(move |from| (from, (from + size).min(chunks)))
 }
 
-/// `None`: the plan is out of date.
-async fn attempt<E: Engine>(engine: &E, input: &RunInput) -> Result<Option<RunOutput>> {
+fn scan_steps(run: &str, chunks: u32) -> Vec<ScanChunks> {
+    cut_scan(chunks).map(|(from, to)| ScanChunks { run: run.to_owned(), from, to }).collect()
+}
+
+fn check_steps(run: &str, chunks: u32) -> Vec<CheckChunks> {
+    cut_scan(chunks).map(|(from, to)| CheckChunks { run: run.to_owned(), from, to }).collect()
+}
+
+/// What carrying out a plan came to.
+enum Attempt {
+    Done(RunOutput),
+    /// The plan does not hold: another one is to be made, with this input.
+    Again(Box<RunInput>),
+}
+
+async fn attempt<E: Engine>(engine: &E, input: &RunInput) -> Result<Attempt> {
     let plan = engine.step(MakePlan { input: input.clone() }).await?;
-    let empty = RunOutput { files_known: plan.files_known, ..RunOutput::default() };
     if plan.files == 0 {
-        return Ok(Some(empty));
+        let (files_known, aside, aside_known) = (plan.files_known, plan.aside, plan.aside_known);
+        return Ok(Attempt::Done(RunOutput { files_known, aside, aside_known, ..RunOutput::default() }));
+    }
+    // Before anything is numbered: a file that is bad in its last page must leave nothing of its first one.
+    if input.pipeline.source.on_bad_file == OnBadFile::Quarantine {
+        let found = engine.all(check_steps(&input.run, plan.chunks)).await?;
+        if found.iter().any(|bad| !bad.is_empty()) {
+            let mut again = input.clone();
+            sound::add(&mut again.aside, found.into_iter().flatten());
+            return Ok(Attempt::Again(Box::new(again)));
+        }
     }
     let scans = if plan.parts == 0 {
         engine.all(scan_steps(&input.run, plan.chunks)).await?
@@ -134,9 +166,12 @@ async fn attempt<E: Engine>(engine: &E, input: &RunInput) -> Result<Option<RunOu
     let sequences: Vec<EntityId> = input.pipeline.tables.iter().map(|t| sequence_id(name, &t.name)).collect();
     let mut locks = sequences.clone();
     locks.push(catalog_id(name));
-    engine.hold(locks, critical_section(engine, input, &plan, &scans, &sequences)).await
+    let output = engine.hold(locks, critical_section(engine, input, &plan, &scans, &sequences)).await?;
+    // Without one, another run has ingested some of these files since they were planned: look again.
+    Ok(output.map_or_else(|| Attempt::Again(Box::new(input.clone())), Attempt::Done))
 }
 
+/// `None`: the plan is out of date.
 async fn critical_section<E: Engine>(
     engine: &E,
     input: &RunInput,
@@ -169,8 +204,8 @@ async fn critical_section<E: Engine>(
         }
         Err(error) => {
             // The first error is the one to tell; the next run's admission withdraws what could not be withdrawn now.
-            let _ = engine.step(Withdraw { run: input.run.clone() }).await;
-            ids::give_back(engine, input, error, sequences, &counts).await
+            let withdrawn = engine.step(Withdraw { run: input.run.clone() }).await.is_ok();
+            ids::give_back(engine, input, error, sequences, &counts, withdrawn).await
         }
     }
 }
@@ -353,6 +388,8 @@ fn report(
         records: plan.records,
         filtered: scans.iter().map(|s| s.filtered).sum(),
         quarantined: scans.iter().map(|s| s.quarantined).sum(),
+        aside: plan.aside.clone(),
+        aside_known: plan.aside_known,
         tables: reserved.tables.iter().zip(shards).enumerate().map(table_output).collect(),
     }
 }

@@ -8,15 +8,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arrow::datatypes::{FieldRef, Schema};
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
+use parquet::basic::Type as Physical;
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData};
 use serde::{Deserialize, Serialize};
-use seriatim_pipeline::model::Pipeline;
+use seriatim_pipeline::model::{OnBadFile, Pipeline};
 
 use crate::error::{IngestError, Result};
 use crate::layout::Layout;
 use crate::project::Project;
 use crate::resolve::MOST_RECORDS;
-use crate::source::{FileFacts, Found, Listing, Records, SourceFile, changed, content_hash, file_facts, list, stamp};
+use crate::source::{
+    FileFacts, Found, Listing, Records, SourceFile, bad_file, changed, content_hash, file_facts, list, stamp,
+};
 
 /// Consecutive rows of one source file: the unit of fan-out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,6 +59,12 @@ pub(crate) struct Plan {
     pub(crate) files: Vec<SourceFile>,
     /// How many listed files earlier runs have ingested.
     pub(crate) files_known: u64,
+    /// New files that are set aside because they cannot be read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) aside: Vec<SourceFile>,
+    /// How many listed files earlier runs have set aside.
+    #[serde(default, skip_serializing_if = "crate::sequence::is_zero")]
+    pub(crate) aside_known: u64,
     /// The columns that all these files have, with the same type, in the order of names: what a record in quarantine
     /// shows of its source.
     pub(crate) source_columns: Vec<String>,
@@ -125,7 +134,8 @@ pub(crate) enum Purpose {
     Look,
 }
 
-/// Makes the plan of `run`; with no new file, its `files` are empty.
+/// Makes the plan of `run`; with no new file, its `files` are empty. `aside`: files that were found to be bad while an
+/// earlier plan was carried out; what has changed since is looked at anew.
 pub(crate) fn make_plan(
     project: &Project,
     run: &str,
@@ -133,6 +143,7 @@ pub(crate) fn make_plan(
     cut: Cut,
     workers: usize,
     purpose: Purpose,
+    aside: &[SourceFile],
 ) -> Result<(Plan, Option<Bound>)> {
     let listing = list(project.folder(), &project.pipeline().source.files)?;
     refuse_own_output(project, &listing)?;
@@ -141,14 +152,25 @@ pub(crate) fn make_plan(
         return Err(IngestError::input(format!("no file matches '{patterns}'"))
             .help(format!("correct `source.files`; relative paths start at {}", project.folder().display())));
     }
-    let (known, new): (Vec<_>, Vec<_>) = listing.files.into_iter().partition(|(name, _)| memory.contains_key(name));
-    in_parallel(workers, &known, |(name, found)| still_the_same(&memory[name], found))?;
+    let sets_aside = project.pipeline().source.on_bad_file == OnBadFile::Quarantine;
+    let listed: Vec<(String, Found)> = listing.files.into_iter().collect();
     // To look at an object is to wait for its service.
-    let threads = if new.iter().any(|(_, found)| found.is_object()) { workers.max(OBJECTS_AT_ONCE) } else { workers };
-    let facts = in_parallel(threads, &new, |(name, found)| match found {
-        Found::Local(path) => file_facts(name, path, purpose == Purpose::Run),
-        Found::Object(object) => object.facts(name),
+    let threads =
+        if listed.iter().any(|(_, found)| found.is_object()) { workers.max(OBJECTS_AT_ONCE) } else { workers };
+    let looked = in_parallel(threads, &listed, |(name, found)| match memory.get(name) {
+        Some(ingested) if ingested.bad.is_none() => still_the_same(ingested, found).map(|()| Look::Known),
+        Some(bad) if sets_aside && is_same(bad, found)? => Ok(Look::KnownBad),
+        _ => look_at(name, found, purpose, sets_aside, aside),
     })?;
+    let (mut facts, mut bad, mut files_known, mut aside_known) = (Vec::new(), Vec::new(), 0, 0);
+    for look in looked {
+        match look {
+            Look::Known => files_known += 1,
+            Look::KnownBad => aside_known += 1,
+            Look::New(new) => facts.push(*new),
+            Look::Bad(file) => bad.push(*file),
+        }
+    }
     let bound = match facts.first() {
         Some(first) => {
             let mut bound = bind(project.pipeline(), first.schema())?;
@@ -174,7 +196,9 @@ pub(crate) fn make_plan(
         pipeline: project.pipeline().clone(),
         folder: project.folder().to_owned(),
         files: facts.into_iter().map(|f| f.file).collect(),
-        files_known: known.len() as u64,
+        files_known,
+        aside: bad,
+        aside_known,
         source_columns,
         spans: cut_spans(&chunks, span_rows),
         chunks,
@@ -248,17 +272,56 @@ fn common_columns(all: &[FileFacts]) -> Vec<String> {
     names
 }
 
+/// What a listed file is.
+enum Look {
+    /// Ingested by an earlier run.
+    Known,
+    /// Set aside by an earlier run, and no other since.
+    KnownBad,
+    New(Box<FileFacts>),
+    /// New, and it cannot be read.
+    Bad(Box<SourceFile>),
+}
+
+/// Looks at a file that was not ingested.
+fn look_at(name: &str, found: &Found, purpose: Purpose, sets_aside: bool, aside: &[SourceFile]) -> Result<Look> {
+    if sets_aside
+        && let Some(bad) = aside.iter().find(|bad| bad.name == *name)
+        && is_same(bad, found)?
+    {
+        return Ok(Look::Bad(Box::new(bad.clone())));
+    }
+    let hash = purpose == Purpose::Run;
+    let facts = match found {
+        Found::Local(path) => file_facts(name, path, hash),
+        Found::Object(object) => object.facts(name),
+    };
+    match (facts, found) {
+        (Err(IngestError { file: Some(bad), .. }), Found::Local(path)) if sets_aside => {
+            bad_file(name, path, hash, *bad).map(|file| Look::Bad(Box::new(file)))
+        }
+        (Err(IngestError { file: Some(bad), .. }), Found::Object(object)) if sets_aside => {
+            Ok(Look::Bad(Box::new(object.bad(name, *bad))))
+        }
+        (facts, _) => facts.map(|facts| Look::New(Box::new(facts))),
+    }
+}
+
 /// A file that was ingested must be what it was.
 fn still_the_same(ingested: &SourceFile, found: &Found) -> Result<()> {
-    let is_same = match found {
+    if is_same(ingested, found)? { Ok(()) } else { Err(changed(&ingested.name, "since it was ingested")) }
+}
+
+/// Whether a file is what it was.
+fn is_same(before: &SourceFile, found: &Found) -> Result<bool> {
+    Ok(match found {
         Found::Local(path) => {
             let (bytes, modified) = stamp(path)?;
-            (bytes, modified) == (ingested.bytes, ingested.modified)
-                || (bytes == ingested.bytes && content_hash(path)? == ingested.hash)
+            (bytes, modified) == (before.bytes, before.modified)
+                || (bytes == before.bytes && !before.hash.is_empty() && content_hash(path)? == before.hash)
         }
-        Found::Object(object) => object.bytes == ingested.bytes && object.version.0 == ingested.hash,
-    };
-    if is_same { Ok(()) } else { Err(changed(&ingested.name, "since it was ingested")) }
+        Found::Object(object) => object.bytes == before.bytes && object.version.0 == before.hash,
+    })
 }
 
 fn refuse_own_output(project: &Project, listing: &Listing) -> Result<()> {
@@ -357,8 +420,15 @@ fn cut_file(file: u32, metadata: &ParquetMetaData, cut: Cut) -> Vec<Chunk> {
 
 /// About what a row group takes when it is decoded: dictionaries can make it far smaller in the file.
 fn decoded_bytes(group: &RowGroupMetaData) -> u64 {
-    let text: i64 = group.columns().iter().filter_map(ColumnChunkMetaData::unencoded_byte_array_data_bytes).sum();
-    group.total_byte_size().max(0) as u64 + text.max(0) as u64
+    // Footers may declare anything.
+    let positive = |bytes: i64| u64::try_from(bytes).unwrap_or(0);
+    let text = group.columns().iter().filter_map(ColumnChunkMetaData::unencoded_byte_array_data_bytes).map(positive);
+    // A row of wide values takes their room even where they are null.
+    let wide =
+        group.columns().iter().filter(|c| c.column_type() == Physical::FIXED_LEN_BYTE_ARRAY).map(|column| {
+            positive(column.column_descr().type_length().into()).saturating_mul(positive(group.num_rows()))
+        });
+    text.chain(wide).fold(positive(group.total_byte_size()), u64::saturating_add)
 }
 
 fn cut_spans(chunks: &[Chunk], span_rows: u64) -> Vec<(u32, u32)> {

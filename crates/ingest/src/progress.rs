@@ -10,6 +10,8 @@ use std::time::Instant;
 pub enum Step {
     /// Listing files, reading footers.
     Plan,
+    /// Finding out which files cannot be read, where such files are set aside.
+    Check,
     /// Finding the distinct keys of each chunk.
     Scan,
     /// Waiting for another run that holds the same sequences.
@@ -29,6 +31,7 @@ impl Step {
     pub fn name(self) -> &'static str {
         match self {
             Self::Plan => "plan",
+            Self::Check => "check",
             Self::Scan => "scan",
             Self::Lock => "lock",
             Self::Resolve => "resolve",

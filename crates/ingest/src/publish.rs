@@ -13,7 +13,7 @@ use crate::committed::{
     Committed, CommittedTable, ledger_path, read_committed, read_files, write_committed, write_files,
 };
 use crate::context::{RunContext, work_folder};
-use crate::error::{IngestError, Result};
+use crate::error::{ErrorKind, IngestError, Result};
 use crate::facts::{keep_facts, prune_facts, read_facts};
 use crate::files::{make_folder, write_json, write_whole};
 use crate::keymap::{
@@ -25,8 +25,10 @@ use crate::manifest::{Manifest, ManifestFile, ManifestRun};
 use crate::number::{Reserved, ReservedTable, id_of, out_of_range};
 use crate::output::{Held, Output, Put, STAGING};
 use crate::plan::FileMemory;
+use crate::report::AsideFile;
 use crate::sequence::{CatalogState, Range, SequenceState};
 use crate::shared::{bring_committed, bring_kept, each_new_key, keep_segment};
+use crate::source::SourceFile;
 use crate::steps::{Admission, Publish};
 use crate::write::{QUARANTINE, Staged, file_name, folder_name, quarantine_index, staged_name, staging_folder};
 
@@ -47,7 +49,7 @@ pub(crate) fn admit(run: &RunContext, catalog: &CatalogState, sequences: &[Seque
     crate::ids::check_sources(pipeline, sequences)?;
     let held = run.take_output()?;
     check_published(held.output(), &pipeline.name, catalog.number)?;
-    withdraw_stale(&held, pipeline)?;
+    withdraw_stale(&held, pipeline, Some(&Manifest::new(&pipeline.name, &run.layout)))?;
     check_output(held.output(), &pipeline.name, pipeline.tables.iter().map(|t| t.name.as_str()), catalog.number)?;
     if catalog.number > 0
         && let Some(change) = layout_change(&catalog.layout, &run.layout.signatures())
@@ -57,7 +59,9 @@ pub(crate) fn admit(run: &RunContext, catalog: &CatalogState, sequences: &[Seque
         );
     }
     let memory = read_files(run.state(), &pipeline.name, catalog.number)?;
-    let overlap = run.plan.files.iter().any(|file| memory.contains_key(&file.name));
+    // Also what is to be set aside: another run may have found it mended.
+    let is_ingested = |file: &SourceFile| memory.get(&file.name).is_some_and(|kept| kept.bad.is_none());
+    let overlap = run.plan.files.iter().chain(&run.plan.aside).any(is_ingested);
     Ok(if overlap { Admission::Outdated } else { Admission::Granted })
 }
 
@@ -239,7 +243,8 @@ pub(crate) fn publish(run: &RunContext, step: &Publish) -> Result<()> {
     // What other workers have kept, maybe of this run: one of them may have published it, and its answer was lost.
     let brought = if run.shared().is_some() { bring_committed(output, pipeline, run.state())? } else { None };
     let mut memory = read_files(run.state(), &pipeline.name, brought.unwrap_or(number - 1))?;
-    memory.extend(run.plan.files.iter().map(|file| (file.name.clone(), file.clone())));
+    let files = run.plan.files.iter().chain(&run.plan.aside);
+    memory.extend(files.map(|file| (file.name.clone(), file.clone())));
     // Looked at before the output is held: a run that is published has to come to its end, whoever has the output now.
     if is_published(run, &added, &memory)? {
         return Ok(());
@@ -310,6 +315,7 @@ impl Added {
             records: run.plan.files.iter().map(|f| f.rows).sum(),
             filtered: step.filtered,
             quarantined: step.quarantined,
+            aside: AsideFile::of(&run.plan.aside),
         };
         Ok(Self { tables, quarantine, run })
     }
@@ -487,18 +493,54 @@ pub(crate) fn keep_committed(run: &RunContext, reserved: &Reserved, segments: &[
 }
 
 /// Removes what a run that failed has left in the output: staged files, and files of a publication that did not come to
-/// its end. Only who holds the sequences may call this: the files could be another run's otherwise.
+/// its end. Only who holds the sequences may call this: the files could be another run's otherwise. An error unless it is
+/// sure that nothing of the run is published, and that nothing will be.
 pub(crate) fn withdraw(run: &RunContext) -> Result<()> {
-    let held = run.held_output()?;
-    held.confirm()?;
+    let taken = run.held_output().and_then(|held| held.confirm().map(|()| held));
+    let held = match taken {
+        // Whoever has the lease now has fenced the manifest, and removes what this run has left.
+        Err(lost) if lost.kind == ErrorKind::Output && !may_have_moved_on(run)? => return Ok(()),
+        taken => taken?,
+    };
+    end_publication(run, &held)?;
     clear_staging(run, &held)?;
     withdraw_unpublished(&held, &run.plan.pipeline)
 }
 
+/// Sees to it that a run which failed while it was being published does not become visible later: its manifest may still
+/// be on its way, and would name files that are gone.
+fn end_publication(run: &RunContext, held: &Held) -> Result<()> {
+    let output = held.output();
+    let next = output.manifest()?.map_or(0, |manifest| manifest.number()) + 1;
+    // Facts come before the manifest; a run that has kept none has not sent one.
+    if is_of(run, output, next)? {
+        held.fence(Some(&Manifest::new(&run.plan.pipeline.name, &run.layout)))?;
+    }
+    let number = output.manifest()?.map_or(0, |manifest| manifest.number());
+    if number == 0 || !is_of(run, output, number)? {
+        return Ok(());
+    }
+    Err(IngestError::output(format!("{output} has run {number} although its answer was lost: it is published"))
+        .help("`seriatim recover` brings the state folder up to the output; then run again"))
+}
+
+/// Whether a run, perhaps this one, has been published since this one was admitted. Of a run that several machines carry
+/// out, none of them knows for sure.
+fn may_have_moved_on(run: &RunContext) -> Result<bool> {
+    let published = run.output()?.manifest()?.map_or(0, |manifest| manifest.number());
+    Ok(run.shared().is_some() || published > read_committed(run.state(), &run.plan.pipeline.name)?.number)
+}
+
+/// Whether the facts of a number are this run's.
+fn is_of(run: &RunContext, output: &Output, number: u64) -> Result<bool> {
+    let facts = read_facts(output, number)?;
+    Ok(facts.is_some_and(|facts| (&facts.owner, &facts.run) == (&run.plan.owner, &run.plan.run)))
+}
+
 /// Removes what earlier runs have left that could not tidy up. Who holds the sequences, and the output, is the only one at
 /// work here. Without such a sign as a staging folder nothing is removed: a file of that name could be somebody's only
-/// copy.
-pub(crate) fn withdraw_stale(held: &Held, pipeline: &Pipeline) -> Result<()> {
+/// copy. `first` is the manifest where there is none yet.
+pub(crate) fn withdraw_stale(held: &Held, pipeline: &Pipeline, first: Option<&Manifest>) -> Result<()> {
     let prefix = format!("{}-", pipeline.name);
     let mut left = held.output().children(STAGING)?;
     left.retain(|name| is_staging(name, &prefix));
@@ -506,6 +548,8 @@ pub(crate) fn withdraw_stale(held: &Held, pipeline: &Pipeline) -> Result<()> {
         return Ok(());
     }
     held.confirm()?;
+    // A run that could not tidy up may have sent a manifest that names what is removed here.
+    held.fence(first)?;
     withdraw_unpublished(held, pipeline)?;
     left.iter().try_for_each(|name| held.remove_folder(&format!("{STAGING}/{name}")))?;
     held.tidy(STAGING);

@@ -3,6 +3,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::BadFile;
+use crate::sequence::is_zero;
+use crate::source::SourceFile;
+
 /// How a run ended, or where it stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -55,6 +59,30 @@ pub struct TableReport {
     pub bytes: u64,
 }
 
+/// A source file that was set aside because it cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AsideFile {
+    /// What is wrong with it, and where.
+    #[serde(flatten)]
+    pub what: BadFile,
+    /// Its size.
+    pub bytes: u64,
+    /// The records that it declares; `None` if its footer cannot be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub records: Option<u64>,
+}
+
+impl AsideFile {
+    /// Those of some files that are set aside.
+    pub(crate) fn of(files: &[SourceFile]) -> Vec<Self> {
+        let aside = |file: &SourceFile| {
+            let what = file.bad.clone()?;
+            Some(Self { what, bytes: file.bytes, records: Some(file.rows).filter(|&rows| rows > 0) })
+        };
+        files.iter().filter_map(aside).collect()
+    }
+}
+
 /// What a run did.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunReport {
@@ -82,6 +110,12 @@ pub struct RunReport {
     pub filtered: u64,
     /// Records in quarantine.
     pub quarantined: u64,
+    /// New files that were set aside because they cannot be read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aside: Vec<AsideFile>,
+    /// Files that earlier runs had set aside, and that are as they were.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub aside_known: u64,
     /// Each table.
     pub tables: Vec<TableReport>,
     /// Wall time in this process, in seconds, by step: plan, scan, resolve, reserve, write, publish.
@@ -119,6 +153,8 @@ impl RunReport {
             records: 0,
             filtered: 0,
             quarantined: 0,
+            aside: Vec::new(),
+            aside_known: 0,
             tables: Vec::new(),
             seconds: Vec::new(),
             total_seconds: 0.0,
@@ -149,6 +185,12 @@ pub struct PlanReport {
     pub filtered: u64,
     /// Records that would go to quarantine.
     pub quarantined: u64,
+    /// Files that would be set aside because they cannot be read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aside: Vec<AsideFile>,
+    /// Files that earlier runs had set aside, and that are as they were.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub aside_known: u64,
     /// Chunks, the unit of work.
     pub chunks: u64,
     /// Each table: the rows, new keys and exact IDs that the run would give.
@@ -178,6 +220,9 @@ pub struct CheckReport {
     pub files: u64,
     /// Their records.
     pub records: u64,
+    /// Files whose footers cannot be read, where such files are set aside.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aside: Vec<AsideFile>,
     /// The columns of each output table.
     pub tables: Vec<CheckTable>,
     /// Source columns that go nowhere.

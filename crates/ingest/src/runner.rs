@@ -454,6 +454,7 @@ impl Runner {
                 work: self.shared.then(|| self.work(project)),
                 holder: holder(project.pipeline(), &run),
                 one_by_one: !self.options.fan_out,
+                aside: Vec::new(),
             };
             clear_cancel(&self.state, &run);
             let options = StartOptions {
@@ -533,6 +534,8 @@ fn fill(report: &mut RunReport, input: &RunInput, output: RunOutput) {
     report.records = output.records;
     report.filtered = output.filtered;
     report.quarantined = output.quarantined;
+    report.aside = output.aside;
+    report.aside_known = output.aside_known;
     for (table, done) in input.pipeline.tables.iter().zip(output.tables) {
         let range = table.id.as_ref().filter(|_| done.count > 0).map(|id| {
             let ends = id_of(id, done.first).zip(id_of(id, done.first + done.count - 1));

@@ -24,8 +24,11 @@ use crate::progress::{Progress, Step as Stage};
 use crate::project::Project;
 use crate::publish::{admit, file_memory, keep_committed, keep_keys, publish, withdraw};
 use crate::recover::{BringBack, KeepRestored};
-use crate::sequence::{CatalogState, SequenceState};
+use crate::report::AsideFile;
+use crate::sequence::{CatalogState, SequenceState, is_zero};
 use crate::shared::{Others, Place, bring_committed, claim, clear, cut_parts, resolve_group, scan_or_find};
+use crate::sound::find_bad;
+use crate::source::SourceFile;
 use crate::write::{SpanOutcome, Staged, assemble, write_span};
 
 /// What all steps of a process share.
@@ -166,6 +169,7 @@ pub(crate) fn register(registry: &mut Registry, steps: &Arc<Process>) {
         });
     }
     add::<MakePlan>(registry, steps);
+    add::<CheckChunks>(registry, steps);
     add::<ScanChunks>(registry, steps);
     add::<ScanPart>(registry, steps);
     add::<Admit>(registry, steps);
@@ -218,6 +222,11 @@ pub(crate) struct PlanFacts {
     #[serde(default)]
     pub(crate) parts: u32,
     pub(crate) layout: Vec<TableSignature>,
+    /// New files that are set aside.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) aside: Vec<AsideFile>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) aside_known: u64,
 }
 
 impl PlanFacts {
@@ -231,6 +240,8 @@ impl PlanFacts {
             shards: plan.shards,
             parts: plan.parts.len() as u32,
             layout: layout.map(Layout::signatures).unwrap_or_default(),
+            aside: AsideFile::of(&plan.aside),
+            aside_known: plan.aside_known,
         }
     }
 }
@@ -240,11 +251,11 @@ fn make_shared_plan(steps: &Steps, place: &Place, input: RunInput) -> Result<Pla
     let load = || RunContext::find_shared(place, &steps.state, steps.memory, steps.progress.clone());
     let mut made = load()?;
     if made.is_none() {
-        let RunInput { run, owner, pipeline, folder, cut, .. } = input;
+        let RunInput { run, owner, pipeline, folder, cut, aside, .. } = input;
         let project = Project::new(pipeline, folder);
         bring_committed(&project.output()?, project.pipeline(), &steps.state)?;
         let memory = file_memory(&steps.state, &project.pipeline().name)?;
-        let (mut plan, bound) = make_plan(&project, &run, &memory, cut, steps.workers, Purpose::Run)?;
+        let (mut plan, bound) = make_plan(&project, &run, &memory, cut, steps.workers, Purpose::Run, &aside)?;
         plan.owner = owner;
         plan.parts = cut_parts(&plan.spans, &plan.chunks);
         let Some(bound) = bound else { return Ok(PlanFacts::new(&plan, None)) };
@@ -267,13 +278,13 @@ impl Doable for MakePlan {
             steps.done();
             return Ok(facts);
         }
-        let RunInput { run, owner, pipeline, folder, cut, .. } = self.input;
+        let RunInput { run, owner, pipeline, folder, cut, aside, .. } = self.input;
         // What an attempt before this one left behind belongs to another plan.
         steps.forget(&run);
         remove_folder(&work_folder(&steps.state, &run))?;
         let project = Project::new(pipeline, folder);
         let memory = file_memory(&steps.state, &project.pipeline().name)?;
-        let (mut plan, bound) = make_plan(&project, &run, &memory, cut, steps.workers, Purpose::Run)?;
+        let (mut plan, bound) = make_plan(&project, &run, &memory, cut, steps.workers, Purpose::Run, &aside)?;
         plan.owner = owner;
         let facts = PlanFacts::new(&plan, bound.as_ref().map(|b| &b.layout));
         steps.progress.files.store(facts.files, Relaxed);
@@ -284,6 +295,20 @@ impl Doable for MakePlan {
         }
         steps.done();
         Ok(facts)
+    }
+}
+
+step!(
+    /// Finds the files that cannot be read, of some chunks: `from` and those up to, not including, `to`.
+    CheckChunks, "check", Vec<SourceFile>, { run: String, from: u32, to: u32 });
+
+impl Doable for CheckChunks {
+    fn run(self, steps: &Steps) -> Result<Vec<SourceFile>> {
+        let run = steps.run(&self.run)?;
+        steps.progress.enter(Stage::Check, run.plan.chunks.len() as u64);
+        let bad = find_bad(&run, self.from..self.to)?;
+        steps.progress.step_done.fetch_add((self.to - self.from).into(), Relaxed);
+        Ok(bad)
     }
 }
 

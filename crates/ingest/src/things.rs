@@ -32,7 +32,7 @@ impl Things {
     /// Lists the files and cuts them into chunks.
     pub fn open(project: &Project, options: &RunnerOptions) -> Result<Self> {
         let memory = FileMemory::new();
-        let (plan, bound) = make_plan(project, "things", &memory, options.cut(), options.workers, Purpose::Look)?;
+        let (plan, bound) = make_plan(project, "things", &memory, options.cut(), options.workers, Purpose::Look, &[])?;
         let bound = bound.ok_or_else(|| IngestError::input("there is no file to look into"))?;
         // Nothing is kept of a chunk, so nothing is spilled.
         let run = RunContext::new(plan, bound, &project.state(), u64::MAX, Arc::new(Progress::default()));

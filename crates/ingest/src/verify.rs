@@ -39,6 +39,7 @@ pub fn verify(project: &Project, workers: usize) -> Result<VerifyReport> {
     }));
     checks.extend(audited.into_iter().flatten());
     checks.push(check_counts(&output, &manifest));
+    checks.extend(check_aside(&manifest));
     if !pipeline.ids.is_entity() {
         checks.extend(check_counter(pipeline, &manifest));
     }
@@ -406,6 +407,20 @@ fn check_counts(output: &Output, manifest: &Manifest) -> VerifyCheck {
             sum(|r| r.quarantined)
         )
     })
+}
+
+/// Files that were set aside: nothing of them is in the output, and that is told.
+fn check_aside(manifest: &Manifest) -> Option<VerifyCheck> {
+    let files = || manifest.runs.iter().flat_map(|run| run.aside.iter().map(move |file| (run.number, file)));
+    let (run, first) = files().next()?;
+    let count = files().count();
+    let records: u64 = files().filter_map(|(_, file)| file.records).sum();
+    let message = format!(
+        "{count} files were set aside, with {records} records as far as they declare them: nothing of them is in the \
+         output. The first, of run {run}: {}",
+        first.what
+    );
+    Some(VerifyCheck { guarantee: "G7".to_owned(), table: None, message, ok: true })
 }
 
 fn count_rows(output: &Output, name: &str, expected: u64) -> Result<(), String> {

@@ -98,7 +98,10 @@ impl Decoder<'_> {
 
     fn source(&mut self, node: &Node, key: Span) -> Option<RawSource> {
         let fields = self.map(node, "source", key, RawSource::KEYS, &["files"])?;
-        Some(RawSource { files: fields.read("files", |node, _| self.text_list(node, "source.files")) })
+        Some(RawSource {
+            files: fields.read("files", |node, _| self.text_list(node, "source.files")),
+            on_bad_file: fields.read("on_bad_file", |node, _| self.text(node, "source.on_bad_file")),
+        })
     }
 
     fn output(&mut self, node: &Node, key: Span) -> Option<RawOutput> {

@@ -82,6 +82,28 @@ pub enum IdSource {
 pub struct Source {
     /// Paths, folders and globs, as written; relative ones start at the pipeline file's folder. Never empty.
     pub files: Vec<String>,
+    /// What happens to a file that cannot be read.
+    #[serde(default, skip_serializing_if = "OnBadFile::is_fail")]
+    pub on_bad_file: OnBadFile,
+}
+
+/// What happens to a source file that is damaged, truncated, or no Parquet at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnBadFile {
+    /// The run fails and names the file.
+    #[default]
+    Fail,
+    /// The file is set aside: none of its records takes an ID, and all other files are ingested.
+    Quarantine,
+}
+
+impl OnBadFile {
+    /// Whether it is the default.
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+    pub fn is_fail(&self) -> bool {
+        *self == Self::Fail
+    }
 }
 
 /// One output table: one kind of thing.

@@ -118,10 +118,15 @@ pub(crate) struct RawPipeline {
 /// Where the records come from.
 #[derive(Debug, Default, JsonSchema)]
 #[schemars(rename = "Source", deny_unknown_fields)]
+#[schemars(extend("required" = ["files"]))]
 pub(crate) struct RawSource {
     /// Parquet files: a path, a folder, a glob, or a list of them. Relative paths start at the pipeline file's folder.
     #[schemars(schema_with = "schema::texts")]
     pub(crate) files: Field<TextList>,
+    /// What happens to a file that is damaged, truncated, or no Parquet at all: the run fails, or the file is set aside,
+    /// and all others are ingested.
+    #[schemars(schema_with = "schema::on_bad_file", extend("default" = "fail"))]
+    pub(crate) on_bad_file: Field<Text>,
 }
 
 /// An output table: one kind of thing. Its columns are its ID, its key, its references and its columns, in this order.
@@ -223,7 +228,7 @@ impl RawPipeline {
 
 impl RawSource {
     /// The keys of this level, as they are written.
-    pub(crate) const KEYS: &[&str] = &["files"];
+    pub(crate) const KEYS: &[&str] = &["files", "on_bad_file"];
 }
 
 impl RawTable {

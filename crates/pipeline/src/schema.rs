@@ -19,6 +19,9 @@ pub(crate) const ON_CONFLICT: &[&str] = &["first", "last", "error"];
 /// The values of `on_null_key`, the default first.
 pub(crate) const ON_NULL_KEY: &[&str] = &["null", "quarantine", "error"];
 
+/// The values of `source.on_bad_file`, the default first.
+pub(crate) const ON_BAD_FILE: &[&str] = &["fail", "quarantine"];
+
 /// The values of `output.format`, the default first.
 pub(crate) const FORMATS: &[&str] = &["parquet"];
 
@@ -119,6 +122,10 @@ pub(crate) fn sequence(_: &mut SchemaGenerator) -> Schema {
 
 pub(crate) fn on_conflict(_: &mut SchemaGenerator) -> Schema {
     or_placeholder(&json!({"enum": ON_CONFLICT}))
+}
+
+pub(crate) fn on_bad_file(_: &mut SchemaGenerator) -> Schema {
+    or_placeholder(&json!({"enum": ON_BAD_FILE}))
 }
 
 pub(crate) fn on_null_key(_: &mut SchemaGenerator) -> Schema {

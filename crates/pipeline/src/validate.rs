@@ -5,9 +5,9 @@ use std::collections::HashMap;
 
 use crate::compression;
 use crate::error::{Draft, Problems, Span, listed, quoted};
-use crate::model::{Compression, Format, Id, Ids, OnConflict, OnNullKey, Output, Pipeline, Source, Table};
+use crate::model::{Compression, Format, Id, Ids, OnBadFile, OnConflict, OnNullKey, Output, Pipeline, Source, Table};
 use crate::nearest::nearest;
-use crate::raw::{Field, RawId, RawOutput, RawPipeline, RawTable, Text, TextList};
+use crate::raw::{Field, RawId, RawOutput, RawPipeline, RawSource, RawTable, Text, TextList};
 use crate::references::{self, RawTables};
 use crate::sequences;
 
@@ -20,8 +20,7 @@ const DEFAULT_STATE: &str = ".seriatim";
 /// Checks a pipeline and makes the model of it.
 pub(crate) fn validate(raw: &RawPipeline, problems: &mut Problems) -> Option<Pipeline> {
     let name = raw.name.given().filter(|name| check_name(name, "pipeline", problems));
-    let files = raw.source.given().and_then(|source| source.files.given());
-    let files = files.and_then(|files| not_empty(files, "source.files", "name a file, a folder or a glob", problems));
+    let source = raw.source.given().and_then(|source| source_of(source, problems));
     let tables = raw.tables.given().and_then(|tables| tables_of(tables, problems));
     let output = raw.output.given().and_then(|output| output_of(output, problems));
     let transform = or_default(&raw.transform, None, |text| Some(Some(text.value.clone())));
@@ -34,7 +33,7 @@ pub(crate) fn validate(raw: &RawPipeline, problems: &mut Problems) -> Option<Pip
     raw.version.given()?;
     Some(Pipeline {
         name: name?.value.clone(),
-        source: Source { files: values(files?) },
+        source: source?,
         transform: transform?,
         tables: tables?,
         output: output?,
@@ -62,6 +61,16 @@ fn not_empty<'l>(list: &'l TextList, at: &str, help: &str, problems: &mut Proble
     }
     problems.push(Draft::new(list.span, format!("{} is an empty list", quoted(at))).help(help));
     None
+}
+
+fn source_of(raw: &RawSource, problems: &mut Problems) -> Option<Source> {
+    let files = raw.files.given();
+    let files = files.and_then(|files| not_empty(files, "source.files", "name a file, a folder or a glob", problems));
+    let on_bad_file = or_default(&raw.on_bad_file, OnBadFile::default(), |text| {
+        let choices = [("fail", OnBadFile::Fail), ("quarantine", OnBadFile::Quarantine)];
+        choice(text, "source.on_bad_file", &choices, problems)
+    });
+    Some(Source { files: values(files?), on_bad_file: on_bad_file? })
 }
 
 /// The state folder. What has to outlive the machine is kept beside the output.
@@ -330,6 +339,8 @@ mod tests {
         assert_eq!(nulls.map(|v| names(serde_json::json!(v))).to_vec(), written(schema::ON_NULL_KEY));
         let sources = ["Entity", "Table", "Postgres", "Nextval"].map(str::to_ascii_lowercase);
         assert_eq!(sources.to_vec(), written(schema::ID_SOURCES));
+        let bad_files = [super::OnBadFile::Fail, super::OnBadFile::Quarantine];
+        assert_eq!(bad_files.map(|v| names(serde_json::json!(v))).to_vec(), written(schema::ON_BAD_FILE));
         assert_eq!([super::Format::Parquet].map(|v| names(serde_json::json!(v))).to_vec(), written(schema::FORMATS));
     }
 }

@@ -179,6 +179,7 @@ fn tables() {
         ("empty key", with_tables("  t: {key: [], id: i}\n")),
         ("key without an id", with_tables("  customers: {key: email}\n")),
         ("on_conflict", replaced("on_conflict: first", "on_conflict: frist")),
+        ("on_bad_file", replaced("source:\n", "source:\n  on_bad_file: skip\n")),
         ("on_null_key", replaced("on_null_key: null", "on_null_key: quarantined")),
         (
             "on_conflict and on_null_key without a key",

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use common::{SALES, SMALL, env, read, with_tables};
-use seriatim_pipeline::model::{Compression, Format, Id, OnConflict, OnNullKey, Pipeline};
+use seriatim_pipeline::model::{Compression, Format, Id, OnBadFile, OnConflict, OnNullKey, Pipeline};
 use seriatim_pipeline::{MAX_FILE_BYTES, OutputColumn, Overrides, load, parse};
 
 fn good(text: &str) -> Pipeline {
@@ -42,6 +42,7 @@ fn reads_every_setting() {
 fn fills_in_defaults() {
     let small = good(SMALL);
     assert_eq!(small.source.files, ["a.parquet", "more/*.parquet"]);
+    assert_eq!(small.source.on_bad_file, OnBadFile::Fail);
     assert_eq!(small.transform, None);
     assert_eq!(small.state, ".seriatim");
     assert_eq!((small.output.format, small.output.compression), (Format::Parquet, Compression::Zstd(1)));
@@ -51,6 +52,13 @@ fn fills_in_defaults() {
     let keyed = good(&with_tables("  t: {key: k, id: i}\n"));
     assert_eq!(keyed.tables[0].id, Some(Id { column: "i".to_owned(), start: 1, step: 1, sequence: None }));
     assert_eq!((keyed.tables[0].on_conflict, keyed.tables[0].on_null_key), (OnConflict::First, OnNullKey::Null));
+}
+
+#[test]
+fn bad_files_can_be_set_aside() {
+    let text = SALES.replacen("source:\n", "source:\n  on_bad_file: quarantine\n", 1);
+    assert_eq!(good(&text).source.on_bad_file, OnBadFile::Quarantine);
+    assert_eq!(set(&["source.on_bad_file=quarantine"]).expect("a setting").source.on_bad_file, OnBadFile::Quarantine);
 }
 
 #[test]

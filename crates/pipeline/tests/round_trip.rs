@@ -8,7 +8,9 @@ use std::fmt::Write as _;
 use common::read;
 use proptest::prelude::*;
 use seriatim_pipeline::json_schema;
-use seriatim_pipeline::model::{Compression, Format, Id, Ids, OnConflict, OnNullKey, Output, Pipeline, Source, Table};
+use seriatim_pipeline::model::{
+    Compression, Format, Id, Ids, OnBadFile, OnConflict, OnNullKey, Output, Pipeline, Source, Table,
+};
 
 /// A text for a path, a column or SQL: with everything that YAML or a placeholder could trip over.
 fn text() -> impl Strategy<Value = String> {
@@ -84,14 +86,23 @@ fn pipeline() -> impl Strategy<Value = Pipeline> {
     let files = prop::collection::vec(text(), 1..4);
     let draws = prop::collection::vec(draw(), 1..6);
     let output = (text(), compression(), any::<bool>());
-    (name(), files, prop::option::of(text()), draws, output, text()).prop_map(
-        |(name, files, transform, draws, (path, compression, recompress), state)| {
+    let source = (files, prop::sample::select(vec![OnBadFile::Fail, OnBadFile::Quarantine]));
+    (name(), source, prop::option::of(text()), draws, output, text()).prop_map(
+        |(name, (files, on_bad_file), transform, draws, (path, compression, recompress), state)| {
             let mut tables = Vec::new();
             for (i, draw) in draws.into_iter().enumerate() {
                 tables.push(table(i, draw, &tables));
             }
             let output = Output { path, format: Format::Parquet, compression, recompress };
-            Pipeline { name, source: Source { files }, transform, tables, output, state, ids: Ids::default() }
+            Pipeline {
+                name,
+                source: Source { files, on_bad_file },
+                transform,
+                tables,
+                output,
+                state,
+                ids: Ids::default(),
+            }
         },
     )
 }
@@ -151,6 +162,10 @@ impl Writer {
         let _ = writeln!(self.text, "version: 1\nname: {}", Self::scalar(&pipeline.name));
         let files = self.list("    ", &pipeline.source.files);
         let _ = write!(self.text, "source:\n  files:{files}");
+        let on_bad_file = serde_json::json!(pipeline.source.on_bad_file);
+        if on_bad_file != "fail" || self.choose() {
+            let _ = writeln!(self.text, "  on_bad_file: {}", on_bad_file.as_str().unwrap_or_default());
+        }
         if let Some(sql) = &pipeline.transform {
             let _ = writeln!(self.text, "transform: {}", Self::scalar(sql));
         }

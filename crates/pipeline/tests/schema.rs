@@ -101,6 +101,8 @@ fn both_refuse_what_is_bad() {
         ("step: 1", "step: 0"),
         ("on_conflict: first", "on_conflict: best"),
         ("on_null_key: null", "on_null_key: drop"),
+        ("source:\n", "source:\n  on_bad_file: skip\n"),
+        ("source:\n", "source:\n  bad_file: quarantine\n"),
         ("format: parquet", "format: csv"),
         ("zstd(3)", "zstd(23)"),
         ("zstd(3)", "brotli(12)"),

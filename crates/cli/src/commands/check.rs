@@ -2,6 +2,7 @@
 
 use seriatim_ingest::CheckReport;
 
+use super::summary;
 use crate::args::CheckArgs;
 use crate::error::CliError;
 use crate::state;
@@ -19,6 +20,7 @@ fn print(report: &CheckReport, ui: &Ui) -> Result<(), CliError> {
     let files = human::counted(report.files, "file");
     let records = human::counted(report.records, "record");
     ui.line(format!("{} {}: {files}, {records}", ui.toned(Tone::Good, "ok"), report.pipeline))?;
+    ui.lines(summary::aside(&report.aside, 0))?;
     for table in &report.tables {
         ui.line(format!("\n{}", ui.toned(Tone::Strong, &table.table)))?;
         let mut columns = Table::new(&[("column", Side::Left), ("type", Side::Left), ("role", Side::Left)]);

@@ -2,6 +2,7 @@
 
 use seriatim_ingest::PlanReport;
 
+use super::summary;
 use crate::args::PlanArgs;
 use crate::error::CliError;
 use crate::ui::table::{Side, Table};
@@ -27,7 +28,8 @@ fn print(report: &PlanReport, ui: &Ui) -> Result<(), CliError> {
         n => format!("; {} ingested before", human::counted(n, "file")),
     };
     if report.files.is_empty() {
-        return ui.line(format!("{}: nothing to do, no new files{known}", report.pipeline));
+        ui.line(format!("{}: nothing to do, no new files{known}", report.pipeline))?;
+        return ui.lines(summary::aside(&report.aside, report.aside_known));
     }
     let files = human::counted(report.files.len() as u64, "new file");
     let records = human::counted(report.records, "record");
@@ -39,6 +41,7 @@ fn print(report: &PlanReport, ui: &Ui) -> Result<(), CliError> {
             ui.line(format!("{} {what}", human::counted(n, "record")))?;
         }
     }
+    ui.lines(summary::aside(&report.aside, report.aside_known))?;
     ui.line("")?;
     ui.lines(files_table(report).lines("  "))?;
     if report.files.len() > FILES_SHOWN {

@@ -38,6 +38,7 @@ fn table(reports: &[RunReport]) -> Table {
         ("started", Side::Left),
         ("took", Side::Right),
         ("files", Side::Right),
+        ("set aside", Side::Right),
         ("records", Side::Right),
         ("new rows", Side::Right),
     ]);
@@ -49,6 +50,7 @@ fn table(reports: &[RunReport]) -> Table {
             human::moment(&report.started),
             if ended { human::seconds(report.total_seconds) } else { "-".to_owned() },
             human::count(report.files),
+            human::count(report.aside.len() as u64),
             human::count(report.records),
             human::count(report.tables.iter().map(|table| table.rows).sum()),
         ]);

@@ -40,6 +40,11 @@ fn print(report: &RunReport, ui: &Ui) -> Result<(), CliError> {
             field(name, &human::count(n))?;
         }
     }
+    if !report.aside.is_empty() || report.aside_known > 0 {
+        let (new, known) = (human::count(report.aside.len() as u64), human::count(report.aside_known));
+        field("set aside", &format!("{new} new, {known} before"))?;
+        ui.lines(report.aside.iter().map(|file| format!("          {}", file.what)))?;
+    }
     if !report.seconds.is_empty() {
         field("steps", &summary::steps(report))?;
     }

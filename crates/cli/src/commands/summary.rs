@@ -1,6 +1,6 @@
 //! A run in words and figures, for `run`, `show` and `demo`. Must never compute what the report does not say.
 
-use seriatim_ingest::{RunReport, RunStatus};
+use seriatim_ingest::{AsideFile, RunReport, RunStatus};
 
 use crate::error::CliError;
 use crate::ui::table::{Side, Table};
@@ -32,7 +32,8 @@ pub(crate) fn print(report: &RunReport, ui: &Ui) -> Result<(), CliError> {
     let word = ui.toned(tone(report.status), status(report.status));
     if report.status == RunStatus::NothingToDo {
         let known = human::counted(report.files_known, "file");
-        return ui.line(format!("{word}: no new files ({known} ingested before)"));
+        ui.line(format!("{word}: no new files ({known} ingested before)"))?;
+        return ui.lines(aside(&report.aside, report.aside_known));
     }
     let resumed = if report.resumed { " (taken up where it was interrupted)" } else { "" };
     ui.line(format!("{} {word}{resumed}: {}", report.run, figures(report)))?;
@@ -41,6 +42,7 @@ pub(crate) fn print(report: &RunReport, ui: &Ui) -> Result<(), CliError> {
             ui.line(format!("{} {what}", human::counted(n, "record")))?;
         }
     }
+    ui.lines(aside(&report.aside, report.aside_known))?;
     if report.status == RunStatus::Done {
         ui.line("")?;
         ui.lines(tables(report).lines("  "))?;
@@ -48,6 +50,27 @@ pub(crate) fn print(report: &RunReport, ui: &Ui) -> Result<(), CliError> {
     }
     Ok(())
 }
+
+/// The files that were set aside, each with the reason, and how many were set aside before.
+pub(crate) fn aside(files: &[AsideFile], known: u64) -> Vec<String> {
+    let mut lines = Vec::new();
+    if !files.is_empty() {
+        let count = human::counted(files.len() as u64, "file");
+        lines.push(format!("{count} set aside (cannot be read):"));
+        lines.extend(files.iter().take(ASIDE_SHOWN).map(|file| format!("  {}", file.what)));
+        if files.len() > ASIDE_SHOWN {
+            lines.push(format!("  ... and {} more", human::count((files.len() - ASIDE_SHOWN) as u64)));
+        }
+        lines.push("  write such a file again under the same name: the next run takes what has changed".to_owned());
+    }
+    if known > 0 {
+        lines.push(format!("{} set aside before, and as they were", human::counted(known, "file")));
+    }
+    lines
+}
+
+/// The files that were set aside that are listed in full; of more, the first ones and a count.
+const ASIDE_SHOWN: usize = 20;
 
 fn figures(report: &RunReport) -> String {
     let files = human::counted(report.files, "file");

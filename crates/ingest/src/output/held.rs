@@ -68,6 +68,15 @@ impl Held {
         self.lease.as_ref().map_or(Ok(()), |lease| lease.confirm())
     }
 
+    /// Makes the manifest another version than the one that this run has seen: one that it has sent, and not heard of
+    /// again, cannot become visible any more. Where there is none yet, it becomes `first`.
+    pub(crate) fn fence(&self, first: Option<&Manifest>) -> Result<()> {
+        match (&self.output, &self.lease) {
+            (Output::Store(location), Some(lease)) => fence(location, lease, first),
+            _ => Ok(()),
+        }
+    }
+
     /// An error if a change may not begin now.
     fn check(&self) -> Result<()> {
         self.lease.as_ref().map_or(Ok(()), |lease| lease.check())

@@ -11,9 +11,10 @@ use parquet::file::statistics::Statistics;
 use parquet::file::writer::{SerializedPageWriter, TrackedWrite};
 use parquet::schema::types::ColumnDescPtr;
 
-use super::chunk::{ColumnBytes, Fault, RawPage, is_flat};
+use super::chunk::{ColumnBytes, Fault, is_flat};
 use super::header::PageKind;
 use super::hybrid::run_of_bits;
+use super::walk::RawPage;
 
 /// A finished column chunk: its bytes, and what a row group needs to know of it.
 pub(crate) type Finished = (Bytes, ColumnCloseResult);

@@ -2,6 +2,7 @@
 //! footer and the page headers declare is checked against the bytes before it is believed.
 
 use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -14,10 +15,11 @@ use parquet::file::reader::{ChunkReader, Length};
 use parquet::file::serialized_reader::SerializedPageReader;
 use parquet::schema::types::{ColumnDescPtr, ColumnDescriptor};
 
-use crate::error::IngestError;
+use crate::error::{ErrorKind, IngestError};
 
-use super::header::{PageHeader, PageKind, read_header};
+use super::header::read_header;
 use super::hybrid;
+use super::walk::{RawPage, Walk};
 
 /// Why a column chunk cannot be worked on as pages.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,15 +53,6 @@ pub(crate) struct ColumnBytes {
     rows: u32,
 }
 
-/// A page as it is in the file.
-#[derive(Debug, Clone)]
-pub(super) struct RawPage {
-    pub(super) header: PageHeader,
-    /// Where the page begins, header included, and where its body is, in the chunk.
-    pub(super) start: usize,
-    pub(super) body: Range<usize>,
-}
-
 impl ColumnBytes {
     /// Reads a column chunk of a row group of `rows` rows.
     pub(crate) fn read(file: &File, column: &ColumnChunkMetaData, rows: u32) -> Result<Self, Fault> {
@@ -68,12 +61,17 @@ impl ColumnBytes {
             .ok()
             .zip(u64::try_from(column.compressed_size()).ok())
             .ok_or_else(|| Fault::damaged("a column chunk has a negative place or size"))?;
-        let size = file.metadata().map_err(|e| Fault::damaged(e.to_string()))?.len();
+        let size = file.metadata().map_err(|e| unread(&e))?.len();
         if start.checked_add(length).is_none_or(|end| end > size) {
             return Err(Fault::damaged("a column chunk reaches beyond the end of the file"));
         }
-        let bytes = file.get_bytes(start, length as usize)?;
-        Ok(Self { bytes, start, column: column.clone(), rows })
+        let mut bytes = Vec::with_capacity(length as usize);
+        let mut reader = file;
+        let read = reader.seek(SeekFrom::Start(start)).and_then(|_| reader.take(length).read_to_end(&mut bytes));
+        if read.map_err(|e| unread(&e))? as u64 != length {
+            return Err(Fault::damaged("the file has become shorter"));
+        }
+        Ok(Self { bytes: bytes.into(), start, column: column.clone(), rows })
     }
 
     /// What the footer says of the chunk.
@@ -100,31 +98,24 @@ impl ColumnBytes {
         self.column.column_descr().self_type().get_basic_info().repetition() == Repetition::OPTIONAL
     }
 
-    /// Walks all pages: each is within the chunk, has the checksum that it declares, if it declares one, and together
-    /// they have as many values as the footer says.
+    /// Where the pages are: each is within the chunk and declares what is possible, and together they have as many values
+    /// as the footer says.
+    fn walk(&self) -> Result<Vec<RawPage>, Fault> {
+        let mut walk = Walk::new(&self.column, self.rows.into());
+        while walk.at() < self.bytes.len() {
+            let (header, length) = read_header(&self.bytes[walk.at()..])?;
+            walk.page(header, length, self.bytes.len())?;
+        }
+        walk.finish()
+    }
+
+    /// All pages, each of which has the checksum that it declares, if it declares one.
     pub(super) fn raw_pages(&self) -> Result<Vec<RawPage>, Fault> {
-        let mut pages = Vec::new();
-        let (mut at, mut values) = (0, 0_i64);
-        while at < self.bytes.len() {
-            let (header, length) = read_header(&self.bytes[at..])?;
-            let body = at + length..at + length + header.compressed as usize;
-            let Some(content) = self.bytes.get(body.clone()) else {
-                return Err(Fault::damaged("a page reaches beyond the end of its column chunk"));
-            };
-            if header.crc.is_some_and(|crc| crc32fast::hash(content) != crc) {
+        let pages = self.walk()?;
+        for page in &pages {
+            if page.header.crc.is_some_and(|crc| crc32fast::hash(&self.bytes[page.body.clone()]) != crc) {
                 return Err(Fault::damaged("a page's checksum is wrong"));
             }
-            if let PageKind::Data { values: count, .. } | PageKind::DataV2 { values: count, .. } = header.kind {
-                values += i64::from(count);
-            }
-            pages.push(RawPage { header, start: at, body: body.clone() });
-            at = body.end;
-        }
-        if values != self.column.num_values() {
-            return Err(Fault::damaged(format!(
-                "the pages of a column have {values} values where the footer declares {}",
-                self.column.num_values()
-            )));
         }
         Ok(pages)
     }
@@ -142,10 +133,16 @@ impl ColumnBytes {
                 self.rows
             )));
         }
+        self.walk()?;
         let window = Window { bytes: self.bytes.clone(), start: self.start };
         let reader = SerializedPageReader::new(Arc::new(window), &self.column, self.rows as usize, None)?;
         Ok(Pages { reader, descriptor: self.column.column_descr_ptr(), next_row: 0, rows: self.rows })
     }
+}
+
+/// The file is there and cannot be read: the machine's trouble, not the file's.
+pub(crate) fn unread(error: &std::io::Error) -> Fault {
+    Fault::Unread(Box::new(IngestError::new(ErrorKind::System, format!("cannot read a source file: {error}"))))
 }
 
 /// Whether a column stands at the top of its schema and is not repeated.

@@ -16,8 +16,9 @@ use parquet::file::statistics::Statistics;
 use parquet::schema::types::{ColumnDescPtr, ColumnDescriptor, ColumnPath, Type};
 
 use super::builder::{ColumnBuilder, Finished, encoding};
-use super::chunk::{ColumnBytes, Fault, RawPage, is_flat};
+use super::chunk::{ColumnBytes, Fault, is_flat};
 use super::header::PageKind;
+use super::walk::RawPage;
 
 /// Whether a column of a source file can become `target` of an output file without being decoded: the same physical
 /// type, and no nulls that `target` would not have. That both mean the same is the caller's to know.

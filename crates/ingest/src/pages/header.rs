@@ -1,10 +1,8 @@
-//! Page headers: the Thrift compact protocol, as far as a `PageHeader` of `parquet.thrift` needs it. Reads untrusted
-//! bytes, so it must never allocate by what they declare, nor recurse without end.
+//! Page headers: `PageHeader` of `parquet.thrift`. Reads untrusted bytes; must never take for a header what another reader
+//! would read in another way.
 
 use super::chunk::Fault;
-
-/// How deep structures may be nested in a header; those that the format knows are nested twice.
-const DEPTH: u32 = 16;
+use super::thrift::{Compact, FALSE, I32, STRUCT, TRUE};
 
 /// What kind of page a header is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,30 +38,9 @@ pub(crate) struct PageHeader {
 
 /// Reads the header at the start of `bytes`; also how long it is.
 pub(crate) fn read_header(bytes: &[u8]) -> Result<(PageHeader, usize), Fault> {
-    let mut reader = Compact { bytes, at: 0 };
+    let mut reader = Compact::new(bytes);
     let header = reader.page_header().ok_or_else(|| Fault::damaged("a page header cannot be read"))?;
-    Ok((header, reader.at))
-}
-
-// The wire types of the compact protocol.
-const STOP: u8 = 0;
-const TRUE: u8 = 1;
-const FALSE: u8 = 2;
-const BYTE: u8 = 3;
-const I16: u8 = 4;
-const I32: u8 = 5;
-const I64: u8 = 6;
-const DOUBLE: u8 = 7;
-const BINARY: u8 = 8;
-const LIST: u8 = 9;
-const SET: u8 = 10;
-const MAP: u8 = 11;
-const STRUCT: u8 = 12;
-
-/// A reader of the compact protocol; `None` is the end of the bytes, or bytes that cannot be.
-struct Compact<'a> {
-    bytes: &'a [u8],
-    at: usize,
+    Ok((header, reader.position()))
 }
 
 impl Compact<'_> {
@@ -76,10 +53,13 @@ impl Compact<'_> {
                 (2, I32) => uncompressed = Some(reader.unsigned()?),
                 (3, I32) => compressed = Some(reader.unsigned()?),
                 (4, I32) => crc = Some(reader.int()? as u32),
-                (5, STRUCT) => kind = Some(reader.data()?),
-                (7, STRUCT) => kind = Some(reader.dictionary()?),
-                (8, STRUCT) => kind = Some(reader.data_v2()?),
-                _ => reader.skip(wire, DEPTH)?,
+                (5, STRUCT) if kind.is_none() => kind = Some(reader.data()?),
+                (7, STRUCT) if kind.is_none() => kind = Some(reader.dictionary()?),
+                (8, STRUCT) if kind.is_none() => kind = Some(reader.data_v2()?),
+                // Of another type than the format gives it, or of two kinds at once.
+                (6, STRUCT) => reader.skip(wire)?,
+                (1..=8, _) => return None,
+                _ => reader.skip(wire)?,
             }
             Some(())
         })?;
@@ -102,7 +82,8 @@ impl Compact<'_> {
                 (2, I32) => encoding = Some(reader.int()?),
                 (3, I32) => definition_levels = Some(reader.int()?),
                 (4, I32) => repetition_levels = Some(reader.int()?),
-                _ => reader.skip(wire, DEPTH)?,
+                (1..=4, _) => return None,
+                _ => reader.skip(wire)?,
             }
             Some(())
         })?;
@@ -120,7 +101,8 @@ impl Compact<'_> {
             match (id, wire) {
                 (1, I32) => values = Some(reader.unsigned()?),
                 (2, I32) => encoding = Some(reader.int()?),
-                _ => reader.skip(wire, DEPTH)?,
+                (1 | 2, _) | (3, 3..) => return None,
+                _ => reader.skip(wire)?,
             }
             Some(())
         })?;
@@ -139,7 +121,8 @@ impl Compact<'_> {
                 (5, I32) => definition_bytes = Some(reader.unsigned()?),
                 (6, I32) => repetition_bytes = Some(reader.unsigned()?),
                 (7, TRUE | FALSE) => compressed = wire == TRUE,
-                _ => reader.skip(wire, DEPTH)?,
+                (1..=7, _) => return None,
+                _ => reader.skip(wire)?,
             }
             Some(())
         })?;
@@ -152,98 +135,6 @@ impl Compact<'_> {
             repetition_bytes: repetition_bytes?,
             compressed,
         })
-    }
-
-    /// Calls `field` with the number and the wire type of each field of a structure, until its end.
-    fn fields(&mut self, mut field: impl FnMut(&mut Self, i32, u8) -> Option<()>) -> Option<()> {
-        let mut id = 0_i32;
-        loop {
-            let byte = self.byte()?;
-            let wire = byte & 0x0f;
-            if wire == STOP {
-                return Some(());
-            }
-            let step = i32::from(byte >> 4);
-            id = if step == 0 { i32::try_from(self.zigzag()?).ok()? } else { id.checked_add(step)? };
-            field(self, id, wire)?;
-        }
-    }
-
-    fn skip(&mut self, wire: u8, depth: u32) -> Option<()> {
-        let depth = depth.checked_sub(1)?;
-        match wire {
-            TRUE | FALSE => {}
-            BYTE => self.advance(1)?,
-            I16 | I32 | I64 => {
-                self.varint()?;
-            }
-            DOUBLE => self.advance(8)?,
-            BINARY => {
-                let length = usize::try_from(self.varint()?).ok()?;
-                self.advance(length)?;
-            }
-            LIST | SET => {
-                let head = self.byte()?;
-                let short = u64::from(head >> 4);
-                let count = if short == 15 { self.varint()? } else { short };
-                for _ in 0..count {
-                    self.skip_element(head & 0x0f, depth)?;
-                }
-            }
-            MAP => {
-                let count = self.varint()?;
-                let kinds = if count == 0 { 0 } else { self.byte()? };
-                for _ in 0..count {
-                    self.skip_element(kinds >> 4, depth)?;
-                    self.skip_element(kinds & 0x0f, depth)?;
-                }
-            }
-            STRUCT => self.fields(|reader, _, wire| reader.skip(wire, depth))?,
-            _ => return None,
-        }
-        Some(())
-    }
-
-    /// In collections a boolean takes a byte.
-    fn skip_element(&mut self, wire: u8, depth: u32) -> Option<()> {
-        if wire == TRUE || wire == FALSE { self.advance(1) } else { self.skip(wire, depth) }
-    }
-
-    fn byte(&mut self) -> Option<u8> {
-        let byte = *self.bytes.get(self.at)?;
-        self.at += 1;
-        Some(byte)
-    }
-
-    fn advance(&mut self, bytes: usize) -> Option<()> {
-        let end = self.at.checked_add(bytes)?;
-        (end <= self.bytes.len()).then(|| self.at = end)
-    }
-
-    fn varint(&mut self) -> Option<u64> {
-        let mut value = 0;
-        for shift in (0..64).step_by(7) {
-            let byte = self.byte()?;
-            value |= u64::from(byte & 0x7f) << shift;
-            if byte & 0x80 == 0 {
-                return Some(value);
-            }
-        }
-        None
-    }
-
-    fn zigzag(&mut self) -> Option<i64> {
-        let value = self.varint()?;
-        Some((value >> 1) as i64 ^ -((value & 1) as i64))
-    }
-
-    fn int(&mut self) -> Option<i32> {
-        i32::try_from(self.zigzag()?).ok()
-    }
-
-    /// A size or a count: never negative.
-    fn unsigned(&mut self) -> Option<u32> {
-        u32::try_from(self.int()?).ok()
     }
 }
 

@@ -41,7 +41,8 @@ pub(super) fn count_nulls(run: &RunContext, chunk: u32, table: &TableLayout) -> 
     let Some(column) = column(run, chunk, table)? else { return Ok(None) };
     let mut nulls = 0;
     for group in 0..column.groups() {
-        match decode(run, chunk, || column.read(group).and_then(|bytes| group_nulls(&bytes)))? {
+        let place = Place { chunk, group, column: column.name() };
+        match decode(run, &place, || column.read(group).and_then(|bytes| group_nulls(&bytes)))? {
             Some(of_group) => nulls += of_group,
             None => return Ok(None),
         }
@@ -63,13 +64,24 @@ fn group_nulls(column: &ColumnBytes) -> std::result::Result<u64, Fault> {
     Ok(nulls)
 }
 
+/// A column in a row group of a chunk.
+struct Place<'a> {
+    chunk: u32,
+    group: usize,
+    column: &'a str,
+}
+
 /// Works on bytes of the source; `None` if they are of a kind that only the general way knows.
-fn decode<T>(run: &RunContext, chunk: u32, work: impl FnOnce() -> std::result::Result<T, Fault>) -> Result<Option<T>> {
+fn decode<T>(
+    run: &RunContext,
+    place: &Place<'_>,
+    work: impl FnOnce() -> std::result::Result<T, Fault>,
+) -> Result<Option<T>> {
     match contain(|| Ok(work())).unwrap_or_else(|text| Err(Fault::Damaged(text))) {
         Ok(done) => Ok(Some(done)),
         Err(Fault::Unsupported) => Ok(None),
         Err(Fault::Unread(error)) => Err(*error),
-        Err(Fault::Damaged(text)) => Err(run.damaged(chunk, &text)),
+        Err(Fault::Damaged(text)) => Err(run.damaged(place.chunk, place.group, place.column, &text)),
     }
 }
 
@@ -80,11 +92,12 @@ pub(super) fn merge_keys(run: &RunContext, into: &KeyTable, chunk: u32, table: u
     let mut local = LocalTable::default();
     let mut base = run.first_position(chunk);
     for group in 0..column.groups() {
-        let opened = decode(run, chunk, || {
+        let place = Place { chunk, group, column: column.name() };
+        let opened = decode(run, &place, || {
             column.read(group).and_then(|bytes| Group::new(&bytes, codec, run.plan.shards, base))
         })?;
         let Some(group_keys) = opened else { return Ok(None) };
-        let Some((part, nulls)) = group_keys.merge(run, into, chunk)? else { return Ok(None) };
+        let Some((part, nulls)) = group_keys.merge(run, into, &place)? else { return Ok(None) };
         local.parts.push(part);
         local.null_keys += nulls;
         base += column.group_rows(group);
@@ -133,21 +146,21 @@ impl<'a> Group<'a> {
     }
 
     /// Merges all keys; gives what is kept of the rows, and how many have none.
-    fn merge(mut self, run: &RunContext, keys: &KeyTable, chunk: u32) -> Result<Option<(Part, u64)>> {
+    fn merge(mut self, run: &RunContext, keys: &KeyTable, place: &Place<'_>) -> Result<Option<(Part, u64)>> {
         loop {
-            match decode(run, chunk, || self.step())? {
+            match decode(run, place, || self.step())? {
                 None => return Ok(None),
                 Some(Step::End) => break,
                 Some(Step::Read) => {}
-                Some(Step::Keys(sorted)) => keys.merge(&sorted, &[], chunk, &mut self.rows)?,
+                Some(Step::Keys(sorted)) => keys.merge(&sorted, &[], place.chunk, &mut self.rows)?,
             }
         }
         let Some(entries) = self.dictionary.as_ref().map(KeyValues::len) else {
             return Ok(Some((Part::Rows(self.rows), self.nulls)));
         };
         let mut handles = vec![NO_KEY; entries];
-        let Some(sorted) = decode(run, chunk, || self.used_entries(entries))? else { return Ok(None) };
-        keys.merge(&sorted, &[], chunk, &mut handles)?;
+        let Some(sorted) = decode(run, place, || self.used_entries(entries))? else { return Ok(None) };
+        keys.merge(&sorted, &[], place.chunk, &mut handles)?;
         let rows = self.rows.len();
         let has_entries_only = self.entries.iter().map(ExactSizeIterator::len).sum::<usize>() == rows;
         if has_entries_only && entries * FEW_ROWS < rows {

@@ -41,6 +41,11 @@ impl SourceColumn {
         self.metadata.file_metadata().schema_descr().columns()[self.leaf].as_ref()
     }
 
+    /// Its name in the file.
+    pub(crate) fn name(&self) -> &str {
+        self.descriptor().name()
+    }
+
     /// How the general reader gives it.
     pub(crate) fn data_type(&self) -> &DataType {
         &self.data_type

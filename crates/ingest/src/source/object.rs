@@ -1,20 +1,16 @@
 //! Source files that are objects of a storage service: what their footers say, from the objects' ends alone. Must never
 //! take bytes of another version of an object than the one that is planned.
 
-use std::io::{Cursor, Read};
-
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
-use parquet::errors::ParquetError;
-use parquet::file::reader::{ChunkReader, Length};
 use seriatim_storage::{Location, Version};
 
-use super::footer::{facts_of, not_parquet, options};
-use super::{FileFacts, SourceFile, contain};
-use crate::error::{IngestError, Result};
+use super::footer::{TAIL, empty, facts_of, footer_length, not_parquet, parse_footer};
+use super::{FileFacts, SourceFile};
+use crate::error::{BadFile, IngestError, Result};
 
 /// What is read of an object's end at first: most footers are smaller.
-const TAIL: u64 = 32 << 10;
+const FIRST: u64 = 32 << 10;
 
 /// An object as it was listed.
 #[derive(Debug, Clone)]
@@ -53,67 +49,29 @@ impl Object {
 
     /// What its footer says.
     pub(crate) fn footer(&self, name: &str) -> Result<ArrowReaderMetadata> {
-        let mut start = self.bytes.saturating_sub(TAIL);
-        let mut tail = self.read(name, start..self.bytes)?;
-        // The last eight bytes say how long the footer is.
-        if let Some((rest, [a, b, c, d, magic @ ..])) = tail.split_last_chunk::<8>()
-            && magic == b"PAR1"
-        {
-            let length = u64::from(u32::from_le_bytes([*a, *b, *c, *d]));
-            if length > rest.len() as u64 && length + 8 <= self.bytes {
-                let more = self.bytes - length - 8;
-                tail = [self.read(name, more..start)?, tail].concat().into();
-                start = more;
-            }
+        if self.bytes == 0 {
+            return Err(empty(name));
         }
-        let end = End { bytes: tail, start };
-        contain(|| ArrowReaderMetadata::load(&end, options()).map_err(|e| e.to_string())).map_err(|e| {
-            let starts_right = self.read(name, 0..self.bytes.min(4)).is_ok_and(|bytes| bytes == b"PAR1"[..]);
-            not_parquet(name, starts_right, &e)
-        })
+        let starts_right = || self.read(name, 0..self.bytes.min(4)).is_ok_and(|bytes| bytes == b"PAR1"[..]);
+        let from = self.bytes.saturating_sub(FIRST);
+        let end = self.read(name, from..self.bytes)?;
+        let length = footer_length(&end, self.bytes).map_err(|e| not_parquet(name, starts_right(), &e))?;
+        let start = self.bytes - TAIL - length;
+        let footer = match start.checked_sub(from) {
+            Some(at) => end.slice(at as usize..end.len() - TAIL as usize),
+            None => [self.read(name, start..from)?, end.slice(..end.len() - TAIL as usize)].concat().into(),
+        };
+        parse_footer(name, &footer, self.bytes, starts_right)
+    }
+
+    /// One that cannot be read.
+    pub(crate) fn bad(&self, name: &str, bad: BadFile) -> SourceFile {
+        let hash = self.version.0.clone();
+        SourceFile { name: name.to_owned(), bytes: self.bytes, modified: 0, hash, rows: 0, bad: Some(bad) }
     }
 
     /// Its identity and what its footer says.
     pub(crate) fn facts(&self, name: &str) -> Result<FileFacts> {
-        if self.bytes == 0 {
-            return Err(super::footer::empty(name));
-        }
-        let footer = self.footer(name)?;
-        facts_of(name, (self.bytes, 0), self.version.0.clone(), footer)
+        Ok(facts_of(name, (self.bytes, 0), self.version.0.clone(), self.footer(name)?))
     }
-}
-
-/// The end of an object, for the reader of footers.
-struct End {
-    bytes: Bytes,
-    start: u64,
-}
-
-impl Length for End {
-    fn len(&self) -> u64 {
-        self.start + self.bytes.len() as u64
-    }
-}
-
-impl ChunkReader for End {
-    type T = Cursor<Bytes>;
-
-    fn get_read(&self, start: u64) -> Result<Self::T, ParquetError> {
-        let end = self.len();
-        Ok(Cursor::new(self.get_bytes(start, end.saturating_sub(start) as usize)?))
-    }
-
-    fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
-        let from = start.checked_sub(self.start).map(|from| from as usize);
-        let range = from.and_then(|from| Some(from..from.checked_add(length)?));
-        let range = range.filter(|range| range.end <= self.bytes.len());
-        let range = range.ok_or_else(|| ParquetError::EOF("the footer reaches beyond the file".to_owned()))?;
-        Ok(self.bytes.slice(range))
-    }
-}
-
-/// The first bytes of a local file, to see what it is.
-pub(super) fn starts_like_parquet(mut file: impl Read) -> bool {
-    let mut start = [0; 4];
-    file.read_exact(&mut start).is_ok() && &start == b"PAR1"
 }

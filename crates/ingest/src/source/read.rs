@@ -1,23 +1,49 @@
 //! The records of a chunk: source columns as the file has them, then the transform. A decoder that panics on a damaged
 //! file is that file's error. Must never change the order of rows, nor drop one that the transform keeps.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, Once};
 
 use arrow::array::{Array, BooleanArray, RecordBatch, RecordBatchOptions, RecordBatchReader};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ParquetRecordBatchReaderBuilder, RowSelection, RowSelector};
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ParquetRecordBatchReader, RowSelection, RowSelector};
+use parquet::arrow::{ProjectionMask, parquet_to_arrow_field_levels};
 use seriatim_transform::{Projected, Transform, TransformError};
 
-use crate::error::{IngestError, Result};
+use super::groups::Groups;
+use crate::error::{BadFile, IngestError, Result};
 use crate::plan::Chunk;
+
+thread_local! {
+    /// How many decoders this thread is in.
+    static CONTAINED: Cell<u32> = const { Cell::new(0) };
+}
+
+/// A decoder that gives up is told as an error of its file; what the panic itself would print besides is nothing that a
+/// person could use.
+fn quieten() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if CONTAINED.get() == 0 {
+                before(panic);
+            }
+        }));
+    });
+}
 
 /// Runs `decode`; a panic in it becomes an error.
 pub(crate) fn contain<T>(decode: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|panic| {
+    quieten();
+    CONTAINED.set(CONTAINED.get() + 1);
+    let done = catch_unwind(AssertUnwindSafe(decode));
+    CONTAINED.set(CONTAINED.get() - 1);
+    done.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
         Err(format!("the decoder gave up: {}", text.unwrap_or("no reason given")))
     })
@@ -140,18 +166,29 @@ pub(crate) fn read_chunk(
     columns: &[String],
     name: &str,
 ) -> Result<RecordBatch> {
-    contain(|| decode(file, metadata, chunk, columns)).map_err(|e| damaged(name, chunk, &e))
+    let groups = Groups::new(file, metadata.metadata().clone(), chunk.row_groups())
+        .map_err(|e| IngestError::io("look at", Path::new(name), &e))?;
+    contain(|| decode(&groups, metadata, chunk, columns)).map_err(|text| match groups.refused() {
+        Some(refused) => IngestError::io("read", Path::new(name), &refused),
+        None => match groups.place() {
+            Some((group, column)) => damaged(name, chunk, Some((group, &column)), &text),
+            None => damaged(name, chunk, None, &text),
+        },
+    })
 }
 
-/// A chunk cannot be read.
-pub(crate) fn damaged(name: &str, chunk: &Chunk, text: &str) -> IngestError {
+/// A chunk cannot be read; the row group and the column, if they are known.
+pub(crate) fn damaged(name: &str, chunk: &Chunk, place: Option<(usize, &str)>, text: &str) -> IngestError {
     let last = chunk.first_row + u64::from(chunk.rows).saturating_sub(1);
-    IngestError::input(format!("{name}, rows {} to {last}: {text}", chunk.first_row))
-        .help("the file is damaged: write it again under the same name, or remove it, then run again")
+    let bad = BadFile::new(name, format!("{text} (in rows {} to {last})", chunk.first_row));
+    IngestError::bad_file(match place {
+        Some((group, column)) => bad.at(group, column),
+        None => bad,
+    })
 }
 
 fn decode(
-    file: File,
+    groups: &Groups,
     metadata: &ArrowReaderMetadata,
     chunk: &Chunk,
     columns: &[String],
@@ -160,17 +197,14 @@ fn decode(
     let roots: Vec<usize> =
         columns.iter().map(|c| schema.index_of(c)).collect::<Result<_, _>>().map_err(|e| e.to_string())?;
     let mask = ProjectionMask::roots(metadata.parquet_schema(), roots.iter().copied());
-    let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata.clone())
-        .with_projection(mask)
-        .with_row_groups((chunk.first_group as usize..(chunk.first_group + chunk.groups) as usize).collect())
-        .with_batch_size((chunk.rows as usize).max(1));
-    if chunk.skip > 0 || chunk.partial {
-        builder = builder.with_row_selection(RowSelection::from(vec![
-            RowSelector::skip(chunk.skip as usize),
-            RowSelector::select(chunk.rows as usize),
-        ]));
-    }
-    let reader = builder.build().map_err(|e| e.to_string())?;
+    // Without a hint, types come from Parquet alone.
+    let levels = parquet_to_arrow_field_levels(metadata.parquet_schema(), mask, None).map_err(|e| e.to_string())?;
+    let selection = (chunk.skip > 0 || chunk.partial).then(|| {
+        RowSelection::from(vec![RowSelector::skip(chunk.skip as usize), RowSelector::select(chunk.rows as usize)])
+    });
+    let size = (chunk.rows as usize).max(1);
+    let reader = ParquetRecordBatchReader::try_new_with_row_groups(&levels, groups, size, selection);
+    let reader = reader.map_err(|e| e.to_string())?;
     let read_schema = RecordBatchReader::schema(&reader);
     let batches: Vec<RecordBatch> =
         reader.collect::<Result<_, _>>().map_err(|e: arrow::error::ArrowError| e.to_string())?;

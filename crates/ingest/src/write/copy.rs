@@ -63,7 +63,7 @@ pub(super) fn write_copies(
         row += rows;
     }
     if row != place.rows {
-        return Err(run.damaged(chunk, "its row groups have other sizes than when it was planned"));
+        return Err(IngestError::internal("row groups have other sizes than when they were planned"));
     }
     Ok(())
 }
@@ -145,7 +145,8 @@ fn column(
                 let statistics = statistics(&ids, nulls);
                 let entries: Vec<i64> = ids.into_iter().map(Option::unwrap_or_default).collect();
                 let made = || exchanged(&column.read(at.group)?, &target, &entries, statistics);
-                Ok(GroupColumn::Chunk(Box::new(read_pages(run, read.chunk, made)?)))
+                let damaged = |text: &str| run.damaged(read.chunk, at.group, column.name(), text);
+                Ok(GroupColumn::Chunk(Box::new(read_pages(damaged, made)?)))
             }
         },
         Origin::Source(name, source) => {
@@ -154,7 +155,9 @@ fn column(
                 Ok(Ok(chunk)) => Ok(GroupColumn::Chunk(Box::new(chunk))),
                 Ok(Err(Fault::Unsupported)) => Ok(GroupColumn::Values(read.column(name, at)?)),
                 Ok(Err(Fault::Unread(error))) => Err(*error),
-                Ok(Err(Fault::Damaged(text))) | Err(text) => Err(run.damaged(read.chunk, &text)),
+                Ok(Err(Fault::Damaged(text))) | Err(text) => {
+                    Err(run.damaged(read.chunk, at.group, source.name(), &text))
+                }
             }
         }
         Origin::Records(name) => Ok(GroupColumn::Values(read.column(name, at)?)),
@@ -162,12 +165,15 @@ fn column(
 }
 
 /// Works on pages that the scan has read, so that they are of a known kind.
-fn read_pages<T>(run: &RunContext, chunk: u32, work: impl FnOnce() -> std::result::Result<T, Fault>) -> Result<T> {
+fn read_pages<T>(
+    damaged: impl FnOnce(&str) -> IngestError,
+    work: impl FnOnce() -> std::result::Result<T, Fault>,
+) -> Result<T> {
     match contain(|| Ok(work())).unwrap_or_else(|text| Err(Fault::Damaged(text))) {
         Ok(made) => Ok(made),
         Err(Fault::Unsupported) => Err(IngestError::internal("pages that were scanned cannot be read")),
         Err(Fault::Unread(error)) => Err(*error),
-        Err(Fault::Damaged(text)) => Err(run.damaged(chunk, &text)),
+        Err(Fault::Damaged(text)) => Err(damaged(&text)),
     }
 }
 

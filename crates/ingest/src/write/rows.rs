@@ -404,7 +404,9 @@ fn gather_column(run: &RunContext, chunk: u32, column: &SourceColumn, records: &
                 Ok(Ok(picked)) => parts.push(picked),
                 Ok(Err(Fault::Unsupported)) => return Ok(None),
                 Ok(Err(Fault::Unread(error))) => return Err(*error),
-                Ok(Err(Fault::Damaged(text))) | Err(text) => return Err(run.damaged(chunk, &text)),
+                Ok(Err(Fault::Damaged(text))) | Err(text) => {
+                    return Err(run.damaged(chunk, group, column.name(), &text));
+                }
             }
         }
         base = end;
@@ -470,7 +472,7 @@ fn key_indices(
         Ok(Ok(indices)) => Ok(indices),
         Ok(Err(Fault::Unsupported)) => Err(IngestError::internal("pages that were scanned cannot be read")),
         Ok(Err(Fault::Unread(error))) => Err(*error),
-        Ok(Err(Fault::Damaged(text))) | Err(text) => Err(run.damaged(chunk, &text)),
+        Ok(Err(Fault::Damaged(text))) | Err(text) => Err(run.damaged(chunk, group, column.name(), &text)),
     }
 }
 
@@ -491,7 +493,7 @@ pub(super) fn quarantine_schema(run: &RunContext) -> SchemaRef {
 /// The quarantined records of a chunk.
 pub(super) fn quarantine_rows(run: &RunContext, number: u64, chunk: u32) -> Result<RecordBatch> {
     let scan = run.scan(chunk)?;
-    let source = run.read_source(chunk)?;
+    let source = run.read_source(chunk, &run.plan.source_columns)?;
     let place = &run.plan.chunks[chunk as usize];
     let rows: UInt32Array = scan.quarantine.iter().map(|(row, _)| Some(*row)).collect();
     let tables: Vec<&str> = scan.quarantine.iter().map(|(_, table)| run.table(*table).name.as_str()).collect();

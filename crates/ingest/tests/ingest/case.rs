@@ -5,7 +5,9 @@ use std::path::Path;
 
 use proptest::prelude::*;
 use seriatim_ingest::Paths;
-use seriatim_pipeline::model::{Compression, Format, Id, Ids, OnConflict, OnNullKey, Output, Pipeline, Source, Table};
+use seriatim_pipeline::model::{
+    Compression, Format, Id, Ids, OnBadFile, OnConflict, OnNullKey, Output, Pipeline, Source, Table,
+};
 
 use crate::cells::{Cell, KINDS, Kind};
 use crate::files::{Column, Layout, write};
@@ -135,7 +137,10 @@ impl Case {
         ]);
         let pipeline = Pipeline {
             name: "case".to_owned(),
-            source: Source { files: vec!["data/*.parquet".to_owned(), "data/*/*.parquet".to_owned()] },
+            source: Source {
+                files: vec!["data/*.parquet".to_owned(), "data/*/*.parquet".to_owned()],
+                on_bad_file: OnBadFile::Fail,
+            },
             transform: transform.map(|t| TRANSFORMS[t].0.to_owned()),
             tables,
             output: Output {

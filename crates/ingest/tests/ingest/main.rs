@@ -18,6 +18,7 @@ mod errors;
 mod files;
 mod guarantees;
 mod harness;
+mod hostile;
 mod ids;
 mod leftovers;
 mod objects;
