@@ -11,7 +11,6 @@ import re
 import shutil
 import subprocess
 import threading
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from email.utils import formatdate
@@ -69,7 +68,7 @@ class Azurite:
                 break
         else:
             raise AssertionError(f"Azurite does not start\n{''.join(said)}")
-        self._requests: deque[Request] = deque()
+        self._requests: list[Request] = []
         self._news = threading.Condition()
         threading.Thread(target=self._read, daemon=True).start()
 
@@ -95,25 +94,23 @@ class Azurite:
                     self._requests.append(Request(client, method, container, unquote(blob), int(status)))
                     self._news.notify_all()
 
-    def forget(self):
-        """Requests up to now are not seen by `wait_for`."""
-        with self._news:
-            self._requests.clear()
-
-    def wait_for(self, wanted: Callable[[Request], bool], goes_on: Callable[[], bool]) -> Request | None:
-        """The next request that is wanted, which has just been answered; None if there is none while something goes on.
-        Each request is looked at once."""
+    def wait_for(self, wanted: Callable[[Request], bool], after: int, goes_on: Callable[[], bool]) -> int | None:
+        """The number of the first request after that one that is wanted, which has been answered; None if there is none
+        while something goes on."""
         with self._news:
             while True:
-                # Looked at before the requests: what came before the end is seen.
+                # Asked before the requests are looked at: what came before the end is seen.
                 ends = not goes_on()
-                while self._requests:
-                    request = self._requests.popleft()
-                    if wanted(request):
-                        return request
+                for number in range(after + 1, len(self._requests)):
+                    if wanted(self._requests[number]):
+                        return number
+                after = len(self._requests) - 1
                 if ends:
                     return None
                 self._news.wait(0.05)
+
+    def asked(self, number: int) -> Request:
+        return self._requests[number]
 
     def request(self, method: str, path: str, query: str = "", body: bytes = b"", **headers: str) -> bytes:
         """A signed request; the path within the account."""

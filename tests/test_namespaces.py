@@ -3,7 +3,9 @@ TLS with a token, and Azurite, which has the source, the output and what the wor
 lost in each step of a run, so is the hub, and cables are pulled. What is published is what one process publishes."""
 
 import re
+import signal
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
 
@@ -37,9 +39,20 @@ STEPS = {
     "the manifest published": ("out", r"_seriatim/manifest\.json", 1),
 }
 
-#: Steps in which a cable is pulled, each in a run of its own. These runs go on side by side, because a hub takes forty
-#: seconds to give up a machine that is silent.
-CUTS = ["a later part scanned", "rows staged", "facts kept", "files named"]
+#: A machine that is not heard of, in a run of its own each: how it gets lost, in which step, and in which later step of the
+#: others it is back; None: when the run has ended. These runs go on side by side, because a hub waits for forty seconds
+#: before it gives up a machine that is silent.
+ABSENCES = [
+    ("cable", "a later part scanned", None),
+    ("cable", "rows staged", None),
+    ("cable", "files named", None),
+    ("pause", "the plan", "a later part scanned"),
+    ("pause", "the output taken", "rows staged"),
+    ("pause", "keys resolved", "rows staged"),
+    ("pause", "rows staged", "facts kept"),
+    ("pause", "facts kept", "files named"),
+    ("pause", "files named", None),
+]
 
 
 class Site:
@@ -95,6 +108,8 @@ class Shared:
 
     def __init__(self, site: Site, folder: Path, machines: list[Machine], source: str):
         self.site, self.machines = site, machines
+        #: The last request that was seen.
+        self._seen = 0
         self.out, self.work = site.container("out"), site.container("work")
         self.pipeline = site.pipeline(folder / "submitted", source, self.out)
         self.cluster = Cluster(
@@ -106,18 +121,20 @@ class Shared:
         return self.cluster.run(self.pipeline, "--work", f"az://{self.work}/here")
 
     def wait_for(self, process: subprocess.Popen, step: str) -> int:
-        """Waits until a machine is in the middle of a step; its index."""
+        """Waits until a machine is in the middle of a step that nobody has been seen in; its index."""
         place, pattern, several = STEPS[step]
         container, before = (self.work, "here/.*/") if place == "work" else (self.out, "retail/")
         indices = {machine.address: index for index, machine in enumerate(self.machines)}
+
+        def wanted(request):
+            is_done = request.method == "PUT" and request.status < 300 and request.client in indices
+            return is_done and request.container == container and re.fullmatch(before + pattern, request.blob)
+
         for _ in range(several):
-            request = self.site.azurite.wait_for(
-                lambda request: request.method == "PUT" and request.container == container and request.status < 300
-                and request.client in indices and re.fullmatch(before + pattern, request.blob),
-                lambda: process.poll() is None,
-            )
-            assert request, f"the run ended before this was seen: {step}\n{process.communicate(timeout=HANG)}"
-        return indices[request.client]
+            seen = self.site.azurite.wait_for(wanted, self._seen, lambda: process.poll() is None)
+            assert seen, f"the run ended before this was seen: {step}\n{process.communicate(timeout=HANG)}"
+            self._seen = seen
+        return indices[self.site.azurite.asked(seen).client]
 
     def assert_published(self, alone: dict[str, str]):
         assert self.site.published(self.out) == alone
@@ -128,7 +145,7 @@ class Shared:
 
 @pytest.fixture(scope="module")
 def network():
-    with machines(3 + 3 * len(CUTS)) as made:
+    with machines(3 + 3 * len(ABSENCES)) as made:
         yield made
 
 
@@ -190,37 +207,52 @@ def test_g5_the_hub_is_killed_in_a_step_and_comes_back(shared, alone, step):
     shared.assert_published(alone)
 
 
-def test_g5_a_machine_that_is_cut_off_is_done_without_and_does_no_harm_when_it_is_back(site, program, tmp_path):
+def is_absent(shared: Shared, how: str, step: str, until: str | None) -> int:
+    """A run in which one machine is away, until others have come that far without it. Gives its index."""
+    process = shared.run()
+    index = shared.wait_for(process, step)
+    worker, machine = shared.cluster.workers[index], shared.machines[index]
+    worker.send_signal(signal.SIGSTOP) if how == "pause" else machine.pull_cable()
+    if until:
+        shared.wait_for(process, until)
+    else:
+        ends_well(process)
+    worker.send_signal(signal.SIGCONT) if how == "pause" else machine.plug_in()
+    ends_well(process)
+    return index
+
+
+def test_g5_a_machine_that_is_away_is_done_without_and_does_no_harm_when_it_is_back(site, program, tmp_path):
     source, out = site.container("source"), site.container("out")
     site.put(source, site.files[:-1])
     pipeline = site.pipeline(tmp_path / "alone", source, out)
-    program.call("run", pipeline, "--chunk-rows", CHUNK_ROWS, cwd=pipeline.parent)
-    alone = site.published(out)
-    runs = []
-    try:
-        for number, step in enumerate(CUTS, start=1):
-            machines = site.network[3 * number:3 * number + 3]
-            shared = Shared(site, tmp_path / f"run-{number}", machines, source)
-            runs.append((step, shared))
-            shared.process = shared.run()
-            shared.cut = shared.wait_for(shared.process, step)
-            machines[shared.cut].pull_cable()
-        for step, shared in runs:
-            ends_well(shared.process)
-            assert site.published(shared.out) == alone, step
-        # The machine is back, in the middle of its step, and the only one that is left: when it takes up steps of the
-        # next run, it is done with those of the last one.
-        site.put(source, site.files[-1:])
+
+    def alone():
         program.call("run", pipeline, "--chunk-rows", CHUNK_ROWS, cwd=pipeline.parent)
-        alone = site.published(out)
-        for _, shared in runs:
-            shared.machines[shared.cut].plug_in()
-            for index in {0, 1, 2} - {shared.cut}:
-                shared.cluster.lose(index)
-            shared.process = shared.run()
-        for _, shared in runs:
-            ends_well(shared.process)
-            shared.assert_published(alone)
+        return site.published(out)
+
+    def machines(number):
+        return site.network[3 + 3 * number:6 + 3 * number]
+
+    runs = [Shared(site, tmp_path / str(n), machines(n), source) for n in range(len(ABSENCES))]
+    try:
+        with ThreadPoolExecutor(len(runs)) as threads:
+            indices = list(threads.map(is_absent, runs, *zip(*ABSENCES)))
+        once = alone()
+        for shared in runs:
+            assert site.published(shared.out) == once
+        # What the machine was at is behind it when it does steps of another run; so it is the only one that is left.
+        site.put(source, site.files[-1:])
+        again = []
+        for shared, index in zip(runs, indices):
+            for other in {0, 1, 2} - {index}:
+                shared.cluster.lose(other)
+            again.append(shared.run())
+        for process in again:
+            ends_well(process)
+        twice = alone()
+        for shared in runs:
+            shared.assert_published(twice)
     finally:
-        for _, shared in runs:
+        for shared in runs:
             shared.cluster.close()
