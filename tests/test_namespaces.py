@@ -19,19 +19,20 @@ from network import HUB, Machine, cannot, machines
 REASON = cannot("openssl")
 pytestmark = pytest.mark.skipif(REASON is not None, reason=str(REASON))
 
-#: Few, so that Azurite is quick; with chunks as small as these they are some thirty parts, files of one span and of many.
-ROWS, CHUNK_ROWS = 60_000, 500
+#: Few, so that Azurite is quick; with chunks as small as these, workers share eight parts, and there are files of one part
+#: and files of several.
+ROWS, CHUNK_ROWS = 12_000, 500
 
 #: What a machine has just put into storage when it is in the middle of a step: it has not told the hub yet that the step
 #: is done. Where, which name, and the how many of those.
 STEPS = {
     "the plan": ("work", r"plan", 1),
     "the first part scanned": ("work", r"part-\d+", 1),
-    "a later part scanned": ("work", r"part-\d+", 12),
+    "a later part scanned": ("work", r"part-\d+", 5),
     "the output taken": ("out", r"_seriatim/lease\.json", 1),
     "keys resolved": ("work", r"table-.*", 2),
     "the first part claimed": ("work", r"claim-\d+", 1),
-    "a later part claimed": ("work", r"claim-\d+", 12),
+    "a later part claimed": ("work", r"claim-\d+", 5),
     "rows staged": ("out", r"_seriatim/staging/.*", 1),
     "a key map written": ("work", r"segment/.*", 1),
     "facts kept": ("out", r"_seriatim/state/.*", 2),
@@ -67,13 +68,17 @@ class Site:
         self.files = sorted((folder / "data").glob("*.parquet"))
         self.source = self.container("source")
         self.put(self.source, self.files)
-        cert, key, token = (folder / name for name in ("cert.pem", "key.pem", "token"))
+        cert, key, token, settings = (folder / name for name in ("cert.pem", "key.pem", "token", "cert.cnf"))
+        settings.write_text(
+            "[req]\ndistinguished_name = name\nx509_extensions = server\n[name]\n"
+            f"[server]\nbasicConstraints = critical, CA:FALSE\nsubjectAltName = IP:{HUB}\n"
+        )
         subprocess.run(
             ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-             "-keyout", key, "-out", cert, "-subj", "/CN=hub", "-addext", f"subjectAltName=IP:{HUB}"],
+             "-config", settings, "-keyout", key, "-out", cert, "-subj", "/CN=hub"],
             check=True, capture_output=True,
         )
-        token.write_text("a token for these tests")
+        token.write_text("a-token-for-these-tests")
         self.protection = ["--tls-cert", cert, "--tls-key", key, "--token-file", token]
         self.reach = ["--ca", cert, "--token-file", token]
 
