@@ -250,7 +250,9 @@ def test_g5_a_machine_that_is_away_is_done_without_and_does_no_harm_when_it_is_b
         indices = [each.result() for each in absent]
         once = alone()
         for shared in runs:
-            assert site.published(shared.out) == once
+            # What it stages when the run has ended stays until the next one; no reader looks there.
+            published = site.published(shared.out)
+            assert {name: published[name] for name in published if not name.startswith("_seriatim/staging/")} == once
         # What the machine was at is behind it when it does steps of another run; so it is the only one that is left.
         site.put(source, site.files[-1:])
         again = []
