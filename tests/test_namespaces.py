@@ -19,20 +19,20 @@ from network import HUB, Machine, cannot, machines
 REASON = cannot("openssl")
 pytestmark = pytest.mark.skipif(REASON is not None, reason=str(REASON))
 
-#: Few, so that Azurite is quick; with chunks as small as these, workers share eight parts, and there are files of one part
-#: and files of several.
-ROWS, CHUNK_ROWS = 12_000, 500
+#: Few records and files, so that Azurite is quick; with chunks as small as these, workers share as many parts as there are
+#: files, and write files of one part and of several.
+ROWS, FILES, CHUNK_ROWS = 12_000, 5, 500
 
 #: What a machine has just put into storage when it is in the middle of a step: it has not told the hub yet that the step
 #: is done. Where, which name, and the how many of those.
 STEPS = {
     "the plan": ("work", r"plan", 1),
     "the first part scanned": ("work", r"part-\d+", 1),
-    "a later part scanned": ("work", r"part-\d+", 5),
+    "a later part scanned": ("work", r"part-\d+", 3),
     "the output taken": ("out", r"_seriatim/lease\.json", 1),
     "keys resolved": ("work", r"table-.*", 2),
     "the first part claimed": ("work", r"claim-\d+", 1),
-    "a later part claimed": ("work", r"claim-\d+", 5),
+    "a later part claimed": ("work", r"claim-\d+", 3),
     "rows staged": ("out", r"_seriatim/staging/.*", 1),
     "a key map written": ("work", r"segment/.*", 1),
     "facts kept": ("out", r"_seriatim/state/.*", 2),
@@ -67,7 +67,7 @@ class Site:
         program.call("demo", "--data-only", "--rows", ROWS, "--folder", folder, cwd=folder)
         [demo] = folder.glob("*.yaml")
         self._demo = demo.read_text()
-        self.files = sorted((folder / "data").glob("*.parquet"))
+        self.files = sorted((folder / "data").glob("*.parquet"))[:FILES]
         self.source = self.container("source")
         self.put(self.source, self.files)
         cert, key, token, settings = (folder / name for name in ("cert.pem", "key.pem", "token", "cert.cnf"))
@@ -202,7 +202,7 @@ def test_g5_a_machine_that_is_lost_in_a_step_is_done_without(shared, alone, step
     shared.assert_published(alone)
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", [step for step in STEPS if "first" not in step])
 def test_g5_the_hub_is_killed_in_a_step_and_comes_back(shared, alone, step):
     process = shared.run()
     shared.wait_for(process, step)
