@@ -2,6 +2,7 @@
 shared but the sources, the output and the work location. What is published is what one process publishes."""
 
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,8 @@ def wait_for(process: subprocess.Popen, work: Path, moment: str) -> bool:
     while process.poll() is None:
         if any(work.glob(f"*/{moment}")):
             return True
+        # The cores are for those who are waited for.
+        time.sleep(0.001)
     return False
 
 
