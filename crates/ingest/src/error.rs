@@ -133,7 +133,7 @@ impl IngestError {
 
     /// A source file cannot be read.
     pub(crate) fn bad_file(bad: BadFile) -> Self {
-        Self { file: Some(Box::new(bad.clone())), ..Self::input(bad.to_string()) }
+        Self { message: bad.to_string(), file: Some(Box::new(bad)), ..Self::input("") }
             .help("the file is damaged: write it again under the same name, or remove it, then run again")
     }
 

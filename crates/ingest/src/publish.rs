@@ -27,7 +27,7 @@ use crate::output::{Held, Output, Put, STAGING};
 use crate::plan::FileMemory;
 use crate::report::AsideFile;
 use crate::sequence::{CatalogState, Range, SequenceState};
-use crate::shared::{bring_committed, bring_kept, each_new_key, keep_segment};
+use crate::shared::{bring_committed, bring_kept, each_new_key, is_being_written, keep_segment};
 use crate::source::SourceFile;
 use crate::steps::{Admission, Publish};
 use crate::write::{QUARANTINE, Staged, file_name, folder_name, quarantine_index, staged_name, staging_folder};
@@ -48,8 +48,15 @@ pub(crate) fn admit(run: &RunContext, catalog: &CatalogState, sequences: &[Seque
     }
     crate::ids::check_sources(pipeline, sequences)?;
     let held = run.take_output()?;
+    if let Some(shared) = run.shared()
+        && !shared.work.has_plan()?
+    {
+        // The run has ended elsewhere, and nobody else would give back what was taken just now.
+        held.give_back()?;
+        return Err(late(run));
+    }
     check_published(held.output(), &pipeline.name, catalog.number)?;
-    withdraw_stale(&held, pipeline, Some(&Manifest::new(&pipeline.name, &run.layout)))?;
+    withdraw_stale(&held, pipeline, Some(&Manifest::new(&pipeline.name, &run.layout)), || refuse_late(run))?;
     check_output(held.output(), &pipeline.name, pipeline.tables.iter().map(|t| t.name.as_str()), catalog.number)?;
     if catalog.number > 0
         && let Some(change) = layout_change(&catalog.layout, &run.layout.signatures())
@@ -63,6 +70,19 @@ pub(crate) fn admit(run: &RunContext, catalog: &CatalogState, sequences: &[Seque
     let is_ingested = |file: &SourceFile| memory.get(&file.name).is_some_and(|kept| kept.bad.is_none());
     let overlap = run.plan.files.iter().chain(&run.plan.aside).any(is_ingested);
     Ok(if overlap { Admission::Outdated } else { Admission::Granted })
+}
+
+/// A step that was given to another worker, because this one was not heard of, may go on here much later. Must be asked
+/// once what is to be removed is known: what the run itself puts into the output is not among that, or is found here.
+fn refuse_late(run: &RunContext) -> Result<()> {
+    match run.shared() {
+        Some(shared) if is_being_written(shared)? => Err(late(run)),
+        _ => Ok(()),
+    }
+}
+
+fn late(run: &RunContext) -> IngestError {
+    IngestError::state(format!("run '{}' was admitted by another worker, and goes on there", run.plan.run))
 }
 
 /// Brings the state folder's copy of the entities up to date: a crash or a full disk may have kept an older one.
@@ -539,14 +559,21 @@ fn is_of(run: &RunContext, output: &Output, number: u64) -> Result<bool> {
 
 /// Removes what earlier runs have left that could not tidy up. Who holds the sequences, and the output, is the only one at
 /// work here. Without such a sign as a staging folder nothing is removed: a file of that name could be somebody's only
-/// copy. `first` is the manifest where there is none yet.
-pub(crate) fn withdraw_stale(held: &Held, pipeline: &Pipeline, first: Option<&Manifest>) -> Result<()> {
+/// copy. `first` is the manifest where there is none yet; `still` is asked when what is there is known: an error if somebody
+/// else is at work after all.
+pub(crate) fn withdraw_stale(
+    held: &Held,
+    pipeline: &Pipeline,
+    first: Option<&Manifest>,
+    still: impl Fn() -> Result<()>,
+) -> Result<()> {
     let prefix = format!("{}-", pipeline.name);
     let mut left = held.output().children(STAGING)?;
     left.retain(|name| is_staging(name, &prefix));
     if left.is_empty() {
         return Ok(());
     }
+    still()?;
     held.confirm()?;
     // A run that could not tidy up may have sent a manifest that names what is removed here.
     held.fence(first)?;

@@ -187,7 +187,7 @@ fn bring_back(state: &Path, project: &Project, held: &Held, known: &Known) -> Re
     restored.output.clone_from(&pipeline.output.path);
     check_history(&manifest, &restored, known)?;
     bring_files(state, &pipeline.name, output, &facts)?;
-    withdraw_stale(held, pipeline, None)?;
+    withdraw_stale(held, pipeline, None, || Ok(()))?;
     let tables = restored.tables.iter();
     let tables = tables
         .map(|t| RecoveredTable { table: t.table.clone(), rows: t.next - t.others, key_maps: t.segments.len() })

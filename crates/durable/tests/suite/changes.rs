@@ -51,7 +51,7 @@ const CHANGES: [Change; 7] = [
     Change::Fails,
 ];
 
-/// SplitMix64, so that a seed means the same for ever.
+/// `SplitMix64`, so that a seed means the same for ever.
 struct Dice(u64);
 
 impl Dice {
@@ -88,8 +88,11 @@ fn renamed(line: &Line) -> Option<Line> {
     })
 }
 
+/// Where code stops, and whether that is its end or a failure.
+type Stop = Option<(usize, bool)>;
+
 /// The code after the change at this place, and where it stops, and how; `None` if that changes nothing of what it does.
-fn changed(code: &[Line], change: Change, at: usize, dice: &mut Dice) -> Option<(Vec<Line>, Option<(usize, bool)>)> {
+fn changed(code: &[Line], change: Change, at: usize, dice: &mut Dice) -> Option<(Vec<Line>, Stop)> {
     let mut new = code.to_vec();
     match change {
         Change::Removes => _ = new.remove(at),
@@ -104,7 +107,7 @@ fn changed(code: &[Line], change: Change, at: usize, dice: &mut Dice) -> Option<
     (new != code).then_some((new, None))
 }
 
-fn registry(code: Vec<Line>, stops: Option<(usize, bool)>) -> Registry {
+fn registry(code: Vec<Line>, stops: Stop) -> Registry {
     let code = Arc::new(code);
     let mut registry = Registry::new();
     registry.orchestration("main", move |ctx: OrchestrationContext, (): ()| {

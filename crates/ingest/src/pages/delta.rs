@@ -131,7 +131,7 @@ mod tests {
     #[test]
     fn blocks_that_cannot_be_are_refused() {
         for (block, parts) in [(0_u8, 4_u8), (0x7f, 4), (0x80, 0), (0x80, 3), (0x80, 127)] {
-            let bytes = [block, if block == 0x80 { 1 } else { 0 }, parts, 5, 2, 2, 0, 0, 0, 0];
+            let bytes = [block, u8::from(block == 0x80), parts, 5, 2, 2, 0, 0, 0, 0];
             assert!(numbers(&bytes, 5).is_err(), "{block} {parts}");
         }
     }

@@ -51,6 +51,7 @@ impl<'a> Compact<'a> {
 
     /// The number and the wire type of a structure's next field; `Some(None)` at its end. Of the fields with numbers up to
     /// 63, none comes twice: readers differ in which one they believe.
+    #[expect(clippy::option_option, reason = "bytes that are no field, and the end of all fields, are two things")]
     pub(crate) fn field(&mut self, before: &mut Seen) -> Option<Option<(i16, u8)>> {
         let byte = self.byte()?;
         let wire = byte & 0x0f;

@@ -25,6 +25,11 @@ pub(crate) fn claim(run: &RunContext, shared: &Shared) -> Result<Option<u32>> {
     first_free(shared, all.filter(|part| !taken.contains(&part.to_string())).rev())
 }
 
+/// Whether anybody has begun to write rows. All that the run puts into its output comes after that.
+pub(crate) fn is_being_written(shared: &Shared) -> Result<bool> {
+    Ok(!shared.work.names(CLAIM)?.is_empty())
+}
+
 fn first_free(shared: &Shared, parts: impl Iterator<Item = u32>) -> Result<Option<u32>> {
     for part in parts {
         shared.parts[part as usize].taken.store(true, Relaxed);

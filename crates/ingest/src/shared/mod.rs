@@ -19,7 +19,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
-pub(crate) use claims::claim;
+pub(crate) use claims::{claim, is_being_written};
 pub(crate) use groups::{
     each_new_key, each_origin, first_words, last_records, resolve_group, resolve_steps, with_keys,
 };

@@ -23,7 +23,7 @@ use crate::pages::guarded;
 pub(super) struct Groups {
     file: Arc<Watched>,
     metadata: Arc<ParquetMetaData>,
-    groups: Range<usize>,
+    range: Range<usize>,
     place: Arc<Place>,
 }
 
@@ -31,7 +31,7 @@ impl Groups {
     pub(super) fn new(file: File, metadata: Arc<ParquetMetaData>, groups: Range<usize>) -> std::io::Result<Self> {
         let length = file.metadata()?.len();
         let file = Arc::new(Watched(Arc::new(Inner { file, length, refused: Mutex::default() })));
-        Ok(Self { file, metadata, groups, place: Arc::default() })
+        Ok(Self { file, metadata, range: groups, place: Arc::default() })
     }
 
     /// The row group and the column that were being read last.
@@ -56,14 +56,14 @@ impl RowGroups for Groups {
         Ok(Box::new(Chunks {
             file: self.file.clone(),
             metadata: self.metadata.clone(),
-            groups: self.groups.clone(),
+            groups: self.range.clone(),
             leaf,
             place: self.place.clone(),
         }))
     }
 
     fn row_groups(&self) -> Box<dyn Iterator<Item = &RowGroupMetaData> + '_> {
-        Box::new(self.metadata.row_groups()[self.groups.clone()].iter())
+        Box::new(self.metadata.row_groups()[self.range.clone()].iter())
     }
 
     fn metadata(&self) -> &ParquetMetaData {
@@ -75,7 +75,7 @@ impl RowGroups for Groups {
 struct Chunks {
     file: Arc<Watched>,
     metadata: Arc<ParquetMetaData>,
-    groups: Range<usize>,
+    range: Range<usize>,
     leaf: usize,
     place: Arc<Place>,
 }
@@ -84,7 +84,7 @@ impl Iterator for Chunks {
     type Item = Result<Box<dyn PageReader>>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let (group, leaf, place) = (self.groups.next()?, self.leaf, self.place.clone());
+        let (group, leaf, place) = (self.range.next()?, self.leaf, self.place.clone());
         let row_group = self.metadata.row_group(group);
         let rows = u64::try_from(row_group.num_rows()).unwrap_or_default();
         Some(guarded(self.file.clone(), row_group.column(leaf), rows, move || place.set(group, leaf)))
