@@ -56,7 +56,7 @@ impl RowGroups for Groups {
         Ok(Box::new(Chunks {
             file: self.file.clone(),
             metadata: self.metadata.clone(),
-            groups: self.range.clone(),
+            range: self.range.clone(),
             leaf,
             place: self.place.clone(),
         }))
