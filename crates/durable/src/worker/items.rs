@@ -103,6 +103,13 @@ impl Shop {
             for_work_item_processing: true,
         };
         let past = self.hub.instance_history(ask).await?;
+        if past_length(request).is_some_and(|length| past.len() > length) {
+            // A copy that took this turn over that history would have seen its events twice.
+            return Err(HubError::FailedPrecondition(format!(
+                "instance \"{}\" has gone on since this turn was handed out: drop the turn",
+                key.0
+            )));
+        }
         Ok(self.replay(key, kept, &past, new))
     }
 

@@ -172,6 +172,24 @@ async fn a_turn_whose_history_cannot_be_had_is_given_back() {
     rig.worker.stop().await.expect("a clean stop");
 }
 
+/// Symptom: an instance waits for ever for something that its history has. Cause: a turn whose lease had run out asked for
+/// the history late, got one in which the turn was recorded already, and left a living copy that had seen its events
+/// twice; if the next turn came before the hub's refusal, and the lengths happened to fit, it went on from that copy. Now
+/// such a turn is given back. Found by the simulation of the hub.
+#[tokio::test]
+async fn a_turn_that_was_recorded_before_its_history_was_asked_for_is_given_back() {
+    let mut rig = started_worker(|builder| builder.max_kept_orchestrations(0)).await;
+    let mut bench = first_turn(&mut rig).await;
+    let length = bench.past.len();
+    let new = bench.opened(vec![completed(1, "8")]);
+    bench.past.extend(new.clone());
+    rig.hub.set_history(bench.past.clone());
+    rig.hub.give("late", turn(Err(Some(length)), &new));
+    let Answer::AskedForHistory(_) = next(&mut rig.seen).await else { panic!("the history is asked for") };
+    assert_eq!(next(&mut rig.seen).await, Answer::Abandoned("late".to_owned()));
+    rig.worker.stop().await.expect("a clean stop");
+}
+
 #[tokio::test]
 async fn a_copy_whose_turn_was_refused_is_forgotten() {
     let mut rig = started_worker(|builder| builder).await;

@@ -360,3 +360,21 @@ fn apply_record(connection: &Connection, write: &Write, buffer: &mut Vec<u8>) ->
         | Write::DeleteMessages { .. } => unreachable!("`apply` carries these out"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What no test from outside can see: with anything less than this, a commit returns before it is on disk.
+    #[test]
+    fn a_commit_is_synced() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&folder.path().join("hub.db"), 1).unwrap();
+        let setting = |name: &str| {
+            let value = store.connection.pragma_query_value(None, name, |row| row.get::<_, rusqlite::types::Value>(0));
+            value.unwrap()
+        };
+        assert_eq!(setting("synchronous"), rusqlite::types::Value::Integer(2), "FULL");
+        assert_eq!(setting("journal_mode"), rusqlite::types::Value::Text("wal".to_owned()));
+    }
+}

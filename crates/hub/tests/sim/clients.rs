@@ -48,7 +48,9 @@ fn raise(id: String, letter: &str) -> Request {
 }
 
 fn start(deed: Deed) -> proto::CreateInstanceRequest {
-    let Deed::Start { id, name, input, after, replaces } = deed else { return Default::default() };
+    let Deed::Start { id, name, input, after, replaces } = deed else {
+        return proto::CreateInstanceRequest::default();
+    };
     let all = [Status::Pending, Status::Running, Status::Suspended, Status::Completed, Status::Failed];
     let all = all.into_iter().chain([Status::Terminated]).map(|status| status as i32);
     let policy = proto::OrchestrationIdReusePolicy { replaceable_status: all.collect() };

@@ -159,7 +159,8 @@ fn without_facts(action: &mut proto::OrchestratorAction) {
     }
 }
 
-fn past_length(request: &proto::OrchestratorRequest) -> usize {
+/// How long the history is that a turn goes on from.
+pub(crate) fn past_length(request: &proto::OrchestratorRequest) -> usize {
     match request.properties.get(PAST_EVENTS_PROPERTY).and_then(|value| value.kind.clone()) {
         Some(prost_types::value::Kind::NumberValue(number)) => number as usize,
         _ => panic!("a turn says how long the history is"),

@@ -149,6 +149,10 @@ impl World {
             return;
         }
         match job {
+            // The instance has gone on since the turn was handed out.
+            Job::Turn(request) if history.is_some_and(|past| past.len() > workers::past_length(request)) => {
+                self.send(Request::Abandon(token.to_owned()), Caller::Nobody);
+            }
             Job::Turn(request) => match process.turn(request, token, history) {
                 Some((response, kept)) => self.send(response, Caller::Turn(number, kept)),
                 None => {
