@@ -5,7 +5,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
-/// SplitMix64: a full period, no state to warm up, ten lines.
+/// `SplitMix64`: a full period, no state to warm up, ten lines.
 #[derive(Debug, Clone)]
 pub(crate) struct Dice(u64);
 

@@ -354,7 +354,9 @@ impl Ledger {
         let start = Arc::clone(&run.start);
         self.touch_parent(&start, touched);
         if !touched.forgotten.contains(&execution) {
-            told.into_iter().for_each(|sent| self.expect(sent));
+            for sent in told {
+                self.expect(sent);
+            }
         }
         Ok(())
     }

@@ -82,7 +82,6 @@ fn step(dice: &mut Dice, depth: u32, calm: bool) -> Step {
     let any = |dice: &mut Dice| dice.below(usize::from(ACCOUNTS + LOGS)) as u8;
     let millis = |dice: &mut Dice| dice.spread(1.0..40_000.0) as u64;
     match dice.below(16) {
-        0 | 1 => Step::Work(dice.within(0..100)),
         2 => Step::Fan(dice.within(0..6)),
         3 if !calm => Step::Flaky(dice.within(0..100)),
         4 | 5 => Step::Sleep(millis(dice)),

@@ -41,6 +41,7 @@ pub(crate) enum Caller {
 
 /// What happens in the world.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there are few at a time, and answers are the most of them")]
 enum Event {
     Deed(usize),
     Arrives(Box<Request>, Caller),
@@ -187,7 +188,7 @@ impl World {
         for index in 0..self.script.len() {
             self.at(self.script[index].0, Event::Deed(index));
         }
-        for _ in 0..1 + self.dice.below(4) {
+        for _ in 0..=self.dice.below(4) {
             self.after(1, Event::WorkerComes);
         }
         let faults = self.plan.faults.clone();
@@ -493,7 +494,7 @@ impl World {
         // Letters that are late are still under way for a minute and a half.
         if self.time > script::LENGTH + 2 * MINUTE {
             for request in clients::let_go_on(&self.ledger) {
-                self.send(request, Caller::Nobody);
+                self.send(&request, &Caller::Nobody);
             }
         }
         // Late messages, leases of items that got lost, and what is not on disk yet are all still in the queue.

@@ -14,7 +14,7 @@ use crate::workers::{self, Job};
 impl World {
     /// Sends a request. What may be sent twice comes twice or three times now and then. A signal or an event may not,
     /// because a second one is another one, and a question is not, because it has one answer.
-    pub(super) fn send(&mut self, request: Request, caller: Caller) {
+    pub(super) fn send(&mut self, request: &Request, caller: &Caller) {
         let faults = self.plan.faults.clone();
         // A worker offers the result of an activity until it is told that the hub has it, or refuses it.
         let may_lose = !matches!(request, Request::CompleteActivity(_) | Request::Abandon(_));
@@ -71,7 +71,7 @@ impl World {
             let wait = self.dice.within(2 * SECOND..10 * SECOND);
             self.after(wait, Event::Deed(index));
         }
-        self.send(clients::request(deed), caller);
+        self.send(&clients::request(deed), &caller);
     }
 
     pub(super) fn answered(&mut self, caller: Caller, outcome: Outcome) {
@@ -91,7 +91,7 @@ impl World {
             (Caller::Rewind(request), Ok(Answer::Histories(plan))) => {
                 let read = |(instance, range)| Past { instance, range, events: self.disk.history(range) };
                 let histories = plan.into_iter().map(read).collect();
-                self.send(Request::Rewind(request, histories), Caller::Nobody);
+                self.send(&Request::Rewind(request, histories), &Caller::Nobody);
             }
             _ => {}
         }
@@ -145,37 +145,38 @@ impl World {
     pub(super) fn work(&mut self, number: u64, token: &str, job: &Job, history: Option<&[proto::HistoryEvent]>) {
         let Some(process) = self.workers.get_mut(&number) else { return };
         if self.dice.chance(self.plan.faults.abandoned) {
-            self.send(Request::Abandon(token.to_owned()), Caller::Nobody);
+            self.send(&Request::Abandon(token.to_owned()), &Caller::Nobody);
             return;
         }
         match job {
             // The instance has gone on since the turn was handed out.
             Job::Turn(request) if history.is_some_and(|past| past.len() > workers::past_length(request)) => {
-                self.send(Request::Abandon(token.to_owned()), Caller::Nobody);
+                self.send(&Request::Abandon(token.to_owned()), &Caller::Nobody);
             }
-            Job::Turn(request) => match process.turn(request, token, history) {
-                Some((response, kept)) => self.send(response, Caller::Turn(number, kept)),
-                None => {
+            Job::Turn(request) => {
+                if let Some((response, kept)) = process.turn(request, token, history) {
+                    self.send(&response, &Caller::Turn(number, kept));
+                } else {
                     let ask = proto::StreamInstanceHistoryRequest {
                         instance_id: request.instance_id.clone(),
                         execution_id: request.execution_id.clone(),
                         for_work_item_processing: true,
                     };
                     let caller = Caller::History(number, token.to_owned(), request.clone());
-                    self.send(Request::InstanceHistory(ask), caller);
+                    self.send(&Request::InstanceHistory(ask), &caller);
                 }
-            },
+            }
             Job::Activity(request) => {
                 let of = request.orchestration_instance.as_ref().and_then(|of| of.execution_id.clone());
                 self.ran.insert((of.unwrap_or_default(), request.task_id));
                 let response = workers::activity(request, token, &mut self.dice);
-                self.send(response, Caller::Nobody);
+                self.send(&response, &Caller::Nobody);
             }
             Job::Batch(request) => {
                 let all = request.operations.len();
                 let partly = self.dice.chance(self.plan.faults.partly);
                 let done = if partly { self.dice.below(all + 1) } else { all };
-                self.send(workers::batch(request, token, done), Caller::Nobody);
+                self.send(&workers::batch(request, token, done), &Caller::Nobody);
             }
         }
     }

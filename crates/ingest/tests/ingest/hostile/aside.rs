@@ -64,7 +64,9 @@ fn g2_g5_g7_a_file_that_is_bad_in_its_last_page_leaves_nothing() {
             let options = seriatim_ingest::RunnerOptions { workers, chunk_rows, fan_out, ..by(paths) };
             let trees = [true, false].map(|with_bad| {
                 let place = Place::new();
-                names.iter().for_each(|name| put_good(&place, name, &["x", name, "key-03"]));
+                for name in names {
+                    put_good(&place, name, &["x", name, "key-03"]);
+                }
                 if with_bad {
                     put(&place, "b.parquet", &late(PLAIN).write());
                     put(&place, "d.parquet", b"no Parquet at all");

@@ -110,7 +110,7 @@ fn many_changes_at_once_are_no_worse() {
     for round in 0..scaled(1500) {
         let mut rng = Rng::at(seed, &[u64::from(round)]);
         let mut content = good(rng.pick(&forms)).write();
-        for _ in 0..1 + rng.below(6) {
+        for _ in 0..=rng.below(6) {
             let at = rng.below(content.len() as u64) as usize;
             match rng.below(4) {
                 0 => content[at] = rng.next() as u8,

@@ -66,7 +66,9 @@ impl Value {
             }
             Self::List(wire, values) => {
                 list_head(*wire, values.len() as u64, out);
-                values.iter().for_each(|value| value.write(out));
+                for value in values {
+                    value.write(out);
+                }
             }
             Self::Struct(fields) => {
                 let mut last = 0;
