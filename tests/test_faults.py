@@ -1,5 +1,5 @@
-"""G5 and G8 with the real program, when it dies around any durable step and when the disk fails: what is published has the
-bytes of a run that nobody disturbed, what was not acknowledged is not taken for done, and the error says what to do.
+"""G5 and G8 with the real program, when it dies around any durable step and when the disk fails: what is published has
+the bytes of a run that nobody disturbed, what was not acknowledged is not taken for done, and the error says what to do.
 Disks that are full are in `test_disk_full.py`; kills at random moments in `test_kill.py`.
 """
 
@@ -98,8 +98,8 @@ def test_the_library_sees_every_change_that_the_kernel_sees(shop, faulty, tmp_pa
         pytest.skip("there is no strace")
     pipeline = shop.place(tmp_path.resolve() / "traced")
     trace = tmp_path / "trace"
-    kinds = "fsync,fdatasync,sync_file_range,rename,renameat,renameat2,link,linkat,write,pwrite64,writev,pwritev,ftruncate,"
-    kinds += "mkdir,mkdirat,unlink,unlinkat,rmdir,copy_file_range,sendfile,fallocate,io_uring_setup"
+    kinds = "fsync,fdatasync,sync_file_range,rename,renameat,renameat2,link,linkat,write,pwrite64,writev,pwritev"
+    kinds += ",ftruncate,mkdir,mkdirat,unlink,unlinkat,rmdir,copy_file_range,sendfile,fallocate,io_uring_setup"
     prefix = (strace, "--seccomp-bpf", "-f", "-y", "-qq", "-e", "signal=none", "-e", f"trace={kinds}", "-o", str(trace))
     outcome = faulty.run(pipeline, *SMALL_CHUNKS, fault=Fault(DURABLE), prefix=prefix)
     if outcome.code != 0 and "ptrace" in outcome.err:
@@ -217,8 +217,8 @@ def test_r4_a_disk_that_fails_the_first_syncs(faulty, scene):  # noqa: F811
 
 def test_g7_a_run_whose_work_folder_cannot_be_removed_is_done(program, faulty, scene):  # noqa: F811
     """Symptom: a run was published and told of as failed, with the advice that nothing of it was; the next one found
-    nothing to do. Cause: removing the work folder was a step like any other, and its error the run's. Now what cannot be
-    removed only takes room."""
+    nothing to do. Cause: removing the work folder was a step like any other, and its error the run's. Now what cannot
+    be removed only takes room."""
     place = scene(0, False)
     outcome = faulty.run(place.pipeline, *SMALL_CHUNKS, fault=Fault(("remove",), 1, EIO, ALWAYS, path="/work/"))
     assert outcome.faults and outcome.code == 0, outcome.said()

@@ -1,7 +1,7 @@
-"""G5 and G8 when the power is cut: the process is gone, and with it what was not synced. The program is killed at a random
-call that changes a file. Then what its log of calls shows as not synced is taken away: the end of a file that was
-written since its last sync, and a name that was given since its folder's last sync; each of them, or some by chance. The
-next runs end with the bytes of runs that nobody disturbed.
+"""G5 and G8 when the power is cut: the process is gone, and with it what was not synced. The program is killed at a
+random call that changes a file. Then what its log of calls shows as not synced is taken away: the end of a file that was
+written since its last sync, and a name that was given since its folder's last sync; each of them, or some by chance.
+The next runs end with the bytes of runs that nobody disturbed.
 
 That this finds a sync that is missing is proved by leaving some out.
 """
@@ -22,7 +22,9 @@ from faulty import (  # noqa: F401 (a fixture)
 CHANGES = ("write", "name", "make", "remove", "sync")
 CUTS = max(1, round(40 * scale()))
 #: Syncs that are left out, each group by itself; of so many cuts with everything lost, one must be noticed.
-LEFT_OUT = ["/hub.db-wal", "/staging/", "/keys/", "/work/", "/out/_seriatim/manifest", "/out/customers", "/retail/files"]
+LEFT_OUT = [
+    "/hub.db-wal", "/staging/", "/keys/", "/work/", "/out/_seriatim/manifest", "/out/customers", "/retail/files",
+]
 TRIES = 40
 
 
