@@ -9,7 +9,7 @@ import shutil
 
 import pytest
 
-from conftest import scale, tree
+from conftest import assert_verifies, scale, tree
 from faulty import (  # noqa: F401 (a fixture)
     ALWAYS, EIO, ENOSPC, SMALL_CHUNKS, Call, Fault, Outcome, Shop, Undisturbed, assert_nothing_half_written,
     assert_resumes, assert_runs_make_sense, each, faulty,
@@ -37,14 +37,15 @@ def published(shop, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(shop, published, faulty, tmp_path_factory) -> list[Undisturbed]:  # noqa: F811
-    """The first run and the second."""
+def undisturbed(program, shop, published, faulty, tmp_path_factory) -> list[Undisturbed]:  # noqa: F811
+    """The first run and the second, both audited."""
     folder = tmp_path_factory.mktemp("undisturbed").resolve() / "shop"
     runs = []
     for later in (False, True):
         pipeline = shop.place(folder, later)
         outcome = faulty.run(pipeline, *SMALL_CHUNKS, fault=Fault(DURABLE))
         assert outcome.code == 0, outcome.said()
+        assert_verifies(program, pipeline)
         runs.append(Undisturbed(tree(folder / "out"), outcome.calls))
     return runs
 

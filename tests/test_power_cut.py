@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import scale, tree
+from conftest import assert_verifies, scale, tree
 from faulty import (  # noqa: F401 (a fixture)
     SMALL_CHUNKS, Call, Fault, Outcome, Shop, assert_nothing_half_written, assert_resumes, each, faulty,
 )
@@ -109,12 +109,14 @@ def published(shop, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(shop, faulty, tmp_path_factory) -> list[tuple[dict[str, str], list[Call]]]:  # noqa: F811
+def undisturbed(program, shop, faulty, tmp_path_factory) -> list[tuple[dict[str, str], list[Call]]]:  # noqa: F811
     """What the first run and the second publish, and the calls that they make."""
     folder, found = tmp_path_factory.mktemp("undisturbed").resolve() / "shop", []
     for later in (False, True):
-        outcome = faulty.run(shop.place(folder, later), *SMALL_CHUNKS, fault=Fault(CHANGES))
+        pipeline = shop.place(folder, later)
+        outcome = faulty.run(pipeline, *SMALL_CHUNKS, fault=Fault(CHANGES))
         assert outcome.code == 0, outcome.said()
+        assert_verifies(program, pipeline)
         found.append((tree(folder / "out"), outcome.calls))
     return found
 
