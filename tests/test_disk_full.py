@@ -109,6 +109,7 @@ def undisturbed(shop, tmp_path_factory) -> tuple[list[dict[str, str]], dict[tupl
             code, said = place.run(later, *NO_MEMORY)
             assert code == 0, said
             trees.append(tree(place.output))
+            assert_verifies(place.disk, place.pipeline(later))
             # The log and the staged files are gone again; as much as is left is enough for them.
             needed[on_disk, later] = before - place.disk.free() + (600 << 10) * ("state" in on_disk)
         place.disk.close()
@@ -154,7 +155,6 @@ def test_r5_a_full_disk_is_an_error_that_says_so_and_the_run_goes_on_when_there_
         again, text = place.run(later)
         assert again == 0, f"{said}\nand then, with room:\n{text}"
         assert tree(place.output) == expected, said
-        assert_verifies(place.disk, pipeline)
         assert_runs_make_sense(place.disk, pipeline, ended=True, published=1 + later)
         place.disk.close()
         return step_of(said) if code else "enough room"

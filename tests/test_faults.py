@@ -1,5 +1,5 @@
-"""G5 and G8 with the real program, when it dies around any durable step and when the disk fails: what is published has the
-bytes of a run that nobody disturbed, what was not acknowledged is not taken for done, and the error says what to do.
+"""G5 and G8 with the real program, when it dies around any durable step and when the disk fails: what is published has
+the bytes of a run that nobody disturbed, what was not acknowledged is not taken for done, and the error says what to do.
 Disks that are full are in `test_disk_full.py`; kills at random moments in `test_kill.py`.
 """
 
@@ -9,7 +9,7 @@ import shutil
 
 import pytest
 
-from conftest import scale, tree
+from conftest import assert_verifies, scale, tree
 from faulty import (  # noqa: F401 (a fixture)
     ALWAYS, EIO, ENOSPC, SMALL_CHUNKS, Call, Fault, Outcome, Shop, Undisturbed, assert_nothing_half_written,
     assert_resumes, assert_runs_make_sense, each, faulty,
@@ -37,14 +37,15 @@ def published(shop, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(shop, published, faulty, tmp_path_factory) -> list[Undisturbed]:  # noqa: F811
-    """The first run and the second."""
+def undisturbed(program, shop, published, faulty, tmp_path_factory) -> list[Undisturbed]:  # noqa: F811
+    """The first run and the second, both audited."""
     folder = tmp_path_factory.mktemp("undisturbed").resolve() / "shop"
     runs = []
     for later in (False, True):
         pipeline = shop.place(folder, later)
         outcome = faulty.run(pipeline, *SMALL_CHUNKS, fault=Fault(DURABLE))
         assert outcome.code == 0, outcome.said()
+        assert_verifies(program, pipeline)
         runs.append(Undisturbed(tree(folder / "out"), outcome.calls))
     return runs
 
@@ -98,8 +99,8 @@ def test_the_library_sees_every_change_that_the_kernel_sees(shop, faulty, tmp_pa
         pytest.skip("there is no strace")
     pipeline = shop.place(tmp_path.resolve() / "traced")
     trace = tmp_path / "trace"
-    kinds = "fsync,fdatasync,sync_file_range,rename,renameat,renameat2,link,linkat,write,pwrite64,writev,pwritev,ftruncate,"
-    kinds += "mkdir,mkdirat,unlink,unlinkat,rmdir,copy_file_range,sendfile,fallocate,io_uring_setup"
+    kinds = "fsync,fdatasync,sync_file_range,rename,renameat,renameat2,link,linkat,write,pwrite64,writev,pwritev"
+    kinds += ",ftruncate,mkdir,mkdirat,unlink,unlinkat,rmdir,copy_file_range,sendfile,fallocate,io_uring_setup"
     prefix = (strace, "--seccomp-bpf", "-f", "-y", "-qq", "-e", "signal=none", "-e", f"trace={kinds}", "-o", str(trace))
     outcome = faulty.run(pipeline, *SMALL_CHUNKS, fault=Fault(DURABLE), prefix=prefix)
     if outcome.code != 0 and "ptrace" in outcome.err:
@@ -150,7 +151,8 @@ def assert_fenced(place: Scene, outcome: Outcome):
     assert outcome.code == 1 and not outcome.out, outcome.said()
     assert "error: " in outcome.err and ADVICE.search(outcome.err), outcome.said()
     hub = [call for call in after_fault(outcome) if "/hub.db" in call.path and call.outcome == "done"]
-    assert not hub, f"written after the failed sync: {hub}"
+    # One that never opened has promised nothing; SQLite tidies up after itself then.
+    assert not hub or "cannot open the hub's store" in outcome.err, f"written after the failed sync: {hub}"
     named = [call for call in after_fault(outcome) if call.kind == "name" and call.other.endswith(MANIFEST)]
     assert not named, f"published after the failed sync: {named}"
     place.assert_kept()
@@ -158,8 +160,8 @@ def assert_fenced(place: Scene, outcome: Outcome):
 
 def test_r4_the_hub_stops_at_the_first_sync_that_fails(program, faulty, undisturbed, scene, rng):  # noqa: F811
     syncs = undisturbed[0].count("sync", path="/hub.db")
-    # The last ones are of a log that is tidied up when all is done.
-    later = sampled(rng, list(range(FIRST_SYNCS + 1, syncs - 5)), 5)
+    # The last ones are of a log that is tidied up when all is done; how many come before depends on what fits in a group.
+    later = sampled(rng, list(range(FIRST_SYNCS + 1, syncs * 3 // 4)), 5)
 
     def check(case):
         number, at = case
@@ -217,8 +219,8 @@ def test_r4_a_disk_that_fails_the_first_syncs(faulty, scene):  # noqa: F811
 
 def test_g7_a_run_whose_work_folder_cannot_be_removed_is_done(program, faulty, scene):  # noqa: F811
     """Symptom: a run was published and told of as failed, with the advice that nothing of it was; the next one found
-    nothing to do. Cause: removing the work folder was a step like any other, and its error the run's. Now what cannot be
-    removed only takes room."""
+    nothing to do. Cause: removing the work folder was a step like any other, and its error the run's. Now what cannot
+    be removed only takes room."""
     place = scene(0, False)
     outcome = faulty.run(place.pipeline, *SMALL_CHUNKS, fault=Fault(("remove",), 1, EIO, ALWAYS, path="/work/"))
     assert outcome.faults and outcome.code == 0, outcome.said()

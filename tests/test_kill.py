@@ -8,7 +8,7 @@ import time
 import pytest
 
 from conftest import HANG, assert_verifies, scale, tree, with_own_output
-from faulty import assert_nothing_half_written, assert_runs_make_sense
+from faulty import AT_ONCE, assert_nothing_half_written, assert_runs_make_sense, each
 
 KILLS = max(1, round(50 * scale()))
 #: Runs that are killed once and lose their state folder then.
@@ -47,27 +47,33 @@ def test_g5_killed_at_random_moments_and_resumed_it_publishes_the_same_bytes(
     program, demo, undisturbed, tmp_path, rng
 ):
     expected, seconds = undisturbed
-    killed, lives = 0, 0
-    while killed < KILLS:
-        folder = tmp_path / f"attempt-{lives}"
+
+    def attempt(numbered) -> int:
+        number, moments = numbered
+        folder = tmp_path / f"attempt-{number}"
         pipeline = with_own_output(demo, folder)
-        moments = []
-        done = False
+        killed = 0
         # Each resumed run may be killed again, so that some are killed while they take up a run that was taken up.
-        while not done and killed < KILLS and len(moments) < 4:
-            lives += 1
-            moments.append(rng.uniform(0, seconds))
-            done = run_and_kill(program, pipeline, moments[-1])
-            killed += not done
+        for moment in moments:
+            done = run_and_kill(program, pipeline, moment)
             assert_nothing_half_written(folder, expected)
             if (folder / ".seriatim").is_dir():
                 assert_runs_make_sense(program, pipeline, ended=False, published=1)
+            if done:
+                break
+            killed += 1
         program.call("run", pipeline, cwd=folder)
-        assert_verifies(program, pipeline)
         assert_runs_make_sense(program, pipeline, ended=True, published=1)
         assert tree(folder / "out") == expected, f"killed after {moments} s of {seconds} s"
         shutil.rmtree(folder)
-    print(f"{killed} kills in {lives} lives")
+        return killed
+
+    killed, attempts = 0, 0
+    while killed < KILLS:
+        lives = [[rng.uniform(0, seconds) for _ in range(4)] for _ in range(AT_ONCE)]
+        killed += sum(each(enumerate(lives, start=attempts), attempt))
+        attempts += AT_ONCE
+    print(f"{killed} kills of {attempts} runs")
 
 
 def test_g5_killed_at_random_moments_and_its_state_folder_lost_it_publishes_the_same_bytes(

@@ -1,7 +1,7 @@
-"""G5 and G8 when the power is cut: the process is gone, and with it what was not synced. The program is killed at a random
-call that changes a file. Then what its log of calls shows as not synced is taken away: the end of a file that was
-written since its last sync, and a name that was given since its folder's last sync; each of them, or some by chance. The
-next runs end with the bytes of runs that nobody disturbed.
+"""G5 and G8 when the power is cut: the process is gone, and with it what was not synced. The program is killed at a
+random call that changes a file. Then what its log of calls shows as not synced is taken away: the end of a file that was
+written since its last sync, and a name that was given since its folder's last sync; each of them, or some by chance.
+The next runs end with the bytes of runs that nobody disturbed.
 
 That this finds a sync that is missing is proved by leaving some out.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import scale, tree
+from conftest import assert_verifies, scale, tree
 from faulty import (  # noqa: F401 (a fixture)
     SMALL_CHUNKS, Call, Fault, Outcome, Shop, assert_nothing_half_written, assert_resumes, each, faulty,
 )
@@ -22,7 +22,9 @@ from faulty import (  # noqa: F401 (a fixture)
 CHANGES = ("write", "name", "make", "remove", "sync")
 CUTS = max(1, round(40 * scale()))
 #: Syncs that are left out, each group by itself; of so many cuts with everything lost, one must be noticed.
-LEFT_OUT = ["/hub.db-wal", "/staging/", "/keys/", "/work/", "/out/_seriatim/manifest", "/out/customers", "/retail/files"]
+LEFT_OUT = [
+    "/hub.db-wal", "/staging/", "/keys/", "/work/", "/out/_seriatim/manifest", "/out/customers", "/retail/files",
+]
 TRIES = 40
 
 
@@ -107,12 +109,14 @@ def published(shop, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(shop, faulty, tmp_path_factory) -> list[tuple[dict[str, str], list[Call]]]:  # noqa: F811
+def undisturbed(program, shop, faulty, tmp_path_factory) -> list[tuple[dict[str, str], list[Call]]]:  # noqa: F811
     """What the first run and the second publish, and the calls that they make."""
     folder, found = tmp_path_factory.mktemp("undisturbed").resolve() / "shop", []
     for later in (False, True):
-        outcome = faulty.run(shop.place(folder, later), *SMALL_CHUNKS, fault=Fault(CHANGES))
+        pipeline = shop.place(folder, later)
+        outcome = faulty.run(pipeline, *SMALL_CHUNKS, fault=Fault(CHANGES))
         assert outcome.code == 0, outcome.said()
+        assert_verifies(program, pipeline)
         found.append((tree(folder / "out"), outcome.calls))
     return found
 

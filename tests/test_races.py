@@ -112,7 +112,10 @@ class Racer:
 
 
 def said_of(racers: list[Racer]) -> str:
-    return "\n".join(f"{r.process.pid} {r.arguments}: exit code {r.process.returncode}\n{r.out}\n{r.err}" for r in racers)
+    def said(racer: Racer) -> str:
+        return f"{racer.process.pid} {racer.arguments}: exit code {racer.process.returncode}\n{racer.out}\n{racer.err}"
+
+    return "\n".join(map(said, racers))
 
 
 def race(program, pipeline: Path, rng, seen: dict):

@@ -162,7 +162,11 @@ impl IngestError {
                 e.help("free some space, then run again: no ID is lost, and nothing is ingested twice")
             }
             std::io::ErrorKind::PermissionDenied => e.help("give this user the permission, then run again"),
-            std::io::ErrorKind::NotFound => e,
+            // What is there, or is not, is not the disk's doing; the path says enough.
+            std::io::ErrorKind::NotFound
+            | std::io::ErrorKind::AlreadyExists
+            | std::io::ErrorKind::IsADirectory
+            | std::io::ErrorKind::NotADirectory => e,
             _ => {
                 e.help("mend the cause (a failing disk?), then run again: no ID is lost, and nothing is ingested twice")
             }

@@ -67,7 +67,10 @@ impl Error {
         match error.kind() {
             std::io::ErrorKind::StorageFull => e.help("free some space, then run again"),
             std::io::ErrorKind::PermissionDenied => e.help("give this user the permission, then run again"),
-            std::io::ErrorKind::NotFound => e,
+            std::io::ErrorKind::NotFound
+            | std::io::ErrorKind::AlreadyExists
+            | std::io::ErrorKind::IsADirectory
+            | std::io::ErrorKind::NotADirectory => e,
             _ => e.help("mend the cause (a failing disk?), then run again"),
         }
     }
