@@ -193,3 +193,48 @@ def test_changed_facts_beside_the_output_are_told_when_the_state_is_recovered(ca
             code, said = case.call("run", "pipeline.yaml", what=what)
         published = {name: digest for name, digest in case.right.items() if not name.startswith("_seriatim/")}
         assert case.data() == (before if code else published), (what, code, said)
+
+
+@pytest.mark.parametrize("target", ["../../../../../outside/kept", "{outside}/kept", "keys/../../../../../../outside/kept"])
+def test_facts_do_not_lead_out_of_the_state_folder(case, target):
+    """Symptom: whoever could write to an output could have `recover` write any file on the machine that recovered it. Cause:
+    names of files were taken from the facts beside the output as they stood there. Mend: only the files that a pipeline's
+    facts can have, under plain names."""
+    case.fresh()
+    [index] = (case.folder / "out/_seriatim/state").glob("000002.json")
+    facts = json.loads(index.read_text())
+    facts["files"][0]["file"] = target.format(outside=case.outside)
+    index.write_text(json.dumps(facts))
+    shutil.rmtree(case.folder / ".seriatim")
+    code, said = case.call("recover", "pipeline.yaml", what=target)
+    assert code == 1 and "000002.json is damaged" in said, said
+    # The other way: what is kept under a name of somebody else's choice.
+    facts["files"][0]["file"] = "files-000002.jsonl"
+    facts["files"][0]["name"] = "../../../../../outside/kept"
+    index.write_text(json.dumps(facts))
+    code, said = case.call("recover", "pipeline.yaml", what=target)
+    assert code == 1 and "000002.json is damaged" in said, said
+
+
+@pytest.mark.parametrize("change_", [{"next": 1}, {"next": -1}, {"others": 1}, {"next": 5, "others": 5}, "segments", "twice"])
+def test_facts_that_do_not_count_what_is_published_are_refused(case, change_):
+    """Symptom: a sequence went on from a number that was not the last one. Cause: `recover` believed the facts. Mend: they
+    are compared with the manifest and with the key maps."""
+    case.fresh()
+    [index] = (case.folder / "out/_seriatim/state").glob("000002.json")
+    facts = json.loads(index.read_text())
+    table = facts["committed"]["tables"][1]
+    if change_ == "segments":
+        table["segments"].pop()
+    elif change_ == "twice":
+        table["segments"].append(table["segments"][0])
+    else:
+        for name, by in change_.items():
+            table[name] = table.get(name, 0) + by
+    index.write_text(json.dumps(facts))
+    shutil.rmtree(case.folder / ".seriatim")
+    code, said = case.call("recover", "pipeline.yaml", what=change_)
+    if change_ == {"next": 5, "others": 5}:
+        # As many IDs as rows, and others that nobody has: only a shared counter has such.
+        assert code == 1, said
+    assert code == 1 and "orders" in said and "facts" in said, said

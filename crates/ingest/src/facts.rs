@@ -69,7 +69,27 @@ pub(crate) fn read_facts(output: &Output, number: u64) -> Result<Option<Facts>> 
         ))
         .help("use the version of the program that wrote it, or a newer one"));
     }
+    if !facts.are_of(number) {
+        return Err(IngestError::output(format!("{} is damaged: it names what no facts have", output.place_of(&name)))
+            .help("bring it back from a backup, or see which program changed it"));
+    }
     Ok(Some(facts))
+}
+
+impl Facts {
+    /// Whether these are facts of this number, which name nothing but what facts have. Others may write to an output, and
+    /// files are brought into the state folder under the names that stand here.
+    fn are_of(&self, number: u64) -> bool {
+        let plain = |name: &str| !matches!(name, "" | "." | "..") && !name.contains(['/', '\\', ':', '\0']);
+        let tables = &self.committed.tables;
+        if self.committed.number != number
+            || !tables.iter().all(|table| plain(&table.table) && table.segments.iter().all(|segment| plain(segment)))
+        {
+            return false;
+        }
+        let needed: BTreeSet<String> = needed(&self.committed).into_iter().collect();
+        self.files.iter().all(|fact| plain(&fact.name) && needed.contains(&fact.file))
+    }
 }
 
 /// Keeps the facts of a run that is about to be published. Files that the facts before it have are kept already: they

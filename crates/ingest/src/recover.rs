@@ -14,6 +14,7 @@ use crate::engine::{Engine, Step};
 use crate::error::{IngestError, Result};
 use crate::facts::{Facts, read_facts};
 use crate::files::{make_folder, sync_folder};
+use crate::keymap::count_keys;
 use crate::manifest::Manifest;
 use crate::output::{Held, Output};
 use crate::project::Project;
@@ -187,6 +188,7 @@ fn bring_back(state: &Path, project: &Project, held: &Held, known: &Known) -> Re
     restored.output.clone_from(&pipeline.output.path);
     check_history(&manifest, &restored, known)?;
     bring_files(state, &pipeline.name, output, &facts)?;
+    check_counts(state, pipeline, &manifest, &restored)?;
     withdraw_stale(held, pipeline, None, || Ok(()))?;
     let tables = restored.tables.iter();
     let tables = tables
@@ -229,6 +231,33 @@ fn check_history(manifest: &Manifest, restored: &Committed, known: &Known) -> Re
                 table.table
             ))
             .help("recover into an empty state folder: give the pipeline another `state`"));
+        }
+    }
+    Ok(())
+}
+
+/// What the facts say of each table must be what is published, and what its key map has: a sequence that went on from
+/// elsewhere would give IDs twice, or leave some out.
+fn check_counts(state: &Path, pipeline: &Pipeline, manifest: &Manifest, restored: &Committed) -> Result<()> {
+    for (table, facts) in pipeline.tables.iter().zip(&restored.tables) {
+        let published = manifest.tables.iter().find(|t| t.table == table.name);
+        let rows: u64 = published.into_iter().flat_map(|t| &t.files).map(|file| file.rows).sum();
+        let keys = if table.is_keyed() {
+            let folder = pipeline_folder(state, &pipeline.name).join("keys").join(&table.name);
+            Some(count_keys(&folder, &facts.segments)?)
+        } else {
+            None
+        };
+        let given = facts.next.checked_sub(facts.others);
+        let alone = facts.source.is_none() && facts.others > 0;
+        if given != Some(rows) || alone || keys.is_some_and(|keys| keys != rows) {
+            let keys = keys.map_or_else(String::new, |keys| format!(", its key map has {keys} keys"));
+            return Err(IngestError::output(format!(
+                "the facts beside the output are not of what is published: table '{}' has {rows} rows{keys}, and its IDs \
+                 would go on from place {}, of which {} are others'",
+                table.name, facts.next, facts.others
+            ))
+            .help("bring `_seriatim` in the output back from a backup, or see which program changed it"));
         }
     }
     Ok(())
