@@ -119,6 +119,9 @@ impl<'a> Walk<'a> {
             PageKind::Dictionary { values, encoding } => self.check_dictionary(header, values, encoding),
             PageKind::Data { values, encoding, .. } => {
                 self.check_encoding(encoding)?;
+                if self.column.column_descr().max_def_level() == 0 {
+                    self.check_plain(header, encoding, values, 0)?;
+                }
                 if self.column.column_descr().max_rep_level() == 0 {
                     self.told = self.told.map(|told| told + u64::from(values));
                 } else {
@@ -135,6 +138,7 @@ impl<'a> Walk<'a> {
                 if nulls > values || rows > values {
                     return Err(Fault::damaged(format!("a page has {nulls} nulls and {rows} rows in {values} values")));
                 }
+                self.check_plain(header, encoding, values - nulls, levels)?;
                 self.told = self.told.map(|told| told + u64::from(rows));
                 self.add_values(values)
             }
@@ -152,6 +156,26 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// Plain values of a known number have room in their page, after so many bytes of levels.
+    fn check_plain(&self, header: &PageHeader, encoding: i32, values: u32, levels: u64) -> Result<(), Fault> {
+        let needed = u64::from(values).saturating_mul(least_bytes(self.column.column_descr())).saturating_add(levels);
+        let size = self.size(header);
+        if encoding == 0 && needed > u64::from(size) {
+            return Err(Fault::damaged(format!("a page declares {values} values in {size} bytes")));
+        }
+        Ok(())
+    }
+
+    /// What a page's body takes before compression.
+    fn size(&self, header: &PageHeader) -> u32 {
+        let is_plain = matches!(header.kind, PageKind::DataV2 { compressed: false, .. });
+        if is_plain || self.column.compression() == Compression::UNCOMPRESSED {
+            header.compressed
+        } else {
+            header.uncompressed
+        }
+    }
+
     fn check_dictionary(&self, header: &PageHeader, values: u32, encoding: i32) -> Result<(), Fault> {
         if !matches!(encoding, 0 | 2) {
             return Err(Fault::damaged(format!("a dictionary has the encoding {encoding}, which is not plain")));
@@ -160,11 +184,7 @@ impl<'a> Walk<'a> {
             return Err(Fault::damaged("a dictionary is not the first page of its column chunk"));
         }
         let needed = u64::from(values).saturating_mul(least_bytes(self.column.column_descr()));
-        let size = if self.column.compression() == Compression::UNCOMPRESSED {
-            header.compressed
-        } else {
-            header.uncompressed
-        };
+        let size = self.size(header);
         if needed > u64::from(size) {
             return Err(Fault::damaged(format!("a dictionary declares {values} values in {size} bytes")));
         }

@@ -57,7 +57,7 @@ pub(super) fn check_budget(name: &str, metadata: &ParquetMetaData, bytes: u64, e
             }
         }
     }
-    places.sort_unstable_by_key(|(place, ..)| place.start);
+    places.sort_unstable_by_key(|(place, group, leaf)| (place.start, *group, *leaf));
     for pair in places.windows(2) {
         let [(before, group, leaf), (place, index, column)] = pair else { continue };
         if place.start < before.end {
