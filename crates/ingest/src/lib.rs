@@ -43,6 +43,7 @@ mod state_id;
 mod steps;
 mod things;
 mod verify;
+mod withdraw;
 mod write;
 
 pub use error::{BadFile, ErrorKind, IngestError, Result};

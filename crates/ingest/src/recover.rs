@@ -18,9 +18,9 @@ use crate::keymap::count_keys;
 use crate::manifest::Manifest;
 use crate::output::{Held, Output};
 use crate::project::Project;
-use crate::publish::withdraw_stale;
 use crate::sequence::{CatalogState, RestoreCatalog, RestoreSequence, SequenceState, catalog_id, sequence_id};
 use crate::steps::{Doable, Steps};
+use crate::withdraw::withdraw_stale;
 
 /// The orchestration's name.
 pub(crate) const RECOVER: &str = "recover";

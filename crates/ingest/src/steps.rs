@@ -22,13 +22,14 @@ use crate::plan::{Plan, Purpose, make_plan};
 use crate::pool::Pool;
 use crate::progress::{Progress, Step as Stage};
 use crate::project::Project;
-use crate::publish::{admit, file_memory, keep_committed, keep_keys, publish, withdraw};
+use crate::publish::{admit, file_memory, keep_committed, keep_keys, publish};
 use crate::recover::{BringBack, KeepRestored};
 use crate::report::AsideFile;
 use crate::sequence::{CatalogState, SequenceState, is_zero};
 use crate::shared::{Others, Place, bring_committed, claim, clear, cut_parts, resolve_group, scan_or_find};
 use crate::sound::find_bad;
 use crate::source::SourceFile;
+use crate::withdraw::withdraw;
 use crate::write::{SpanOutcome, Staged, assemble, write_span};
 
 /// What all steps of a process share.
