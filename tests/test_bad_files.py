@@ -65,7 +65,8 @@ def test_g2_g7_a_bad_file_is_set_aside_and_told_of(program, folder):
     for name in ["out", ".seriatim"]:
         (folder / name).rename(folder / f"before-{name}")
 
-    write(bad, [f"{n}@example.org" for n in range(3000)], row_group_size=1000, write_page_checksum=True)
+    emails = [f"{n}@example.org" for n in range(3000)]
+    write(bad, emails, row_group_size=1000, write_page_checksum=True, use_dictionary=False, compression="none")
     flip(bad, 0, 2)
     (folder / "data" / "d.parquet").write_bytes(bad.read_bytes()[:-100])
     planned = program.json("plan", "pipeline.yaml", cwd=folder)

@@ -42,11 +42,11 @@ class Disk(Program):
         self.seen = Path(f"/proc/{self.holder.pid}/root{place}")
         self.ballast = self.seen / "ballast"
 
-    def start(self, *arguments, cwd: Path) -> subprocess.Popen:
+    def start(self, *arguments, cwd: Path, env=None) -> subprocess.Popen:
         enter = ["nsenter", "--target", str(self.holder.pid), "--user", "--mount", "--preserve-credentials"]
         command = [*enter, "sh", "-c", 'cd "$0" && exec "$@"', str(cwd), str(self.path), *map(str, arguments)]
         return subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
         )
 
     def leave(self, free: int):

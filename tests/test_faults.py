@@ -170,6 +170,11 @@ def test_r4_the_hub_stops_at_the_first_sync_that_fails(program, faulty, undistur
         if not outcome.faults:
             assert at > FIRST_SYNCS and outcome.code == 0, outcome.said()
             return
+        if outcome.code == 0:
+            # Before it has its log, SQLite may begin again with a database that is being made: nothing is in it yet.
+            assert [call.path.rsplit("/", 1)[-1] for call in outcome.faults] == ["hub.db-journal"], outcome.said()
+            place.assert_resumes()
+            return
         assert_fenced(place, outcome)
         statuses = assert_runs_make_sense(program, place.pipeline, ended=False, published=1)
         assert "done" not in statuses

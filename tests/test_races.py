@@ -4,6 +4,7 @@ sequences of a database take turns at those. Whoever comes first, IDs are unique
 order of the records, and stay.
 """
 
+import contextlib
 import glob
 import os
 import pwd
@@ -179,6 +180,15 @@ def test_r8_processes_that_race_for_one_state_folder_take_turns(program, tmp_pat
     assert all(seen.values()), f"there was nothing to race for: {seen}"
 
 
+def somebody() -> tuple[int, int]:
+    """Whom root starts the server as: the user that Debian's package makes, or nobody."""
+    for name in ("postgres", "nobody"):
+        with contextlib.suppress(KeyError):
+            user = pwd.getpwnam(name)
+            return user.pw_uid, user.pw_gid
+    return 65_534, 65_534
+
+
 class Postgres:
     """A server of the tests' own, which is gone with them."""
 
@@ -190,10 +200,9 @@ class Postgres:
         # It refuses to run as root.
         self.user = {}
         if os.geteuid() == 0:
-            names = [user for user in pwd.getpwall() if user.pw_name in ("postgres", "nobody")]
-            user = max(names, key=lambda user: user.pw_name)
-            self.user = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-            os.chown(folder, user.pw_uid, user.pw_gid)
+            user, group = somebody()
+            self.user = {"user": user, "group": group, "extra_groups": []}
+            os.chown(folder, user, group)
         self.call("initdb", "-D", "data", "--username=seriatim", "--auth=trust", "--no-sync", "--no-instructions")
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))

@@ -144,7 +144,16 @@ async fn reserve_one(counter: &dyn Counter, pipeline: &Pipeline, holder: &str, a
     let (Some(sequence), Some(id)) = (pipeline.sequence(table), &table.id) else {
         return Err(IngestError::internal("a table without IDs asks for some"));
     };
-    check_shape(counter, &sequence, table, id).await?;
+    if check_shape(counter, &sequence, table, id).await?
+        && let Some(before) = &ask.before
+    {
+        // Nobody waits for an existing sequence, so nobody is told that the last run's block is still open.
+        match counter.commit(&sequence, before).await {
+            // It is from before this counter.
+            Err(error) if error.kind == CounterErrorKind::Broken => {}
+            committed => committed?,
+        }
+    }
     let wanted = Ask { sequence: sequence.clone(), run: holder.to_owned(), count: ask.count, from: ask.from };
     if let Attempt::Held(open) = counter.try_reserve(&wanted).await?
         && Some(&open.run) == ask.before.as_ref()
@@ -154,11 +163,11 @@ async fn reserve_one(counter: &dyn Counter, pipeline: &Pipeline, holder: &str, a
     counter.reserve(&wanted, PATIENCE).await.map_err(IngestError::from)
 }
 
-/// An existing sequence has a shape of its own, and a place of it must be the same ID on both sides.
-async fn check_shape(counter: &dyn Counter, sequence: &str, table: &Table, id: &Id) -> Result<()> {
-    let Some(shape) = counter.shape(sequence).await? else { return Ok(()) };
+/// An existing sequence has a shape of its own, and a place of it must be the same ID on both sides. Whether it is one.
+async fn check_shape(counter: &dyn Counter, sequence: &str, table: &Table, id: &Id) -> Result<bool> {
+    let Some(shape) = counter.shape(sequence).await? else { return Ok(false) };
     if (shape.start, shape.step) == (id.start, id.step) {
-        return Ok(());
+        return Ok(true);
     }
     Err(IngestError::pipeline(format!(
         "the sequence '{sequence}' starts at {} and counts by {}, the IDs of table '{}' start at {} and count by {}",

@@ -22,8 +22,11 @@ pub(crate) fn withdraw(run: &RunContext) -> Result<()> {
         taken => taken?,
     };
     end_publication(run, &held)?;
-    clear_staging(run, &held)?;
-    withdraw_unpublished(&held, &run.plan.pipeline)
+    // The staging folder goes last: it is the sign by which the next run finds what could not be removed.
+    if withdraw_unpublished(&held, &run.plan.pipeline).and_then(|()| clear_staging(run, &held)).is_ok() {
+        tidy_up(&held)?;
+    }
+    Ok(())
 }
 
 /// Sees to it that a run which failed while it was being published does not become visible later: its manifest may still
@@ -79,7 +82,7 @@ pub(crate) fn withdraw_stale(
     withdraw_unpublished(held, pipeline)?;
     left.iter().try_for_each(|name| held.remove_folder(&format!("{STAGING}/{name}")))?;
     held.tidy(STAGING);
-    Ok(())
+    tidy_up(held)
 }
 
 fn withdraw_unpublished(held: &Held, pipeline: &Pipeline) -> Result<()> {
@@ -92,8 +95,12 @@ fn withdraw_unpublished(held: &Held, pipeline: &Pipeline) -> Result<()> {
         // A folder that only this run needed; one that holds something stays.
         held.tidy(folder);
     }
-    prune_facts(held)?;
-    if manifest.is_none() {
+    prune_facts(held)
+}
+
+/// Where nothing is published, nothing is left.
+fn tidy_up(held: &Held) -> Result<()> {
+    if held.output().manifest()?.is_none() {
         held.tidy("_seriatim");
         held.tidy("");
     }

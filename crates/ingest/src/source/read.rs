@@ -206,8 +206,7 @@ fn decode(
     let reader = ParquetRecordBatchReader::try_new_with_row_groups(&levels, groups, size, selection);
     let reader = reader.map_err(|e| e.to_string())?;
     let read_schema = RecordBatchReader::schema(&reader);
-    let batches: Vec<RecordBatch> =
-        reader.collect::<Result<_, _>>().map_err(|e: arrow::error::ArrowError| e.to_string())?;
+    let batches: Vec<RecordBatch> = reader.collect::<Result<_, _>>().map_err(|e| plain(&e))?;
     let read: usize = batches.iter().map(RecordBatch::num_rows).sum();
     if read != chunk.rows as usize {
         return Err(format!("{read} rows were read where the footer declares {}", chunk.rows));
@@ -220,6 +219,13 @@ fn decode(
 }
 
 /// The batch's columns in the order asked for: the reader gives them in the file's.
+/// What went wrong, without the names of the libraries that it came through.
+fn plain(error: &arrow::error::ArrowError) -> String {
+    let text = error.to_string();
+    let text = text.strip_prefix("Parquet argument error: ").unwrap_or(&text);
+    text.strip_prefix("Parquet error: ").unwrap_or(text).to_owned()
+}
+
 fn in_order(batch: &RecordBatch, columns: &[String]) -> Result<RecordBatch, arrow::error::ArrowError> {
     let schema = batch.schema();
     let mut fields = Vec::with_capacity(columns.len());
