@@ -6,9 +6,10 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 
-use super::{Facts, RunContext};
+use super::{Facts, RunContext, work_folder};
 use crate::artifacts::{Artifact, ArtifactKey, Decoder, Encoder};
 use crate::error::{IngestError, Result};
+use crate::files::own_folder;
 use crate::keys::{KeyShard, KeyTable};
 use crate::new_keys::{NewKeys, is_kept};
 use crate::number::{Numbering, Places, ReservedTable, number};
