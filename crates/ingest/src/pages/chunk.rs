@@ -40,7 +40,10 @@ impl Fault {
 
 impl From<ParquetError> for Fault {
     fn from(error: ParquetError) -> Self {
-        Self::Damaged(error.to_string())
+        Self::Damaged(match error {
+            ParquetError::General(text) => text,
+            other => other.to_string(),
+        })
     }
 }
 
