@@ -19,6 +19,8 @@ from faulty import (  # noqa: F401 (a fixture)
 DURABLE = ("sync", "name")
 #: Syncs at which the disk fails, counted from the start of the program.
 FIRST_SYNCS = 20
+#: Syncs of the hub while its database is made, before it has its log.
+MAKING = 6
 #: What an error must say besides what happened.
 ADVICE = re.compile(r"^help: .*run again", re.MULTILINE)
 #: Nothing of a run is published before this name is given.
@@ -171,8 +173,9 @@ def test_r4_the_hub_stops_at_the_first_sync_that_fails(program, faulty, undistur
             assert at > FIRST_SYNCS and outcome.code == 0, outcome.said()
             return
         if outcome.code == 0:
-            # Before it has its log, SQLite may begin again with a database that is being made: nothing is in it yet.
-            assert [call.path.rsplit("/", 1)[-1] for call in outcome.faults] == ["hub.db-journal"], outcome.said()
+            # SQLite may get over it while it makes the database, before there is a log and anything in it.
+            named = {call.path.rsplit("/", 1)[-1] for call in outcome.faults}
+            assert at <= MAKING and named <= {"hub.db", "hub.db-journal"}, outcome.said()
             place.assert_resumes()
             return
         assert_fenced(place, outcome)
