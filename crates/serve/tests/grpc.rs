@@ -345,7 +345,8 @@ async fn connections_are_for_who_is_let_in() {
     let mut other = served.client().await;
     other.hello(with_token(Some(SECRET), ())).await.unwrap();
     let silent = tokio::time::timeout(Duration::from_millis(10), stream.get_mut().message()).await;
-    assert!(silent.is_err(), "who was let in stays: {silent:?}");
+    // Nothing, or a ping of the server's.
+    assert!(!matches!(silent, Ok(Ok(None) | Err(_))), "who was let in stays: {silent:?}");
     served.end().await;
 }
 
