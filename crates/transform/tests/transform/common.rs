@@ -96,7 +96,7 @@ pub(crate) fn run(
     outputs: &[&str],
     batch: &RecordBatch,
 ) -> Result<(RecordBatch, Option<BooleanArray>), TransformError> {
-    let projected = transform.project(outputs).expect("outputs exist");
+    let projected = transform.project(outputs)?;
     assert_eq!(projected.input_columns(), transform.source_columns(outputs));
     let result = projected.apply(&pick(batch, projected.input_columns()))?;
     assert_eq!(result.0.schema(), projected.schema());
