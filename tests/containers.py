@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from azure import LOST, NONE, Azurite, Fault, Proxy, Request, missing
+from account import LOST, NONE, Azurite, Fault, Proxy, Request, missing
 from conftest import HANG, Program, assert_verifies, tree
 
 #: Both are like no others, so that they can be looked for.

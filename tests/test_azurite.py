@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from azure import ANSWER_LOST, KINDS, LOST, NONE, Fault, Request, late
+from account import ANSWER_LOST, KINDS, LOST, NONE, Fault, Request, late
 from conftest import HANG, scale, tree
 from containers import (
     FACTS, LEASE, MANIFEST, OUT, PARTS, SOURCES, STAGING, TABLES, Killer, Machine, Trouble, after_first, azurite, cloud,

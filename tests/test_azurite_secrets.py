@@ -8,7 +8,7 @@ import urllib.parse
 
 import pytest
 
-from azure import KINDS, NONE, Fault, Request
+from account import KINDS, NONE, Fault, Request
 from conftest import HANG
 from containers import (
     ACCOUNT, KEY, MANIFEST, OUT, SOURCES, STAGING, TABLES, Cloud, Killer, Machine, Machines, Trouble, after_first,
