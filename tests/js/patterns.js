@@ -109,7 +109,11 @@ async function until(condition) {
 async function patterns(client) {
   const run = async (orchestrator, input) =>
     result(client, await client.scheduleNewOrchestration(orchestrator, input));
-  const balance = async (key) => (await client.getEntity(account(key)))?.state;
+  // An entity that has been signalled, and has done nothing yet, has no state.
+  const balance = async (key) => {
+    const found = await client.getEntity(account(key));
+    return found?.includesState ? found.state : undefined;
+  };
   const seen = {};
 
   seen.chain = await run(chain, 5);
