@@ -15,8 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from account import LOST, NONE, Azurite, Fault, Proxy, Request, missing
+from azurite import Azurite, missing
 from conftest import HANG, Program, assert_verifies, tree
+from proxy import LOST, NONE, Fault, Proxy, Request
 
 #: Both are like no others, so that they can be looked for.
 ACCOUNT, KEY = "canaryaccount", base64.b64encode(b"canary of the account key, " * 2).decode()

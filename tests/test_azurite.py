@@ -4,10 +4,8 @@ never a gap, a duplicate or half a run. And no credential is ever seen.
 """
 
 import hashlib
-import random
 import re
 import shutil
-import subprocess
 import threading
 import time
 import zlib
@@ -16,12 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from account import ANSWER_LOST, KINDS, LOST, NONE, Fault, Request, late
 from conftest import HANG, scale, tree
 from containers import (
     FACTS, LEASE, MANIFEST, OUT, PARTS, SOURCES, STAGING, TABLES, Killer, Machine, Trouble, after_first, azurite, cloud,
     machines,
 )
+from proxy import ANSWER_LOST, KINDS, LOST, NONE, Fault, Request, late
 
 #: Fixtures.
 __all__ = ["after_first", "azurite", "cloud", "machines"]
@@ -346,7 +344,7 @@ def test_g1_ids_of_a_run_that_may_be_published_go_to_nobody_else(cloud, azurite,
     """Symptom: two pipelines share a counter; a run of one was published, and the other got the same IDs. Cause: the
     answer to the manifest was lost and the service went away, so the run counted as failed, and gave its IDs back. What
     is proved now: it keeps them until it is known whether it is published."""
-    counter = f"http://127.0.0.1:{azurite.table_port}/{azurite.account}/counters"
+    counter = f"{azurite.table_endpoint}/counters"
     ids = f"ids: {{from: table, url: {counter}, wait_seconds: 1}}\n"
 
     def share(machine: Machine, name: str):

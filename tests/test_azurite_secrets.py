@@ -8,12 +8,12 @@ import urllib.parse
 
 import pytest
 
-from account import KINDS, NONE, Fault, Request
 from conftest import HANG
 from containers import (
     ACCOUNT, KEY, MANIFEST, OUT, SOURCES, STAGING, TABLES, Cloud, Killer, Machine, Machines, Trouble, after_first,
     azurite, cloud, machines, write_pipeline,
 )
+from proxy import KINDS, NONE, Fault, Request
 
 #: Fixtures.
 __all__ = ["after_first", "azurite", "cloud", "machines"]

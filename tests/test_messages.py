@@ -14,18 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from conftest import assert_verifies, tree
+from test_mistakes import GOOD as PIPELINE
 
 MESSAGES = Path(__file__).parent / "messages"
-
-PIPELINE = """\
-version: 1
-name: mistakes
-source: {files: data/*.parquet}
-tables:
-  customers: {key: email, id: customer_id, columns: [city]}
-  orders: {key: order_no, id: order_id, references: [customers]}
-output: {path: out}
-"""
 
 GOOD = {"email": ["x@example.org", "y@example.org"], "city": ["Ulm", "Bonn"], "order_no": [1, 2]}
 

@@ -92,7 +92,7 @@ class Site:
 
     def put(self, source: str, files: list[Path]):
         for file in files:
-            self.azurite.put(source, file.name, file.read_bytes())
+            self.azurite.write(source, file.name, file.read_bytes())
 
     def pipeline(self, folder: Path, source: str, out: str) -> Path:
         """The demo's, with its source in one container and its output in another."""
@@ -141,12 +141,12 @@ class Shared:
             seen = self.site.azurite.wait_for(wanted, self._seen, lambda: process.poll() is None)
             assert seen, f"the run ended before this was seen: {step}\n{process.communicate(timeout=HANG)}"
             self._seen = seen
-        return indices[self.site.azurite.asked(seen).client]
+        return indices[self.site.azurite.answered(seen).client]
 
     def assert_published(self, alone: dict[str, str]):
         assert self.site.published(self.out) == alone
         assert_verifies(self.site.program, self.pipeline)
-        left = self.site.azurite.blobs(self.work)
+        left = self.site.azurite.names(self.work)
         assert not left, "nothing is left in the work location"
 
 
@@ -160,12 +160,12 @@ def network():
 def site(network, program, tmp_path_factory):
     """The environment says where the storage is, as on machines that are set up for it."""
     folder = tmp_path_factory.mktemp("site")
-    azurite = Azurite(folder, HUB)
+    azurite = Azurite(host=HUB)
     with pytest.MonkeyPatch.context() as patch:
         for name, value in azurite.variables.items():
             patch.setenv(name, value)
         yield Site(program, folder, network, azurite)
-    azurite.close()
+    azurite.stop()
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,6 @@ so that it can be wrong. Credentials of object stores are tested with the stores
 """
 
 import base64
-import hashlib
-import hmac
 import http.server
 import json
 import os
@@ -21,12 +19,13 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from azurite import Azurite
 from conftest import HANG
 from serving import Server
 from test_refusals import Door
@@ -154,46 +153,23 @@ def closed_port() -> int:
 
 ACCOUNT = "seriatimtest"
 KEY = base64.b64encode(b"canary-key-of-the-account-0123456789-canary").decode()
-START = "process.stdin.on('end', () => process.exit(0)).resume(); require(process.env.AZURITE_MAIN)"
 
 
 @pytest.fixture(scope="module")
-def tables():
-    """An emulator of Table Storage with an account of its own; its endpoint."""
-    modules = Path(os.environ.get("NODE_PATH", "")).resolve()
-    main = modules / "azurite/dist/src/azurite"
-    assert main.with_suffix(".js").is_file(), "there is no Azurite in NODE_PATH; `scripts/test system` installs it"
-    process = subprocess.Popen(
-        ["node", "-e", START, "azurite", "--inMemoryPersistence", "--silent", "--skipApiVersionCheck",
-         "--disableTelemetry", "--disableProductStyleUrl", "--blobPort", "0", "--queuePort", "0", "--tablePort", "0"],
-        env={**os.environ, "AZURITE_MAIN": str(main), "AZURITE_ACCOUNTS": f"{ACCOUNT}:{KEY}"},
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    )
-    port = None
-    while port is None:
-        line = process.stdout.readline()
-        assert line, "Azurite ended before it listened"
-        if found := re.search(r"Azurite Table service is successfully listening at .*:(\d+)", line):
-            port = found[1]
-    yield f"http://127.0.0.1:{port}/{ACCOUNT}"
-    process.kill()
-    process.communicate()
-
-
-def signature() -> str:
-    """A shared access signature for the account's tables, as a query."""
-    version, expiry = "2021-12-02", "2100-01-01T00:00:00Z"
-    text = f"{ACCOUNT}\nrwdlacup\nt\nsco\n\n{expiry}\n\n\n{version}\n\n"
-    signed = base64.b64encode(hmac.new(base64.b64decode(KEY), text.encode(), hashlib.sha256).digest()).decode()
-    return urlencode({"sv": version, "ss": "t", "srt": "sco", "sp": "rwdlacup", "se": expiry, "sig": signed})
+def storage():
+    """An emulator of Azure's storage, with an account of its own."""
+    azurite = Azurite(ACCOUNT, KEY)
+    yield azurite
+    azurite.stop()
 
 
 @pytest.mark.parametrize("way", ["key", "connection string", "signature", "signature in the address", "the address"])
 @pytest.mark.parametrize("right", [True, False], ids=["right", "wrong"])
-def test_what_opens_table_storage_is_not_told(watch, tables, way, right):
+def test_what_opens_table_storage_is_not_told(watch, storage, way, right):
+    tables = storage.table_endpoint
     url, env = f"{tables}/counters{len(way)}", {}
     key = watch.secret(KEY if right else base64.b64encode(b"canary-wrong-key-0123456789").decode())
-    sas = signature() if right else "sv=2021-12-02&ss=t&srt=sco&sp=rl&se=2100-01-01&sig=canary-wrong%2Bsignature%3D"
+    sas = storage.account_sas(services="t") if right else "sv=2021-12-02&ss=t&srt=sco&sp=rl&se=2100-01-01&sig=canary-wrong%2Bsignature%3D"
     if way == "key":
         env = {"AZURE_STORAGE_ACCOUNT": ACCOUNT, "AZURE_STORAGE_KEY": key}
     elif way == "connection string":

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use seriatim_counter::postgres::{NextvalCounter, RowCounter};
 use seriatim_counter::table::TableCounter;
-use seriatim_counter::{Ask, Attempt, Counter, CounterError, CounterErrorKind, Look};
+use seriatim_counter::{Ask, Counter, CounterError, CounterErrorKind, Look};
 use seriatim_durable::EntityId;
 use seriatim_pipeline::fill_in;
 use seriatim_pipeline::model::{Id, IdSource, Pipeline, Table};
@@ -91,19 +91,19 @@ pub(crate) fn check_sources(pipeline: &Pipeline, sequences: &[SequenceState]) ->
     Ok(())
 }
 
-/// What a run asks of a counter for one table.
+/// What a run asks of a counter for one table: a block, or with a count of 0 only that the last one is given for good.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct AskIds {
     table: u32,
     count: u64,
     /// The place that the pipeline's next ID has, at least.
     from: u64,
-    /// The last run that has committed here. Should its block be open out there still, it is to be committed.
+    /// The last run that has committed here. Its block may be open out there still, if the state folder was lost meanwhile.
     before: Option<String>,
 }
 
 step!(
-    /// Reserves a block for each table; gives their first places.
+    /// Reserves a block for each table, once the last run's are given for good; gives their first places.
     ReserveIds, "reserve-ids", Vec<u64>, { run: String, holder: String, asks: Vec<AskIds> });
 
 step!(
@@ -144,30 +144,26 @@ async fn reserve_one(counter: &dyn Counter, pipeline: &Pipeline, holder: &str, a
     let (Some(sequence), Some(id)) = (pipeline.sequence(table), &table.id) else {
         return Err(IngestError::internal("a table without IDs asks for some"));
     };
-    if check_shape(counter, &sequence, table, id).await?
-        && let Some(before) = &ask.before
-    {
-        // Nobody waits for an existing sequence, so nobody is told that the last run's block is still open.
+    check_shape(counter, &sequence, table, id).await?;
+    if let Some(before) = &ask.before {
         match counter.commit(&sequence, before).await {
-            // It is from before this counter.
+            // The counter has forgotten it, as it does with old ones, or somebody has cleared it.
             Err(error) if error.kind == CounterErrorKind::Broken => {}
             committed => committed?,
         }
     }
-    let wanted = Ask { sequence: sequence.clone(), run: holder.to_owned(), count: ask.count, from: ask.from };
-    if let Attempt::Held(open) = counter.try_reserve(&wanted).await?
-        && Some(&open.run) == ask.before.as_ref()
-    {
-        counter.commit(&sequence, &open.run).await?;
+    if ask.count == 0 {
+        return Ok(ask.from);
     }
+    let wanted = Ask { sequence, run: holder.to_owned(), count: ask.count, from: ask.from };
     counter.reserve(&wanted, PATIENCE).await.map_err(IngestError::from)
 }
 
-/// An existing sequence has a shape of its own, and a place of it must be the same ID on both sides. Whether it is one.
-async fn check_shape(counter: &dyn Counter, sequence: &str, table: &Table, id: &Id) -> Result<bool> {
-    let Some(shape) = counter.shape(sequence).await? else { return Ok(false) };
+/// An existing sequence has a shape of its own, and a place of it must be the same ID on both sides.
+async fn check_shape(counter: &dyn Counter, sequence: &str, table: &Table, id: &Id) -> Result<()> {
+    let Some(shape) = counter.shape(sequence).await? else { return Ok(()) };
     if (shape.start, shape.step) == (id.start, id.step) {
-        return Ok(true);
+        return Ok(());
     }
     Err(IngestError::pipeline(format!(
         "the sequence '{sequence}' starts at {} and counts by {}, the IDs of table '{}' start at {} and count by {}",
@@ -264,21 +260,20 @@ pub(crate) async fn reserve<E: Engine>(
     counts: &[u64],
     firsts: &mut [u64],
 ) -> Result<()> {
-    let tables = outside_tables(&input.pipeline).into_iter().filter(|&table| counts[table as usize] > 0);
-    let asks: Vec<AskIds> = tables
-        .map(|table| AskIds {
-            table,
-            count: counts[table as usize],
-            from: states[table as usize].next,
-            before: states[table as usize].ledger.last().map(|last| last.run.clone()),
-        })
-        .collect();
+    let ask = |table: u32| {
+        let state = &states[table as usize];
+        // What the entity gave by itself, before there was a counter, the counter has never heard of.
+        let before = state.ledger.last().filter(|_| state.source.is_some()).map(|last| last.run.clone());
+        AskIds { table, count: counts[table as usize], from: state.next, before }
+    };
+    let asks: Vec<AskIds> = outside_tables(&input.pipeline).into_iter().map(ask).collect();
+    let asks: Vec<AskIds> = asks.into_iter().filter(|ask| ask.count > 0 || ask.before.is_some()).collect();
     if asks.is_empty() {
         return Ok(());
     }
     let step = ReserveIds { run: input.run.clone(), holder: input.holder(), asks: asks.clone() };
     let given = engine.persist(step, Some(patience(input))).await?;
-    for (ask, first) in asks.iter().zip(given) {
+    for (ask, first) in asks.iter().zip(given).filter(|(ask, _)| ask.count > 0) {
         firsts[ask.table as usize] = first;
     }
     Ok(())

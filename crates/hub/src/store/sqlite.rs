@@ -152,7 +152,14 @@ impl SqliteStore {
 /// Gives the journal mode that the database has then. SQLite keeps the old one, and calls that no error, where the disk
 /// fails it.
 fn configure(connection: &Connection) -> rusqlite::Result<String> {
-    let mode = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))?;
+    let mode = {
+        let mut statement = connection.prepare("PRAGMA journal_mode = WAL")?;
+        let mut rows = statement.query([])?;
+        let mode = rows.next()?.map(|row| row.get::<_, String>(0)).transpose()?;
+        // The change is committed after its row. Who stops at the row never hears of a sync that failed then.
+        while rows.next()?.is_some() {}
+        mode.unwrap_or_default()
+    };
     connection.pragma_update(None, "synchronous", "FULL")?;
     // A checkpoint of a thousand pages takes milliseconds; ten times as many are as fast to read and cost a tenth of
     // the checkpoints.

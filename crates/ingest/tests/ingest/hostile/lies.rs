@@ -121,9 +121,12 @@ fn sizes_that_no_compression_makes_are_refused() {
     for codec in [Codec::Snappy, Codec::Zstd] {
         for second in [false, true] {
             let form = Form { codec, second, ..PLAIN };
-            page_lies("two gigabytes", place, "become", form, |made| {
-                made.page(0, 1, 1).header.set(&[2], i64::from(i32::MAX));
-            });
+            let mut made = good(form);
+            made.page(0, 1, 1).header.set(&[2], i64::from(i32::MAX));
+            refused("two gigabytes", &made.write(), place, "bytes become 2147483");
+            // The footer keeps quiet about it.
+            let content = made.write_with(|f| f.set(&meta(0, 1, 6), 200));
+            refused("two gigabytes in a page", &content, place, "more than its compression can make");
         }
     }
     for codec in [Codec::None, Codec::Snappy, Codec::Zstd] {
@@ -150,12 +153,19 @@ fn page_headers_that_lie_are_refused() {
     for form in forms().into_iter().filter(|form| form.codec == Codec::None && !form.checksums) {
         let head = if form.second { 8 } else { 5 };
         let values = if form.second { 4 } else { 2 };
-        page_lies("more values", n, " values ", form, |made| {
+        page_lies("more values", n, "declares 11 values in 80 bytes", form, |made| {
             made.page(1, 1, 0).header.set(&[head, 1], 11);
         });
+        if form.dictionary {
+            // Of codes, which need no room, the footer's count is the bound.
+            page_lies("more codes", key, "values where the footer declares 20", form, |made| {
+                let page = made.groups[1][0].len() - 1;
+                made.page(1, 0, page).header.set(&[head, 1], 11);
+            });
+        }
         page_lies("fewer values", n, "", form, |made| made.page(1, 1, 0).header.set(&[head, 1], 9));
         page_lies("negative values", n, "cannot be read", form, |made| made.page(1, 1, 0).header.set(&[head, 1], -1));
-        page_lies("a billion values", n, " values ", form, |made| {
+        page_lies("a billion values", n, "declares 1073741824 values in 80 bytes", form, |made| {
             made.page(1, 1, 1).header.set(&[head, 1], 1 << 30);
         });
         page_lies("an encoding that is none", n, "", form, |made| made.page(1, 1, 0).header.set(&[head, values], 77));

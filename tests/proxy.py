@@ -1,177 +1,18 @@
-"""Azure's storage emulator for the tests that keep everything in containers, and a proxy before it that fails on
-request. What the tests see of the store they see through signed requests of their own, never through the program that
-is tested. Both listen on loopback alone, on ports of their own, and end with the tests' process.
+"""A proxy before Azure's storage emulator that fails on request: connections that end, answers that are lost, late or cut
+off, statuses that a gateway makes up. It listens on loopback alone, on a port of its own, and ends with the tests' process.
 """
 
-import base64
-import hashlib
-import hmac
 import http.client
 import http.server
-import os
-import shutil
 import socket
-import subprocess
 import sys
 import threading
 import time
 import urllib.parse
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from dataclasses import dataclass
-from email.utils import formatdate
-from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-#: The version of the service that requests are signed for.
-VERSION = "2021-12-02"
-#: The emulator's own program. It ends when its standard input does, however the tests end.
-START = "process.stdin.on('end', () => process.exit(0)).resume(); require(process.env.AZURITE_MAIN)"
-#: Seconds after which something here counts as hanging; nothing takes a tenth of it.
-HANG = 60
-
-
-def modules() -> Path:
-    """npm's packages: those that `scripts/test` has installed."""
-    folder = Path(os.environ.get("SERIATIM_NODE") or ".node")
-    return (HERE.parent / folder).resolve() / "node_modules"
-
-
-def missing() -> str | None:
-    """Why the emulator cannot run here; None if it can."""
-    if not shutil.which("node"):
-        return "there is no node; `scripts/test system` installs it"
-    if not (modules() / "azurite").is_dir():
-        return f"there is no Azurite in {modules()}; `scripts/test system` installs it"
-    return None
-
-
-class Azurite:
-    """A running emulator, with one account and everything in memory."""
-
-    def __init__(self, account: str, key: str):
-        self.account, self.key = account, key
-        options = "--inMemoryPersistence --silent --skipApiVersionCheck --disableTelemetry --disableProductStyleUrl"
-        ports = "--blobPort 0 --queuePort 0 --tablePort 0"
-        variables = {
-            "AZURITE_MAIN": str(modules() / "azurite" / "dist" / "src" / "azurite"),
-            "AZURITE_ACCOUNTS": f"{account}:{key}",
-        }
-        self._process = subprocess.Popen(
-            ["node", "-e", START, "azurite", *options.split(), *ports.split()],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | variables,
-        )
-        ports = {}
-        for line in self._process.stdout:
-            service, is_up, address = line.strip().partition(" service is successfully listening at ")
-            if is_up:
-                ports[service] = int(address.rsplit(":", 1)[1])
-            if len(ports) == 3:
-                break
-        assert len(ports) == 3, "Azurite has ended before it listened"
-        self.port, self.table_port = ports["Azurite Blob"], ports["Azurite Table"]
-        self._connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=HANG)
-
-    def stop(self):
-        self._connection.close()
-        self._process.kill()
-        self._process.communicate()
-
-    def endpoint(self, port: int | None = None) -> str:
-        """The account's address, there or behind a proxy."""
-        return f"http://127.0.0.1:{port or self.port}/{self.account}"
-
-    # Requests of the tests' own.
-
-    def make_container(self, name: str):
-        self._expect(201, "PUT", name, {"restype": "container"})
-
-    def names(self, container: str, prefix: str = "") -> list[str]:
-        """The names of all blobs, those of uploads that were never ended left out."""
-        names, marker = [], ""
-        while True:
-            query = {"restype": "container", "comp": "list", "prefix": prefix, "marker": marker}
-            listed = ElementTree.fromstring(self._expect(200, "GET", container, query))
-            names += [name.text for name in listed.iterfind("Blobs/Blob/Name")]
-            marker = listed.findtext("NextMarker")
-            if not marker:
-                return names
-
-    def read(self, container: str, name: str) -> bytes:
-        return self._expect(200, "GET", f"{container}/{name}")
-
-    def write(self, container: str, name: str, content: bytes):
-        self._expect(201, "PUT", f"{container}/{name}", body=content, headers={"x-ms-blob-type": "BlockBlob"})
-
-    def remove(self, container: str, name: str):
-        self._expect(202, "DELETE", f"{container}/{name}")
-
-    def everything(self, container: str) -> dict[str, bytes]:
-        return {name: self.read(container, name) for name in self.names(container)}
-
-    def restore(self, container: str, blobs: dict[str, bytes]):
-        """Makes the container hold these blobs and no others."""
-        for name in set(self.names(container)) - set(blobs):
-            self.remove(container, name)
-        for name, content in blobs.items():
-            self.write(container, name, content)
-
-    def _expect(self, status: int, *request, **more) -> bytes:
-        told, body = self.request(*request, **more)
-        assert told == status, f"{request}: {told}, not {status}: {body[:500]}"
-        return body
-
-    def request(self, method: str, path: str, query=None, body: bytes = b"", headers=None) -> tuple[int, bytes]:
-        """A request for a path in the account, signed with its key.
-
-        https://learn.microsoft.com/rest/api/storageservices/authorize-with-shared-key
-        """
-        query = {name: value for name, value in (query or {}).items() if value}
-        headers = {"x-ms-date": formatdate(usegmt=True), "x-ms-version": VERSION} | (headers or {})
-        path = f"/{self.account}/{urllib.parse.quote(path)}"
-        own = "".join(f"{name}:{value}\n" for name, value in sorted(headers.items()))
-        asked = "".join(f"\n{name}:{value}" for name, value in sorted(query.items()))
-        text = f"{method}\n\n\n{len(body) or ''}\n\n\n\n\n\n\n\n\n{own}/{self.account}{path}{asked}"
-        headers["Authorization"] = f"SharedKey {self.account}:{self.sign(text)}"
-        target = f"{path}?{urllib.parse.urlencode(query)}" if query else path
-        for is_last in (False, True):
-            try:
-                self._connection.request(method, target, body, headers)
-                answer = self._connection.getresponse()
-                return answer.status, answer.read()
-            except (http.client.HTTPException, OSError):
-                # Azurite closes connections that were idle for some seconds. All requests here may be made twice.
-                self._connection.close()
-                if is_last:
-                    raise
-
-    # Credentials.
-
-    def sign(self, text: str) -> str:
-        digest = hmac.new(base64.b64decode(self.key), text.encode(), hashlib.sha256).digest()
-        return base64.b64encode(digest).decode()
-
-    def account_sas(self, expiry: str = "2100-01-01T00:00:00Z") -> str:
-        """A signature for all of the account, as it stands in an address.
-
-        https://learn.microsoft.com/rest/api/storageservices/create-account-sas
-        """
-        fields = {"sp": "rwdlac", "ss": "b", "srt": "sco", "se": expiry, "sv": VERSION}
-        order = [fields[name] for name in ("sp", "ss", "srt")] + ["", fields["se"], "", "", VERSION, ""]
-        return self._sas(fields, "\n".join([self.account, *order]) + "\n")
-
-    def container_sas(self, container: str, permissions: str = "racwdl") -> str:
-        """A signature for what is in one container.
-
-        https://learn.microsoft.com/rest/api/storageservices/create-service-sas
-        """
-        fields = {"sp": permissions, "se": "2100-01-01T00:00:00Z", "sv": VERSION, "sr": "c"}
-        resource = f"/blob/{self.account}/{container}"
-        order = [permissions, "", fields["se"], resource, "", "", "", VERSION, "c", "", "", "", "", "", "", ""]
-        return self._sas(fields, "\n".join(order))
-
-    def _sas(self, fields: dict[str, str], text: str) -> str:
-        return urllib.parse.urlencode(fields | {"sig": self.sign(text)})
+from azurite import HANG, Azurite
 
 
 @dataclass(frozen=True)
