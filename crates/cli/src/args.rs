@@ -219,7 +219,7 @@ pub(crate) struct RunArgs {
     /// If another process has the state folder, fail instead of waiting for it
     #[arg(long)]
     pub(crate) no_wait: bool,
-    /// If the state folder knows nothing of the pipeline, recover it from the output first
+    /// If more is published than the state folder knows of, recover it from the output first
     #[arg(long)]
     pub(crate) recover: bool,
     /// Let the workers of a task hub elsewhere carry out the run: `http://HOST:PORT`, `https://HOST:PORT`, or a

@@ -29,7 +29,7 @@ pub(crate) struct Options {
     pub(crate) wait: bool,
     /// Where the journal goes.
     pub(crate) journal: Journal,
-    /// Whether a state folder that knows nothing of the pipeline is recovered from the output first.
+    /// Whether a state folder that knows less than is published is recovered from the output first.
     pub(crate) recover: bool,
 }
 
@@ -81,7 +81,7 @@ pub(crate) async fn run(
 ) -> Result<Vec<RunReport>, CliError> {
     on_hub(project, options, ui, interrupt, async |runner| {
         if options.recover
-            && let Some(report) = runner.recover_if_unknown(project).await?
+            && let Some(report) = runner.recover_if_behind(project).await?
         {
             ui.remark(recover::said(&report, ui));
         }

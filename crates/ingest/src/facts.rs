@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::committed::{Committed, files_name, ledger_name};
 use crate::context::{RunContext, pipeline_folder};
 use crate::error::{IngestError, Result};
-use crate::output::{FACTS, Held, Output, Put};
+use crate::output::{FACTS, Held, LOCK, Output, Put};
 
 /// The version of the form of facts.
 const FORMAT: u32 = 1;
@@ -161,7 +161,7 @@ pub(crate) fn prune_facts(held: &Held) -> Result<()> {
         kept.extend(facts.files.into_iter().map(|file| file.name));
         kept.insert(index_name(number));
     }
-    let all = output.children(FACTS)?.into_iter();
+    let all = output.children(FACTS)?.into_iter().filter(|name| name != LOCK);
     let gone: Vec<String> = all.filter(|name| !kept.contains(name)).map(|name| path_of(&name)).collect();
     held.remove(&gone)?;
     if kept.is_empty() {

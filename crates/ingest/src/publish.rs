@@ -267,12 +267,18 @@ pub(crate) fn publish(run: &RunContext, step: &Publish) -> Result<()> {
     let files = run.plan.files.iter().chain(&run.plan.aside);
     memory.extend(files.map(|file| (file.name.clone(), file.clone())));
     // Looked at before the output is held: a run that is published has to come to its end, whoever has the output now.
-    if is_published(run, &added, &memory)? {
+    if is_published(run, &added, &memory, output.manifest()?.as_ref())? {
         return Ok(());
     }
     let held = run.held_output()?;
     held.confirm()?;
-    let (manifest, seen) = match output.versioned_manifest()? {
+    let current = output.versioned_manifest()?;
+    // Another worker may have published this very run in between, and what is seen now is what will be replaced: added to
+    // that, the run would be there twice.
+    if is_published(run, &added, &memory, current.as_ref().map(|(manifest, _)| manifest))? {
+        return Ok(());
+    }
+    let (manifest, seen) = match current {
         Some((manifest, version)) => (manifest, Some(version)),
         None => (Manifest::new(&pipeline.name, &run.layout), None),
     };
@@ -294,7 +300,7 @@ pub(crate) fn publish(run: &RunContext, step: &Publish) -> Result<()> {
     match held.put_manifest(&added.to(manifest), seen.as_ref())? {
         Put::Done => Ok(()),
         // An answer may have been lost, and the request made again: then the manifest that is there is this one.
-        Put::Refused if is_published(run, &added, &memory)? => Ok(()),
+        Put::Refused if is_published(run, &added, &memory, output.manifest()?.as_ref())? => Ok(()),
         Put::Refused => Err(moved_on(run, number)?),
     }
 }
@@ -364,20 +370,25 @@ impl Added {
     }
 }
 
-/// Whether the run is published already; an error if another machine has published one in its place.
-fn is_published(run: &RunContext, added: &Added, memory: &FileMemory) -> Result<bool> {
+/// Whether the run is in this manifest already; an error if another machine has published one in its place.
+fn is_published(run: &RunContext, added: &Added, memory: &FileMemory, manifest: Option<&Manifest>) -> Result<bool> {
     let output = run.output()?;
     let number = added.run.number;
-    let Some(manifest) = output.manifest()? else { return Ok(false) };
+    let Some(manifest) = manifest else { return Ok(false) };
     if manifest.number() < number {
         return Ok(false);
     }
-    // The facts of a number that others have gone on from are gone; then what was published has to tell.
-    let facts = read_facts(output, number)?;
-    let others = facts.is_some_and(|facts| (&facts.owner, &facts.run) != (&run.plan.owner, &run.plan.run));
     // This run remembers its files before it publishes; the same bytes without that are another's who read the same.
     let remembers = || read_files(run.state(), &run.plan.pipeline.name, number).is_ok_and(|kept| kept == *memory);
-    if others || !added.is_in(&manifest) || !remembers() { Err(moved_on(run, number)?) } else { Ok(true) }
+    let is_ours = match read_facts(output, number)? {
+        // Of several workers, the one that published it need not be this one.
+        Some(facts) => {
+            (&facts.owner, &facts.run) == (&run.plan.owner, &run.plan.run) && (run.shared().is_some() || remembers())
+        }
+        // The facts of a number that others have gone on from are gone; then what was published has to tell.
+        None => remembers(),
+    };
+    if is_ours && added.is_in(manifest) { Ok(true) } else { Err(moved_on(run, number)?) }
 }
 
 fn moved_on(run: &RunContext, number: u64) -> Result<IngestError> {

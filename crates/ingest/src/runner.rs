@@ -267,12 +267,16 @@ impl Runner {
         }
     }
 
-    /// The same if the state folder knows nothing of the pipeline, and there is something to recover.
-    pub async fn recover_if_unknown(&self, project: &Project) -> Result<Option<RecoverReport>> {
+    /// The same if more is published than the state folder knows of. A run that is to be taken up knows better: maybe it
+    /// is the one that was published.
+    pub async fn recover_if_behind(&self, project: &Project) -> Result<Option<RecoverReport>> {
         let pipeline = &project.pipeline().name;
-        let is_known = read_committed(&self.state, pipeline)?.number > 0
-            || runs(&self.state)?.iter().any(|run| run.pipeline == *pipeline && is_open(run));
-        if is_known || project.output()?.manifest()?.is_none() {
+        let is_open = |run: &RunReport| run.pipeline == *pipeline && is_open(run);
+        if runs(&self.state)?.iter().any(is_open) {
+            return Ok(None);
+        }
+        let published = project.output()?.manifest()?.map_or(0, |manifest| manifest.number());
+        if published <= read_committed(&self.state, pipeline)?.number {
             return Ok(None);
         }
         self.recover(project).await.map(Some)

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use futures::FutureExt;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::sleep;
+use tracing::debug;
 
 use super::cache::{Cache, Key};
 use crate::activity::ActivityContext;
@@ -144,7 +145,11 @@ impl Shop {
         drop(permit);
         let (result, failure_details) = match outcome {
             Ok(result) => (result, None),
-            Err(failure) => (None, Some(failure.into())),
+            Err(failure) => {
+                // Whoever called it is told, and may go on without it.
+                debug!(activity = request.name, %failure, "an activity failed");
+                (None, Some(failure.into()))
+            }
         };
         let response = proto::ActivityResponse {
             instance_id: request.orchestration_instance.map(|instance| instance.instance_id).unwrap_or_default(),

@@ -1,6 +1,11 @@
 //! Which of many pieces of work are done in this process. Must never say so of one that is not.
 
+#[cfg(not(test))]
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+
+// The tests decide which thread goes on after each of these.
+#[cfg(test)]
+use shuttle::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
 use crate::error::Result;
 
@@ -44,5 +49,56 @@ impl Done {
         }
         // What others are at is waited for, and done if they failed.
         (0..self.flags.len()).filter(|&index| !self.flags[index].load(SeqCst)).try_for_each(|index| work(index as u32))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shuttle::sync::{Arc, Mutex};
+    use shuttle::thread;
+
+    use super::*;
+    use crate::error::IngestError;
+
+    const THREADS: usize = 3;
+    const PIECES: usize = 3;
+
+    /// Some threads ask for all pieces at once, and one is about to fail in its first piece. Whoever is told that all are
+    /// done finds them done; each was done once, and the one that failed was done by another.
+    fn all_ask_for_all() {
+        let done = Arc::new(Done::new(PIECES));
+        let pieces: Arc<Vec<Mutex<u32>>> = Arc::new((0..PIECES).map(|_| Mutex::new(0)).collect());
+        let ask = |thread: usize| {
+            let (done, pieces) = (done.clone(), pieces.clone());
+            let mut fails = thread == 0;
+            thread::spawn(move || {
+                let outcome = done.ensure(|index| {
+                    if std::mem::take(&mut fails) {
+                        return Err(IngestError::internal("this piece fails here"));
+                    }
+                    let mut times = pieces[index as usize].lock().expect("no panic");
+                    if !done.is_set(index) {
+                        *times += 1;
+                        done.set(index);
+                    }
+                    Ok(())
+                });
+                if outcome.is_ok() || done.is_all() {
+                    assert!((0..PIECES as u32).all(|index| done.is_set(index)));
+                    assert!(pieces.iter().all(|times| *times.lock().expect("no panic") == 1));
+                }
+                outcome.is_ok()
+            })
+        };
+        let threads: Vec<_> = (0..THREADS).map(ask).collect();
+        let ended: Vec<bool> = threads.into_iter().map(|thread| thread.join().expect("no panic")).collect();
+        assert!(ended[1..].iter().all(|is_ok| *is_ok) && done.is_all(), "{ended:?}");
+    }
+
+    // A schedule that fails is printed, and `shuttle::replay` takes it.
+    #[test]
+    fn whatever_thread_goes_on_next_pieces_are_done_once_and_told_of_when_they_are() {
+        shuttle::check_random(all_ask_for_all, 3000);
+        shuttle::check_pct(all_ask_for_all, 1000, 3);
     }
 }

@@ -263,6 +263,7 @@ impl RunContext {
     pub(crate) fn take_output(&self) -> Result<Held> {
         let first = Manifest::new(&self.plan.pipeline.name, &self.layout);
         let held = Held::take(self.output()?, &self.plan.owner, &self.plan.run, Some(&first))?;
+        let held = held.among(self.shared.is_some());
         *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(held.clone());
         Ok(held)
     }
@@ -273,7 +274,7 @@ impl RunContext {
         if let Some(held) = &*slot {
             return Ok(held.clone());
         }
-        let held = Held::keep_on(self.output()?, &self.plan.owner, &self.plan.run)?;
+        let held = Held::keep_on(self.output()?, &self.plan.owner, &self.plan.run)?.among(self.shared.is_some());
         *slot = Some(held.clone());
         Ok(held)
     }

@@ -1,13 +1,17 @@
 //! What an output does that is a folder. Renames and links do the work, so a file that others may read is never written
 //! where it lies.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::ErrorKind::NotFound;
 use std::path::Path;
 
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::{FACTS, LOCK, MANIFEST, Put, Version};
 use crate::error::{IngestError, Result};
-use crate::files::{make_folder, sync_folder, temporary};
+use crate::files::{make_folder, sync_folder, temporary, write_whole};
 use crate::write::Staged;
+
 
 pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>> {
     match fs::read(path) {
@@ -15,6 +19,32 @@ pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>> {
         Err(e) if e.kind() == NotFound => Ok(None),
         Err(e) => Err(IngestError::io("read", path, &e)),
     }
+}
+
+pub(super) fn version(bytes: &[u8]) -> Version {
+    Version::File(xxh3_128(bytes))
+}
+
+/// Replaces the manifest that was `seen`. Where `others` may do the same, a lock keeps two of them from doing it at once: a
+/// worker that stood still since it looked must not take back what has been published meanwhile.
+pub(super) fn put_manifest(output: &Path, bytes: &[u8], seen: Option<&Version>, others: bool) -> Result<Put> {
+    let path = output.join(MANIFEST);
+    make_folder(path.parent().unwrap_or(&path))?;
+    let _locked = if others { lock(output)? } else { None };
+    if read(&path)?.map(|bytes| version(&bytes)).as_ref() != seen {
+        return Ok(Put::Refused);
+    }
+    write_whole(&path, bytes)?;
+    Ok(Put::Done)
+}
+
+/// The lock, which is let go when the file is closed; `None` on a file system that has no locks.
+fn lock(output: &Path) -> Result<Option<File>> {
+    let path = output.join(FACTS).join(LOCK);
+    make_folder(path.parent().unwrap_or(&path))?;
+    let file = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = file.map_err(|e| IngestError::io("open", &path, &e))?;
+    Ok(file.lock().is_ok().then_some(file))
 }
 
 pub(super) fn size(path: &Path) -> Result<Option<u64>> {
@@ -79,4 +109,52 @@ pub(super) fn place_all(output: &Path, files: &[(String, String, &Staged)]) -> R
     // The folders themselves may be new.
     folders.push(output.to_owned());
     folders.iter().try_for_each(|folder| sync_folder(&folder.join("_")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A worker stands still before it puts the manifest; meanwhile others publish its run, and the next one.
+    #[test]
+    fn g8_a_manifest_that_others_have_moved_on_from_is_not_put() {
+        let output = tempfile::tempdir().expect("a folder");
+        let put = |text: &str, seen: Option<&Version>| {
+            put_manifest(output.path(), text.as_bytes(), seen, true).expect("the folder can be written to")
+        };
+        let now = || read(&output.path().join(MANIFEST)).expect("it can be read").expect("it is there");
+        assert_eq!(put("run 1", None), Put::Done);
+        let seen = version(&now());
+        assert_eq!(put("run 2", Some(&seen)), Put::Done);
+        for late in [None, Some(&seen)] {
+            assert_eq!(put("run 1 again", late), Put::Refused);
+            assert_eq!(now(), b"run 2");
+        }
+    }
+
+    /// Many workers at once: each puts what it adds to what it saw, and nothing that was put is lost.
+    #[test]
+    fn g8_of_those_that_put_a_manifest_at_once_none_takes_back_what_another_has_put() {
+        let output = tempfile::tempdir().expect("a folder");
+        let add = |own: u8| {
+            for _ in 0..25 {
+                loop {
+                    let seen = read(&output.path().join(MANIFEST)).expect("it can be read");
+                    let next = [seen.as_deref().unwrap_or_default(), &[own]].concat();
+                    let seen = seen.as_deref().map(version);
+                    if put_manifest(output.path(), &next, seen.as_ref(), true).expect("a put") == Put::Done {
+                        break;
+                    }
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            (0..4).for_each(|own| {
+                scope.spawn(move || add(own));
+            });
+        });
+        let all = read(&output.path().join(MANIFEST)).expect("it can be read").expect("it is there");
+        let counts: Vec<usize> = (0..4).map(|own| all.iter().filter(|byte| **byte == own).count()).collect();
+        assert_eq!(counts, [25; 4]);
+    }
 }

@@ -1,6 +1,6 @@
-//! An output in the hands of who may change it. A folder is held by whoever holds the sequences, because the hub in its
-//! state folder has one owner; objects in a store are held by a lease as well, which is looked at before each change.
-//! Must never change anything once the lease is lost.
+//! An output in the hands of who may change it. A folder is held by whoever holds the sequences; objects in a store are
+//! held by a lease as well, which is looked at before each change. The manifest is only ever put in place of the one that
+//! was seen. Must never change anything once the lease is lost.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -20,6 +20,8 @@ use crate::write::Staged;
 pub(crate) struct Held {
     output: Output,
     lease: Option<Arc<Lease>>,
+    /// Whether workers with state folders of their own do steps of the same run.
+    others: bool,
 }
 
 /// What came of writing something that others may write, too.
@@ -45,7 +47,7 @@ impl Held {
                 Some(Arc::new(lease))
             }
         };
-        Ok(Self { output: output.clone(), lease })
+        Ok(Self { output: output.clone(), lease, others: false })
     }
 
     /// The same for a run that has taken the output before; an error if somebody else has had it since.
@@ -54,7 +56,12 @@ impl Held {
             Output::Folder(_) => None,
             Output::Store(location) => Some(Arc::new(Lease::keep(location, owner, run)?)),
         };
-        Ok(Self { output: output.clone(), lease })
+        Ok(Self { output: output.clone(), lease, others: false })
+    }
+
+    /// The same where workers with state folders of their own may do steps of the same run.
+    pub(crate) fn among(self, others: bool) -> Self {
+        Self { others, ..self }
     }
 
     /// Lets others have it.
@@ -91,7 +98,7 @@ impl Held {
     pub(crate) fn put_manifest(&self, manifest: &Manifest, seen: Option<&Version>) -> Result<Put> {
         let bytes = as_json(manifest)?;
         match (&self.output, seen) {
-            (Output::Folder(path), _) => write_in(path, MANIFEST, &bytes),
+            (Output::Folder(path), seen) => folder::put_manifest(path, &bytes, seen, self.others),
             (Output::Store(location), Some(Version::Object(seen))) => {
                 self.check()?;
                 match location.replace(MANIFEST, bytes, seen).map_err(store::failed)? {

@@ -25,6 +25,9 @@ pub(crate) const MANIFEST: &str = "_seriatim/manifest.json";
 pub(crate) const STAGING: &str = "_seriatim/staging";
 /// Where a pipeline's durable facts are kept beside what is published.
 pub(crate) const FACTS: &str = "_seriatim/state";
+/// A file among the facts in a folder: one of several workers at a time holds a lock on it, while it puts the manifest. It
+/// stays, or two of them could hold locks on two files of this name.
+pub(crate) const LOCK: &str = "manifest.lock";
 
 /// Where a run's tables go. Names in it are relative, with `/` between their parts.
 #[derive(Debug, Clone)]
@@ -35,10 +38,11 @@ pub(crate) enum Output {
     Store(Location),
 }
 
-/// What tells one content of an object from another; a folder needs none, because it has one writer.
+/// What tells one content of a file from another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Version {
-    Folder,
+    /// The XXH3 of what is in a folder's file.
+    File(u128),
     Object(ObjectVersion),
 }
 
@@ -102,7 +106,13 @@ impl Output {
     /// A small file's content; `None` if there is none.
     pub(crate) fn read(&self, name: &str) -> Result<Option<(Vec<u8>, Version)>> {
         match self {
-            Self::Folder(path) => Ok(folder::read(&path.join(name))?.map(|bytes| (bytes, Version::Folder))),
+            Self::Folder(path) => {
+                let found = folder::read(&path.join(name))?;
+                Ok(found.map(|bytes| {
+                    let version = folder::version(&bytes);
+                    (bytes, version)
+                }))
+            }
             Self::Store(location) => {
                 let found = location.read(name).map_err(store::failed)?;
                 Ok(found.map(|(bytes, version)| (bytes.into(), Version::Object(version))))

@@ -22,7 +22,7 @@ use crate::outputs::{assert_same_tree, read_table, tree};
 use crate::rng::{Rng, scaled, seed};
 
 /// A new container of the emulator that the tests of this process share.
-fn container() -> Location {
+pub(crate) fn container() -> Location {
     let azurite = Azurite::shared();
     at(&azurite.blob_address(), &azurite.container())
 }
@@ -32,14 +32,14 @@ fn at(address: &str, container: &str) -> Location {
 }
 
 /// Puts all files below a folder into a container, under the same paths.
-fn upload(folder: &Path, container: &Location) {
+pub(crate) fn upload(folder: &Path, container: &Location) {
     for entry in Location::parse("", folder).unwrap().list("data/").unwrap() {
         container.upload(&entry.name, &folder.join(&entry.name)).unwrap();
     }
 }
 
 /// The pipeline with its source in the container.
-fn over(container: &Location, pipeline: &Pipeline) -> Pipeline {
+pub(crate) fn over(container: &Location, pipeline: &Pipeline) -> Pipeline {
     let mut pipeline = pipeline.clone();
     for pattern in &mut pipeline.source.files {
         *pattern = format!("{container}/{pattern}");
@@ -48,7 +48,7 @@ fn over(container: &Location, pipeline: &Pipeline) -> Pipeline {
 }
 
 /// What is published, but for what names source files: the ledger and the quarantine.
-fn published(place: &Place) -> BTreeMap<String, Vec<u8>> {
+pub(crate) fn published(place: &Place) -> BTreeMap<String, Vec<u8>> {
     let mut files = tree(&place.output());
     files.retain(|name, _| !name.starts_with("_seriatim") && !name.starts_with("_quarantine/"));
     files

@@ -151,12 +151,17 @@ fn alone(seed: u64, options: &RunnerOptions) -> BTreeMap<String, Vec<u8>> {
 }
 
 /// One run by three workers, of which one dies, and its folder with it.
-async fn with_a_death(place: &Place, options: &RunnerOptions, death: Death) -> (RunReport, bool) {
+pub(crate) async fn with_a_death(
+    place: &Place,
+    pipeline: &Pipeline,
+    options: &RunnerOptions,
+    death: Death,
+) -> (RunReport, bool) {
     let hub = hub_of(place);
     let mut victim = Some(Mortal::start(hub.clone(), options, fresh(place), death));
     let others: Vec<Runner> = (0..2).map(|_| start(hub.clone(), options, &fresh(place))).collect();
     let submitter = Runner::connect(hub.clone(), "the test", options.clone(), &place.state()).expect("a submitter");
-    let project = place.project(&shop());
+    let project = place.project(pipeline);
     let mut running = Box::pin(submitter.run(&project));
     let report = loop {
         let died = async {
@@ -182,6 +187,33 @@ async fn with_a_death(place: &Place, options: &RunnerOptions, death: Death) -> (
     (report, died)
 }
 
+/// One run by a worker that dies, and by the next, which begins after `between`.
+pub(crate) async fn taken_over(
+    place: &Place,
+    options: &RunnerOptions,
+    death: Death,
+    between: impl FnOnce(),
+) -> Result<RunReport, Failed> {
+    let hub = hub_of(place);
+    let submitter = Runner::connect(hub.clone(), "the test", options.clone(), &place.state()).expect("a submitter");
+    let project = place.project(&shop());
+    let mut running = Box::pin(submitter.run(&project));
+    let victim = Mortal::start(hub.clone(), options, fresh(place), death);
+    tokio::select! {
+        report = &mut running => panic!("{report:?}"),
+        () = victim.dying.died() => {}
+    }
+    victim.bury();
+    between();
+    let worker = start(hub.clone(), options, &fresh(place));
+    let report = outcome((&mut running).await);
+    drop(running);
+    worker.stop().await;
+    submitter.stop().await;
+    hub.close().await.expect("the hub closes");
+    report
+}
+
 #[test]
 fn g5_a_worker_that_dies_in_any_step_is_done_without() {
     let seed = seed("g5_a_worker_that_dies_in_any_step_is_done_without");
@@ -193,7 +225,7 @@ fn g5_a_worker_that_dies_in_any_step_is_done_without() {
             let place = Place::new();
             for parts in [0..3, 3..5] {
                 write_parts(place.path(), seed, parts);
-                let (report, died) = runtime().block_on(with_a_death(&place, &options, death));
+                let (report, died) = runtime().block_on(with_a_death(&place, &shop(), &options, death));
                 assert_eq!(report.status, RunStatus::Done, "{death:?}");
                 deaths += u32::from(died);
             }

@@ -12,9 +12,10 @@ use seriatim_storage::Location;
 use seriatim_testing::{Azurite, Fault, Faulty, Request};
 
 use crate::crash::{Death, crash_options, live, shop, write_parts};
-use crate::harness::{Failed, Place, audit, recover, run};
+use crate::harness::{Failed, Place, audit, recover, run, runtime};
 use crate::outputs::{assert_same_tree, tree};
 use crate::rng::{Rng, scaled, seed};
+use crate::shared::taken_over;
 
 type Tree = BTreeMap<String, Vec<u8>>;
 type IsLate = fn(&Request) -> bool;
@@ -301,6 +302,66 @@ fn g8_a_request_that_comes_too_late_publishes_nothing() {
         // What the first has staged is removed by the next run that holds the lease.
         shared.assert_nothing_waits(what);
     }
+}
+
+/// A machine whose looks at the manifest, from when `is_early` is set until the output is held, come before what another
+/// worker has published; and how many looks that were.
+fn with_early_looks(shared: &Shared) -> (Place, Faulty, Arc<AtomicBool>, Arc<AtomicU64>) {
+    let is_early = Arc::new(AtomicBool::new(false));
+    let looks = Arc::new(AtomicU64::new(0));
+    let (early, counted) = (is_early.clone(), looks.clone());
+    let (machine, faulty) = behind(shared, move |request| {
+        if request.method == "PUT" && request.target.contains(LEASE) {
+            early.store(false, SeqCst);
+        }
+        if early.load(SeqCst) && request.method == "GET" && request.target.contains("manifest.json") {
+            counted.fetch_add(1, SeqCst);
+            return Fault::Status(404);
+        }
+        Fault::None
+    });
+    (machine, faulty, is_early, looks)
+}
+
+/// Symptom: after the hub was killed while a run was being published, the manifest had the run's files twice. Cause: the
+/// step was given to a second worker while the first one was still at it; the second looked before the first had put the
+/// manifest, then read what the first had put, and added the run to that.
+#[test]
+fn g5_a_run_that_is_published_between_a_look_and_the_next_is_there_once() {
+    let seed = seed("g5_a_run_that_is_published_between_a_look_and_the_next_is_there_once");
+    let expected = expected(seed);
+    let shared = Shared::new();
+    let (machine, _faulty, is_early, looks) = with_early_looks(&shared);
+    write_parts(machine.path(), seed, RUNS[0].clone());
+    live(&machine, &RunnerOptions { workers: 1, ..crash_options() }, Death::After("publish"));
+    assert_same_tree(&expected[0], &shared.tree(), &"the other has published");
+    is_early.store(true, SeqCst);
+    next_run(&machine).expect("the run comes to its end");
+    assert_eq!(looks.load(SeqCst), 1, "it was looked once before the output was held");
+    assert_same_tree(&expected[0], &shared.tree(), &"published once");
+    shared.assert_nothing_waits("the run has ended");
+    audit(&shared.machine(), &shop(), 2).expect("the audit passes");
+}
+
+/// Symptom: the same, and the run was told of as failed although it was published. Cause: a worker that has not published
+/// the run itself remembers no files of it, and took it for another machine's.
+#[test]
+fn g5_a_run_that_another_worker_has_published_is_known_as_this_run() {
+    let seed = seed("g5_a_run_that_another_worker_has_published_is_known_as_this_run");
+    let expected = expected(seed);
+    let shared = Shared::new();
+    let (machine, _faulty, is_early, looks) = with_early_looks(&shared);
+    for (index, parts) in RUNS.into_iter().enumerate() {
+        write_parts(machine.path(), seed, parts);
+        let begin = || is_early.store(index == 0, SeqCst);
+        let report = runtime().block_on(taken_over(&machine, &crash_options(), Death::After("publish"), begin));
+        let report = report.unwrap_or_else(|e| panic!("run {index}: {e:?}"));
+        assert_eq!(report.status, RunStatus::Done, "run {index}: {report:?}");
+        assert_same_tree(&expected[index], &shared.tree(), &format!("run {index}"));
+        shared.assert_nothing_waits("the run has ended");
+    }
+    assert!(looks.load(SeqCst) > 0, "there were looks before the output was held");
+    audit(&shared.machine(), &shop(), 2).expect("the audit passes");
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use seriatim_ingest::{Paths, RunStatus, check, plan, runs, verify};
+use seriatim_ingest::{Paths, RunReport, RunStatus, check, plan, runs, verify};
 use seriatim_pipeline::model::{OnBadFile, OnNullKey, Pipeline};
 
 use super::made::{Codec, Form, Made, PLAIN, ROWS, good};
@@ -12,10 +12,12 @@ use super::{by, things};
 use crate::cells::{Cell, Kind};
 use crate::crash::{Death, live_with};
 use crate::files::{Column, Layout, write};
-use crate::harness::{Place, audit, options, run};
+use crate::harness::{Place, audit, options, run, runtime};
+use crate::objects::{container, over, published, upload};
 use crate::oracle::Record;
 use crate::outputs::{assert_same_tree, read_table, tree};
 use crate::rng::{Rng, scaled, seed};
+use crate::shared::with_a_death;
 
 fn put(place: &Place, name: &str, content: &[u8]) {
     fs::create_dir_all(place.path().join("data")).expect("a folder can be made");
@@ -93,6 +95,59 @@ fn g2_g5_g7_a_file_that_is_bad_in_its_last_page_leaves_nothing() {
             assert_same_tree(&trees[1], &trees[0], &format!("{paths:?}, {workers} workers, chunks of {chunk_rows}"));
         }
     }
+}
+
+/// Two good files, one that is bad in its last page, one that is no Parquet.
+fn put_two_of_each(place: &Place) {
+    for name in ["a.parquet", "c.parquet"] {
+        put_good(place, name, &["x", name, "key-03"]);
+    }
+    put(place, "b.parquet", &late(PLAIN).write());
+    put(place, "d.parquet", b"no Parquet at all");
+}
+
+#[test]
+fn g2_g5_workers_that_share_a_run_set_aside_what_one_process_does_also_if_one_dies() {
+    let options = seriatim_ingest::RunnerOptions { chunk_rows: 7, ..by(Paths::Auto) };
+    let alone = Place::new();
+    put_two_of_each(&alone);
+    let expected = run(&alone, &quarantine(), &options).expect("the run is done");
+    assert_eq!(expected.aside.len(), 2);
+    let mut deaths = 0;
+    // The hub chooses which worker gets which step: several times, so that the one that dies gets its share.
+    for death in [Death::Never, Death::Before("check"), Death::After("check"), Death::After("check")] {
+        let place = Place::new();
+        put_two_of_each(&place);
+        let (report, died) = runtime().block_on(with_a_death(&place, &quarantine(), &options, death));
+        assert_eq!((report.status, report.files, report.records), (RunStatus::Done, 2, 6), "{death:?}");
+        assert_eq!(report.aside, expected.aside, "{death:?}");
+        audit(&place, &quarantine(), 2).unwrap_or_else(|e| panic!("died at {death:?}: {e}"));
+        assert_same_tree(&tree(&alone.output()), &tree(&place.output()), &format!("died at {death:?}"));
+        deaths += u32::from(died);
+    }
+    assert!(deaths > 0, "none of the workers died");
+}
+
+#[test]
+fn g2_objects_that_are_bad_are_set_aside_as_files_are() {
+    let (alone, place, container) = (Place::new(), Place::new(), container());
+    put_two_of_each(&alone);
+    upload(alone.path(), &container);
+    let expected = run(&alone, &quarantine(), &by(Paths::Auto)).expect("the run is done");
+    let pipeline = over(&container, &quarantine());
+    let report = run(&place, &pipeline, &by(Paths::Auto)).expect("the run is done");
+    assert_eq!((report.status, report.files, report.records), (RunStatus::Done, 2, 6));
+    let told = |report: &RunReport| {
+        let each = report.aside.iter().map(|aside| {
+            let name = aside.what.file.rsplit('/').next().unwrap_or_default().to_owned();
+            (name, aside.what.row_group, aside.what.column.clone(), aside.records)
+        });
+        each.collect::<Vec<_>>()
+    };
+    assert_eq!(told(&report), told(&expected));
+    assert!(report.aside.iter().all(|aside| aside.what.file.contains("://")), "{:?}", report.aside);
+    assert_same_tree(&published(&alone), &published(&place), &"objects");
+    audit(&place, &pipeline, 2).expect("the audit passes");
 }
 
 #[test]
