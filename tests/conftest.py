@@ -35,6 +35,8 @@ SEED = pytest.StashKey[int]()
 
 def pytest_configure(config):
     config.stash[SEED] = int(os.environ.get("SERIATIM_TEST_SEED") or secrets.randbits(64))
+    # Processes that run a part of the tests draw none of their own: it is this one that the header shows.
+    os.environ["SERIATIM_TEST_SEED"] = str(config.stash[SEED])
 
 
 def pytest_report_header(config):

@@ -71,6 +71,10 @@ pub(crate) enum Command {
     Cancel(CancelArgs),
     /// Audit the outputs: unique, dense, stable IDs, nothing lost, every reference meets its row
     Verify(VerifyArgs),
+    /// Say where rows come from: the run, the source file and the record of an ID
+    Who(WhoArgs),
+    /// List which IDs the records of which files were given
+    Ledger(LedgerArgs),
     /// Time the ways of handing out IDs on your own data, and look for duplicates and gaps, also after a kill
     Compare(CompareArgs),
     /// Work for a task hub elsewhere: `seriatim serve`, or Azure Durable Task Scheduler
@@ -306,6 +310,40 @@ pub(crate) struct CancelArgs {
     /// How to reach that hub.
     #[command(flatten)]
     pub(crate) access: HubAccess,
+}
+
+/// What `who` takes.
+#[derive(Debug, Args)]
+pub(crate) struct WhoArgs {
+    /// The pipeline.
+    #[command(flatten)]
+    pub(crate) pipeline: PipelineArgs,
+    /// The table
+    #[arg(value_name = "TABLE")]
+    pub(crate) table: String,
+    /// The IDs
+    #[arg(value_name = "ID", required = true, allow_negative_numbers = true)]
+    pub(crate) ids: Vec<i64>,
+    /// Print a JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What `ledger` takes.
+#[derive(Debug, Args)]
+pub(crate) struct LedgerArgs {
+    /// The pipeline.
+    #[command(flatten)]
+    pub(crate) pipeline: PipelineArgs,
+    /// Only this run, by its number among the published ones
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) run: Option<u64>,
+    /// Only this table
+    #[arg(long, value_name = "NAME")]
+    pub(crate) table: Option<String>,
+    /// Print a JSON document
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// `seriatim verify`

@@ -16,6 +16,7 @@ mod ids;
 mod keymap;
 mod keys;
 mod layout;
+mod ledger;
 mod look;
 mod manifest;
 mod near;
@@ -43,10 +44,12 @@ mod state_id;
 mod steps;
 mod things;
 mod verify;
+mod who;
 mod withdraw;
 mod write;
 
 pub use error::{BadFile, ErrorKind, IngestError, Result};
+pub use ledger::ledger;
 pub use look::{check, plan};
 pub use plan::Paths;
 pub use progress::{Progress, Step};
@@ -54,9 +57,10 @@ pub use project::Project;
 pub use record::{request_cancel, run_record, runs};
 pub use recover::{RecoverReport, RecoveredTable};
 pub use report::{
-    AsideFile, CheckReport, CheckTable, IdRange, PlanFile, PlanReport, RunReport, RunStatus, TableReport, VerifyCheck,
-    VerifyReport,
+    AsideFile, CheckReport, CheckTable, IdRange, LedgerEntry, LedgerReport, LedgerTable, PlanFile, PlanReport,
+    RunReport, RunStatus, TableReport, VerifyCheck, VerifyReport, WhoReport,
 };
 pub use runner::{Runner, RunnerOptions};
 pub use things::{Found, Things};
 pub use verify::verify;
+pub use who::who;

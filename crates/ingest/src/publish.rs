@@ -4,23 +4,21 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use serde::Serialize;
 use seriatim_pipeline::model::{OnConflict, Pipeline};
 
-use crate::committed::{
-    Committed, CommittedTable, ledger_path, read_committed, read_files, write_committed, write_files,
-};
-use crate::context::{RunContext, work_folder};
+use crate::committed::{Committed, CommittedTable, read_committed, read_files, write_committed, write_files};
+use crate::context::RunContext;
 use crate::error::{IngestError, Result};
 use crate::facts::{keep_facts, prune_facts, read_facts};
-use crate::files::{make_folder, write_json, write_whole};
+use crate::files::make_folder;
 use crate::keymap::{
     Counting, Entries, MERGE_SEGMENTS, Prefixes, Sorting, UNKNOWN, count_keys, visit_shard, write_segment,
 };
 use crate::keys::{KeyRef, shard_of};
 use crate::layout::layout_change;
+use crate::ledger::keep_ledger;
 use crate::manifest::{Manifest, ManifestFile, ManifestRun};
 use crate::number::{Reserved, ReservedTable, id_of, out_of_range};
 use crate::output::{Held, Output, Put};
@@ -408,79 +406,6 @@ fn place_all(run: &RunContext, held: &Held, reserved: &Reserved, staged: &[Stage
     let name = |file| Ok((staged_name(run, reserved, file)?, published_name(run, reserved, file), file));
     let files: Vec<(String, String, &Staged)> = staged.iter().map(name).collect::<Result<_>>()?;
     held.place(&files)
-}
-
-/// Which IDs each chunk was given.
-#[derive(Serialize)]
-struct Ledger<'a> {
-    run: &'a str,
-    number: u64,
-    tables: Vec<&'a str>,
-    chunks: Vec<LedgerChunk<'a>>,
-}
-
-#[derive(Serialize)]
-struct LedgerChunk<'a> {
-    file: &'a str,
-    first_row: u64,
-    rows: u32,
-    /// For each table the first ID and how many; null where there is none.
-    ids: Vec<Option<(i64, u64)>>,
-}
-
-/// Writes the ledger into the run's work folder while rows are written: a run that has only to be published must need
-/// its sources no more.
-pub(crate) fn draft_ledger(run: &RunContext, reserved: &Reserved) -> Result<()> {
-    let mut chunks = Vec::with_capacity(run.plan.chunks.len());
-    for (index, chunk) in (0..).zip(&run.plan.chunks) {
-        let mut ids = Vec::with_capacity(run.layout.tables.len());
-        for (table, layout) in (0..).zip(&run.layout.tables) {
-            let places = run.numbering(table, &reserved.tables[table as usize])?.chunk(index);
-            let count = places.end - places.start;
-            ids.push(
-                layout.id.as_ref().and_then(|id| id_of(id, places.start)).map(|id| (id, count)).filter(|_| count > 0),
-            );
-        }
-        let file = run.plan.files[chunk.file as usize].name.as_str();
-        chunks.push(LedgerChunk { file, first_row: chunk.first_row, rows: chunk.rows, ids });
-    }
-    let tables = run.layout.tables.iter().map(|t| t.name.as_str()).collect();
-    let ledger = Ledger { run: &run.plan.run, number: reserved.number, tables, chunks };
-    if let Some(shared) = run.shared() {
-        let text = serde_json::to_vec_pretty(&ledger).map_err(|e| IngestError::internal(e.to_string()))?;
-        return shared.work.put(LEDGER, text);
-    }
-    write_json(&ledger_draft(run), &ledger)
-}
-
-/// The ledger of a shared run, until it is published.
-const LEDGER: &str = "ledger";
-
-fn ledger_draft(run: &RunContext) -> PathBuf {
-    work_folder(run.state(), &run.plan.run).join("ledger.json")
-}
-
-/// Keeps the ledger of a run that is published.
-fn keep_ledger(run: &RunContext, reserved: &Reserved) -> Result<()> {
-    let path = ledger_path(run.state(), &run.plan.pipeline.name, reserved.number);
-    make_folder(path.parent().unwrap_or(&path))?;
-    if let Some(shared) = run.shared() {
-        let mut draft = shared.work.get(LEDGER)?;
-        if draft.is_none() {
-            draft_ledger(run, reserved)?;
-            draft = shared.work.get(LEDGER)?;
-        }
-        let gone = || {
-            IngestError::state(format!("{} is gone", shared.work.place_of(LEDGER)))
-                .help("something removed it: run again, nothing was published")
-        };
-        return write_whole(&path, &draft.ok_or_else(gone)?);
-    }
-    let draft = ledger_draft(run);
-    if !draft.exists() {
-        draft_ledger(run, reserved)?;
-    }
-    write_whole(&path, &fs::read(&draft).map_err(|e| IngestError::io("read", &draft, &e))?)
 }
 
 /// The sequences as they are once the run has committed.

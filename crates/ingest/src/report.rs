@@ -261,3 +261,85 @@ pub struct VerifyCheck {
     /// Whether it held.
     pub ok: bool,
 }
+
+/// Which IDs the records of which files were given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerReport {
+    /// The pipeline's name.
+    pub pipeline: String,
+    /// In the order of the records.
+    pub entries: Vec<LedgerEntry>,
+    /// Runs whose ledger is neither in the state folder nor beside the output.
+    pub missing: Vec<u64>,
+}
+
+/// A part of a source file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerEntry {
+    /// The number of the run among the published ones.
+    pub run: u64,
+    /// The run, as the state folder named it that began it.
+    pub name: String,
+    /// The source file.
+    pub file: String,
+    /// The first row, counted from 0.
+    pub first_row: u64,
+    /// How many rows.
+    pub rows: u64,
+    /// The IDs of the things that appear first in these rows, for each table.
+    pub tables: Vec<LedgerTable>,
+}
+
+impl LedgerEntry {
+    /// Adds the rows that follow.
+    pub(crate) fn extend(&mut self, rows: u64, tables: Vec<LedgerTable>) {
+        self.rows += rows;
+        for (before, after) in self.tables.iter_mut().zip(tables) {
+            match (&mut before.ids, after.ids) {
+                (Some(ids), Some(more)) => (ids.last, ids.count) = (more.last, ids.count + more.count),
+                (ids @ None, more) => *ids = more,
+                (Some(_), None) => {}
+            }
+        }
+    }
+}
+
+/// The IDs of one table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerTable {
+    /// The table's name.
+    pub table: String,
+    /// `None` if nothing is new there.
+    pub ids: Option<IdRange>,
+}
+
+/// Where a row comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WhoReport {
+    /// The table.
+    pub table: String,
+    /// The ID.
+    pub id: i64,
+    /// The number of the run among the published ones.
+    pub run: u64,
+    /// The run, as the state folder named it that began it; `None` if its ledger is gone.
+    pub run_name: Option<String>,
+    /// When that run began, if the state folder has its record. RFC 3339.
+    pub started: Option<String>,
+    /// The published file, relative to the output.
+    pub output_file: String,
+    /// The row in it, counted from 0.
+    pub output_row: u64,
+    /// The row: each column with its value as text; `None` is null.
+    pub values: Vec<(String, Option<String>)>,
+    /// The source file; `None` if the run's ledger is gone.
+    pub source_file: Option<String>,
+    /// The record's row in the source file, counted from 0; `None` if it could not be looked up.
+    pub source_row: Option<u64>,
+    /// The rows of the source file among which it is: the first, and how many.
+    pub source_rows: Option<(u64, u64)>,
+    /// The record as the source has it, before any transform.
+    pub source_values: Vec<(String, Option<String>)>,
+    /// Why a part of this is not known.
+    pub remark: Option<String>,
+}

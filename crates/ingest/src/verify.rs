@@ -8,8 +8,9 @@ use arrow::datatypes::Int64Type;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use seriatim_pipeline::model::{Id, Pipeline};
 
-use crate::error::{IngestError, Result};
+use crate::error::Result;
 use crate::keys::{Interner, KeyCodec};
+use crate::ledger::published;
 use crate::manifest::{Manifest, ManifestFile, ManifestTable};
 use crate::number::{id_of, ordinal_of};
 use crate::output::Output;
@@ -24,10 +25,7 @@ use crate::write::QUARANTINE;
 pub fn verify(project: &Project, workers: usize) -> Result<VerifyReport> {
     let output = project.output()?;
     let pipeline = project.pipeline();
-    let manifest = output.manifest()?.filter(|manifest| manifest.number() > 0).ok_or_else(|| {
-        IngestError::output(format!("nothing is published in {output}"))
-            .help("run the pipeline first, or correct `output.path`")
-    })?;
+    let manifest = published(&output)?;
     let mut checks = vec![check_folder(&output, pipeline, &manifest)];
     let files: Vec<&ManifestFile> = manifest.files().collect();
     let found = in_parallel(workers, &files, |file| Ok(check_file(&output, file)))?;

@@ -6,6 +6,7 @@ mod check;
 mod compare;
 mod completions;
 mod demo;
+mod ledger;
 mod plan;
 pub(crate) mod recover;
 pub(crate) mod run;
@@ -16,6 +17,7 @@ mod serve_http;
 mod show;
 pub(crate) mod summary;
 pub(crate) mod verify;
+mod who;
 mod worker;
 
 use crate::args::Command;
@@ -34,6 +36,8 @@ pub(crate) fn execute(command: Command, ui: &Ui) -> Result<(), CliError> {
         Command::Show(args) => show::execute(&args, ui),
         Command::Cancel(args) => cancel::execute(&args, ui),
         Command::Verify(args) => verify::execute(&args, ui),
+        Command::Who(args) => who::execute(&args, ui),
+        Command::Ledger(args) => ledger::execute(&args, ui),
         Command::Compare(args) => compare::execute(&args, ui),
         Command::Worker(args) => worker::execute(&args, ui),
         Command::Serve(args) => serve::execute(&args, ui),

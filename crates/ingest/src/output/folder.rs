@@ -12,7 +12,6 @@ use crate::error::{IngestError, Result};
 use crate::files::{make_folder, sync_folder, temporary, write_whole};
 use crate::write::Staged;
 
-
 pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(bytes)),

@@ -66,7 +66,7 @@ impl ChunkRecords {
     }
 
     /// The row in the chunk of each record.
-    fn source_rows(&self) -> Vec<u32> {
+    pub(crate) fn source_rows(&self) -> Vec<u32> {
         match &self.kept {
             None => (0..self.batch.num_rows() as u32).collect(),
             Some(kept) => kept.values().set_indices().map(|row| row as u32).collect(),

@@ -13,9 +13,9 @@ use super::sink::{OWN_GROUP, Sink, id_columns, properties};
 use super::{Group, Staged, copy, finish, groups, is_reordered, quarantine_index, staged_path};
 use crate::context::RunContext;
 use crate::error::{IngestError, Result};
+use crate::ledger::draft_ledger;
 use crate::number::{Ids, Reserved};
 use crate::plan::Paths;
-use crate::publish::draft_ledger;
 
 /// What writing a span left.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

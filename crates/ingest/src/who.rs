@@ -1,0 +1,222 @@
+//! Where a row comes from: from its ID to the published file, the run, the source file, and the record in it. The ledger
+//! says which part of the source it is; the record itself is looked up there, as long as the source is what it was. Must
+//! never write anything, and never take another record for the one that was ingested.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+use crate::context::RunContext;
+use crate::error::{ErrorKind, IngestError, Result};
+use crate::ledger::{LedgerChunk, published, read_ledger, table_index};
+use crate::manifest::{ManifestFile, ManifestTable};
+use crate::number::ordinal_of;
+use crate::output::Output;
+use crate::plan::{Chunk, FileMemory, Purpose, make_plan};
+use crate::progress::Progress;
+use crate::project::Project;
+use crate::publish::file_memory;
+use crate::record::runs;
+use crate::report::WhoReport;
+use crate::runner::RunnerOptions;
+
+/// Finds out where the row of a table with this ID comes from.
+pub fn who(project: &Project, table: &str, id: i64) -> Result<WhoReport> {
+    let output = project.output()?;
+    let manifest = published(&output)?;
+    let index = table_index(&manifest, table)?;
+    let of = &manifest.tables[index];
+    let (file, row) = find_file(of, id)?;
+    let batch = read_row(&output, file, row)?;
+    let mut report = WhoReport {
+        table: table.to_owned(),
+        id,
+        run: file.run,
+        run_name: None,
+        started: None,
+        output_file: file.path.clone(),
+        output_row: row,
+        values: texts(&batch)?,
+        source_file: None,
+        source_row: None,
+        source_rows: None,
+        source_values: Vec::new(),
+        remark: None,
+    };
+    let Some(ledger) = read_ledger(project, &output, &manifest, file.run)? else {
+        report.remark = Some(format!(
+            "the ledger of run {} is neither in the state folder nor beside the output, so the source is not known",
+            file.run
+        ));
+        return Ok(report);
+    };
+    report.started = runs(&project.state())?.into_iter().find(|run| run.run == ledger.run).map(|run| run.started);
+    report.run_name = Some(ledger.run.clone());
+    let place = ledger.tables.iter().position(|name| name == table);
+    let step = of.id.as_ref().map_or(1, |id| id.step);
+    let chunk = ledger.chunks.iter().find_map(|chunk| {
+        let (first, count) = chunk.ids.get(place?).copied().flatten()?;
+        let nth = u64::try_from((id - first) / step).ok().filter(|nth| *nth < count)?;
+        Some((chunk, nth))
+    });
+    let Some((chunk, nth)) = chunk else {
+        return Err(IngestError::state(format!("the ledger of run {} has no '{table}' {id}", file.run))
+            .help("`seriatim verify` says whether the output is as it was published"));
+    };
+    report.source_file = Some(chunk.file.clone());
+    report.source_rows = Some((chunk.first_row, chunk.rows.into()));
+    // Sources come and go; that one cannot be looked into is no reason to hold back what is known.
+    match find_record(project, of, &batch, chunk, nth) {
+        Ok(Some((row, values))) => (report.source_row, report.source_values) = (Some(row), values),
+        Ok(None) => report.remark = Some(format!("the record was not found in {}", chunk.file)),
+        Err(error) if error.kind == ErrorKind::Input => report.remark = Some(error.message),
+        Err(error) => return Err(error),
+    }
+    Ok(report)
+}
+
+/// The published file that has the ID, and the row in it.
+fn find_file(table: &ManifestTable, id: i64) -> Result<(&ManifestFile, u64)> {
+    let name = &table.table;
+    let Some(of) = &table.id else {
+        return Err(IngestError::pipeline(format!("table '{name}' has no ID column"))
+            .help("give the table an `id`; IDs are what this looks for"));
+    };
+    let place = |id| ordinal_of(of, id);
+    for file in &table.files {
+        let Some((first, last)) = file.ids.and_then(|(first, last)| place(first).zip(place(last))) else { continue };
+        if let Some(nth) = place(id).filter(|nth| (first..=last).contains(nth)) {
+            return Ok((file, nth - first));
+        }
+    }
+    let ends = table.files.iter().filter_map(|file| file.ids);
+    let ends = ends.fold(None, |all: Option<(i64, i64)>, (first, last)| Some((all.map_or(first, |all| all.0), last)));
+    Err(IngestError::input(format!("'{name}' has no row with the {} {id}", of.column)).help(match ends {
+        Some((first, last)) => format!("what is published has {first} to {last}, step {}", of.step),
+        None => "no row of this table is published".to_owned(),
+    }))
+}
+
+fn read_row(output: &Output, file: &ManifestFile, row: u64) -> Result<RecordBatch> {
+    let damaged = |text: String| {
+        IngestError::output(format!("{}: {text}", output.place_of(&file.path)))
+            .help("`seriatim verify` says whether the output is as it was published")
+    };
+    let reader =
+        ParquetRecordBatchReaderBuilder::try_new(output.open(&file.path)?).map_err(|e| damaged(e.to_string()))?;
+    let mut reader = reader.with_offset(row as usize).with_limit(1).build().map_err(|e| damaged(e.to_string()))?;
+    let batch = reader.next().ok_or_else(|| damaged(format!("there is no row {row}")))?;
+    batch.map_err(|e| damaged(e.to_string()))
+}
+
+/// Each column of the first row, as text.
+fn texts(batch: &RecordBatch) -> Result<Vec<(String, Option<String>)>> {
+    let options = FormatOptions::default();
+    let text = |(index, column): (usize, &ArrayRef)| {
+        let name = batch.schema_ref().field(index).name().clone();
+        if column.is_null(0) {
+            return Ok((name, None));
+        }
+        let formatter = ArrayFormatter::try_new(column, &options).and_then(|f| f.value(0).try_to_string());
+        formatter.map(|text| (name, Some(text))).map_err(|e| IngestError::internal(e.to_string()))
+    };
+    batch.columns().iter().enumerate().map(text).collect()
+}
+
+type Record = (u64, Vec<(String, Option<String>)>);
+
+/// The record that the row is of: of a thing with a key the first one that has the key, else the `nth` of the chunk. Its
+/// row in the source file, and what stands there.
+fn find_record(
+    project: &Project,
+    table: &ManifestTable,
+    row: &RecordBatch,
+    part: &LedgerChunk,
+    nth: u64,
+) -> Result<Option<Record>> {
+    let run = open_source(project, &part.file)?;
+    let rows = part.first_row..part.first_row + u64::from(part.rows);
+    let mut left = nth;
+    for (index, chunk) in (0..).zip(&run.plan.chunks) {
+        let begin = chunk.first_row;
+        if begin >= rows.end || begin + u64::from(chunk.rows) <= rows.start {
+            continue;
+        }
+        let quarantine = run.scan(index)?.quarantine.clone();
+        let columns = if table.key.is_empty() { first_column(&run) } else { table.key.clone() };
+        let records = run.read(index, &columns)?;
+        let same = same_key(&run, table, row, &records.batch)?;
+        let places = records.source_rows().into_iter().enumerate();
+        for (record, at) in places.filter(|(_, at)| rows.contains(&(begin + u64::from(*at)))) {
+            if quarantine.iter().any(|(bad, _)| *bad == at) {
+                continue;
+            }
+            let is_it = match &same {
+                Some(same) => same[record],
+                None => left == 0,
+            };
+            if is_it {
+                return Ok(Some((begin + u64::from(at), source_values(&run, index, chunk, at)?)));
+            }
+            left = left.saturating_sub(1);
+        }
+    }
+    Ok(None)
+}
+
+/// The source file alone, as a run would read it; an error if it is gone, or not what was ingested.
+fn open_source(project: &Project, file: &str) -> Result<RunContext> {
+    let mut pipeline = project.pipeline().clone();
+    pipeline.source.files = vec![file.to_owned()];
+    let alone = Project::new(pipeline, project.folder().to_owned());
+    let known = file_memory(&project.state(), &project.pipeline().name)?.remove(file);
+    let known = known.ok_or_else(|| {
+        IngestError::input(format!(
+            "the state folder does not remember {file}, so it is not known whether it has changed"
+        ))
+    })?;
+    let cut = RunnerOptions::default().cut();
+    let look = |memory: &FileMemory| make_plan(&alone, "who", memory, cut, 1, Purpose::Look, &[]);
+    // With the memory it is only held against what was ingested.
+    look(&FileMemory::from([(file.to_owned(), known)]))?;
+    let (plan, bound) = look(&FileMemory::new())?;
+    let bound = bound.ok_or_else(|| IngestError::input(format!("{file} cannot be read any more")))?;
+    let folder = std::env::temp_dir().join(format!("seriatim-who-{}", uuid::Uuid::new_v4().as_simple()));
+    let progress = Arc::new(Progress::default());
+    Ok(RunContext::new(plan, bound, &project.state(), u64::MAX, progress).for_a_look(folder))
+}
+
+/// A column of the records, whichever it is: that there is a record is all that is asked.
+fn first_column(run: &RunContext) -> Vec<String> {
+    run.layout.used_columns().into_iter().take(1).map(ToString::to_string).collect()
+}
+
+/// Which records have the key of the row; `None` for a table without key.
+fn same_key(
+    run: &RunContext,
+    table: &ManifestTable,
+    row: &RecordBatch,
+    records: &RecordBatch,
+) -> Result<Option<Vec<bool>>> {
+    let codec = run.layout.tables.iter().find(|layout| layout.name == table.table).and_then(|l| l.codec.as_ref());
+    let Some(codec) = codec else { return Ok(None) };
+    let of = |batch: &RecordBatch| {
+        let column = |name: &String| {
+            let found = batch.column_by_name(name).cloned();
+            found.ok_or_else(|| IngestError::output(format!("table '{}' has no column '{name}'", table.table)))
+        };
+        table.key.iter().map(column).collect::<Result<Vec<ArrayRef>>>()
+    };
+    let (wanted, keys) = (codec.encode(&of(row)?), codec.encode(&of(records)?));
+    let wanted = wanted.get(0);
+    Ok(Some((0..records.num_rows()).map(|at| wanted.is_some() && keys.get(at) == wanted).collect()))
+}
+
+/// What stands in the source in a row of a chunk.
+fn source_values(run: &RunContext, index: u32, chunk: &Chunk, at: u32) -> Result<Vec<(String, Option<String>)>> {
+    debug_assert!(at < chunk.rows);
+    let names: Vec<String> = run.records.source_schema().fields().iter().map(|field| field.name().clone()).collect();
+    texts(&run.read_source(index, &names)?.slice(at as usize, 1))
+}
