@@ -153,7 +153,8 @@ mod tests {
             });
         });
         let all = read(&output.path().join(MANIFEST)).expect("it can be read").expect("it is there");
-        let counts: Vec<usize> = (0..4).map(|own| all.iter().filter(|byte| **byte == own).count()).collect();
+        let mut counts = [0; 4];
+        all.into_iter().for_each(|own| counts[usize::from(own)] += 1);
         assert_eq!(counts, [25; 4]);
     }
 }
