@@ -101,6 +101,7 @@ MISTAKES = {
     "output-in-the-source": (2, text("path: out", "path: data")),
     "ingested-file-changed": (1, ingested(lambda folder: write(folder, "a", city=["Ulm", "Trier"]))),
     "layout-changed": (2, ingested(both(text("id: customer_id", "id: customer_no"), data()))),
+    "type-changed-in-a-later-file": (1, ingested(data(order_no=["one", "two"]))),
     "table-added": (2, ingested(both(text("output:", "  cities: {key: city, id: city_id}\noutput:"), data()))),
     "output-of-another-pipeline": (1, ingested(both(text("name: mistakes", "name: others"), data()))),
 }

@@ -177,8 +177,51 @@ fn check_comparable(pipeline: &Pipeline, table: &TableLayout, records: &Schema) 
     Ok(())
 }
 
+/// An error if what was published and what the pipeline now says are not the same tables. `file` is the one that columns
+/// have their types from.
+pub(crate) fn refuse_layout_change(published: &[TableSignature], now: &Layout, file: &str) -> Result<()> {
+    let now = now.signatures();
+    if published.is_empty() {
+        return Ok(());
+    }
+    if let Some((table, column, before, after)) = other_type(published, &now) {
+        return Err(IngestError::input(format!(
+            "table '{table}': column '{column}' is {before} in published files, and {after} as {file} has it"
+        ))
+        .help(format!(
+            "cast it in `transform` to what it was: `SELECT * REPLACE (CAST({column} AS ...) AS {column}) FROM source`; \
+             or start anew with another `state` and `output.path`"
+        )));
+    }
+    match layout_change(published, &now) {
+        None => Ok(()),
+        Some(change) => {
+            Err(IngestError::pipeline(change)
+                .help("change it back, or start anew with another `state` and `output.path`"))
+        }
+    }
+}
+
+/// The first column that has another type and is otherwise what it was: table, column, what it was, what it is. Files bring
+/// types, so that is no change of the pipeline.
+fn other_type<'a>(
+    published: &'a [TableSignature],
+    now: &'a [TableSignature],
+) -> Option<(&'a str, &'a str, &'a str, &'a str)> {
+    let pairs = published.iter().filter_map(|old| Some((old, now.iter().find(|new| new.table == old.table)?)));
+    pairs.into_iter().find_map(|(old, new)| {
+        let same = |((role, name, _), (new_role, new_name, _)): &(&_, &_)| (role, name) == (new_role, new_name);
+        let columns = || old.columns.iter().zip(&new.columns);
+        if old.columns.len() != new.columns.len() || !columns().all(|pair| same(&pair)) {
+            return None;
+        }
+        let ((_, name, before), (_, _, after)) = columns().find(|((_, _, before), (_, _, after))| before != after)?;
+        Some((old.table.as_str(), name.as_str(), before.as_str(), after.as_str()))
+    })
+}
+
 /// The first difference between what was published and what the pipeline now says.
-pub(crate) fn layout_change(published: &[TableSignature], now: &[TableSignature]) -> Option<String> {
+fn layout_change(published: &[TableSignature], now: &[TableSignature]) -> Option<String> {
     for old in published {
         let Some(new) = now.iter().find(|n| n.table == old.table) else {
             return Some(format!("table '{}' is no longer in the pipeline", old.table));

@@ -9,7 +9,7 @@ use seriatim_pipeline::model::OnBadFile;
 use crate::committed::{Committed, read_committed, read_files};
 use crate::context::RunContext;
 use crate::error::{IngestError, Result};
-use crate::layout::{Layout, layout_change};
+use crate::layout::refuse_layout_change;
 use crate::number::id_of;
 use crate::plan::{FileMemory, Plan, Purpose, in_parallel, make_plan};
 use crate::progress::Progress;
@@ -29,7 +29,8 @@ pub fn check(project: &Project) -> Result<CheckReport> {
     let bound = bound.ok_or_else(|| IngestError::input("there is no file to check the pipeline against"))?;
     let pipeline = project.pipeline();
     let committed = read_committed(&project.state(), &pipeline.name)?;
-    refuse_change(&committed.layout, &bound.layout)?;
+    let first = plan.files.first().map_or("the source", |file| &file.name);
+    refuse_layout_change(&committed.layout, &bound.layout, first)?;
     check_settled_output(project, &committed)?;
     let mut used: BTreeSet<String> = bound.records.source_columns(&bound.layout.used_columns()).into_iter().collect();
     used.extend(bound.records.filter_columns());
@@ -69,19 +70,6 @@ fn check_settled_output(project: &Project, committed: &Committed) -> Result<()> 
     let pipeline = project.pipeline();
     let tables = pipeline.tables.iter().map(|t| t.name.as_str());
     check_output(&project.output()?, &pipeline.name, tables, committed.number)
-}
-
-fn refuse_change(published: &[crate::layout::TableSignature], layout: &Layout) -> Result<()> {
-    if published.is_empty() {
-        return Ok(());
-    }
-    match layout_change(published, &layout.signatures()) {
-        None => Ok(()),
-        Some(change) => {
-            Err(IngestError::pipeline(change)
-                .help("change it back, or start anew with another `state` and `output.path`"))
-        }
-    }
 }
 
 /// The plan that a run would come to, and the run if there is a file to read: without the files that cannot be read,
@@ -131,7 +119,8 @@ pub fn plan(project: &Project, options: &RunnerOptions) -> Result<PlanReport> {
         shared: None,
     };
     let Some(run) = run else { return Ok(report) };
-    refuse_change(&committed.layout, &run.layout)?;
+    let first = plan.files.first().map_or("the source", |file| &file.name);
+    refuse_layout_change(&committed.layout, &run.layout, first)?;
     let chunks: Vec<u32> = (0..run.plan.chunks.len() as u32).collect();
     let scans = in_parallel(options.workers, &chunks, |&chunk| run.scan(chunk))?;
     report.filtered = scans.iter().map(|s| u64::from(s.filtered)).sum();

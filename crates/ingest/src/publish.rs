@@ -17,7 +17,7 @@ use crate::keymap::{
     Counting, Entries, MERGE_SEGMENTS, Prefixes, Sorting, UNKNOWN, count_keys, visit_shard, write_segment,
 };
 use crate::keys::{KeyRef, shard_of};
-use crate::layout::layout_change;
+use crate::layout::refuse_layout_change;
 use crate::ledger::keep_ledger;
 use crate::manifest::{Manifest, ManifestFile, ManifestRun};
 use crate::number::{Reserved, ReservedTable, id_of, out_of_range};
@@ -57,12 +57,8 @@ pub(crate) fn admit(run: &RunContext, catalog: &CatalogState, sequences: &[Seque
     check_published(held.output(), &pipeline.name, catalog.number)?;
     withdraw_stale(&held, pipeline, Some(&Manifest::new(&pipeline.name, &run.layout)), || refuse_late(run))?;
     check_output(held.output(), &pipeline.name, pipeline.tables.iter().map(|t| t.name.as_str()), catalog.number)?;
-    if catalog.number > 0
-        && let Some(change) = layout_change(&catalog.layout, &run.layout.signatures())
-    {
-        return Err(
-            IngestError::pipeline(change).help("change it back, or start anew with another `state` and `output.path`")
-        );
+    if catalog.number > 0 {
+        refuse_layout_change(&catalog.layout, &run.layout, run.plan.files.first().map_or("the source", |f| &f.name))?;
     }
     let memory = read_files(run.state(), &pipeline.name, catalog.number)?;
     // Also what is to be set aside: another run may have found it mended.

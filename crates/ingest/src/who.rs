@@ -2,6 +2,7 @@
 //! says which part of the source it is; the record itself is looked up there, as long as the source is what it was. Must
 //! never write anything, and never take another record for the one that was ingested.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
@@ -144,13 +145,13 @@ fn find_record(
         if begin >= rows.end || begin + u64::from(chunk.rows) <= rows.start {
             continue;
         }
-        let quarantine = run.scan(index)?.quarantine.clone();
+        let quarantine: HashSet<u32> = run.scan(index)?.quarantine.iter().map(|(row, _)| *row).collect();
         let columns = if table.key.is_empty() { first_column(&run) } else { table.key.clone() };
         let records = run.read(index, &columns)?;
         let same = same_key(&run, table, row, &records.batch)?;
         let places = records.source_rows().into_iter().enumerate();
         for (record, at) in places.filter(|(_, at)| rows.contains(&(begin + u64::from(*at)))) {
-            if quarantine.iter().any(|(bad, _)| *bad == at) {
+            if quarantine.contains(&at) {
                 continue;
             }
             let is_it = match &same {
