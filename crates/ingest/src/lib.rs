@@ -41,6 +41,7 @@ mod sound;
 mod source;
 mod state_id;
 mod steps;
+mod suggest;
 mod things;
 mod verify;
 mod withdraw;
@@ -58,5 +59,6 @@ pub use report::{
     VerifyReport,
 };
 pub use runner::{Runner, RunnerOptions};
+pub use suggest::{LeftOut, SuggestOptions, SuggestedColumn, SuggestedTable, Suggestion, suggest};
 pub use things::{Found, Things};
 pub use verify::verify;
