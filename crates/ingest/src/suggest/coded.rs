@@ -74,13 +74,13 @@ impl Coded {
 
 /// Gives the values of a column, which may come in several pieces, their numbers.
 pub(super) fn code(name: &str, kind: &DataType, pieces: &[ArrayRef]) -> Result<Coded> {
-    let codec = KeyCodec::new(vec![kind.clone()])?;
+    let keys_of = KeyCodec::new(vec![kind.clone()])?;
     let is_text = matches!(kind, DataType::Utf8 | DataType::LargeUtf8);
     let mut interner: Option<Interner> = None;
     let mut codes = Vec::with_capacity(pieces.iter().map(|piece| piece.len()).sum());
     let (mut nulls, mut blanks, mut mixed) = (0, false, 0_u32);
     for piece in pieces {
-        let keys = codec.encode(std::slice::from_ref(piece));
+        let keys = keys_of.encode(std::slice::from_ref(piece));
         for row in 0..piece.len() {
             let Some(key) = keys.get(row) else {
                 nulls += 1;

@@ -158,6 +158,6 @@ fn as_one_glob(files: &[String], here: &Path) -> Option<String> {
     let absolute = format!("{}/{pattern}", glob::Pattern::escape(&here.to_string_lossy()));
     let absolute = if pattern.starts_with('/') { pattern.clone() } else { absolute };
     let found: BTreeSet<PathBuf> =
-        glob::glob(&absolute).ok()?.filter_map(|path| path.ok()).map(|path| normal(&path)).collect();
+        glob::glob(&absolute).ok()?.filter_map(std::result::Result::ok).map(|path| normal(&path)).collect();
     (found == wanted).then_some(pattern)
 }

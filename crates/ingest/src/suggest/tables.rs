@@ -224,8 +224,10 @@ impl View<'_> {
 }
 
 /// How many bits of evidence a dependency needs: the more records there are, the more can be asked for, up to one
-/// chance in a thousand. A name that says that a column is a key counts for much.
+/// chance in a thousand. That a column is called a key counts where there are few records; where there are many, what
+/// they say counts.
 fn enough(records: usize, rank: Rank) -> f64 {
-    let bits = ((records.max(2) as f64).log2() * 1.2).clamp(2.0, 10.0);
-    if rank <= Rank::Code { bits / 3.0 } else { bits }
+    let records = records.max(2) as f64;
+    let bits = (records.log2() * 1.2).clamp(2.0, 10.0);
+    if rank <= Rank::Code { (bits * records / (records + 100.0)).max(1.0) } else { bits }
 }

@@ -111,11 +111,11 @@ fn written(columns: &[Coded], design: &Design, pipeline: &str) -> Vec<String> {
         .collect()
 }
 
-/// 300 lines of 100 orders of 20 customers in 6 cities of 3 countries, of 12 articles.
+/// 300 lines of 100 orders of 20 customers in 12 cities of 3 countries, of 12 articles.
 fn shop() -> Vec<Coded> {
     let order = |line: usize| line / 3;
     let customer = |line: usize| (order(line) * 7 + order(line) / 11) % 20;
-    let city = |line: usize| customer(line) % 6;
+    let city = |line: usize| customer(line) % 12;
     let article = |line: usize| (line * 5 + line / 7) % 12;
     let text = |name: &str, value: &dyn Fn(usize) -> String| {
         texts(name, &(0..300).map(|line| Some(value(line))).collect::<Vec<_>>())

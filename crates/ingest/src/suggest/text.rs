@@ -14,9 +14,11 @@ const NOT_TEXT: &[&str] = &["true", "false", "null", "yes", "no", "on", "off", "
 /// Writes it.
 pub(super) fn write(suggestion: &Suggestion) -> String {
     let mut text = String::new();
-    let looked = match suggestion.looked_at == suggestion.records {
-        true => format!("all {}", counted(suggestion.records, "record")),
-        false => format!("{} of {}", grouped(suggestion.looked_at), counted(suggestion.records, "record")),
+    let records = counted(suggestion.records, "record");
+    let looked = if suggestion.looked_at == suggestion.records {
+        format!("all {records}")
+    } else {
+        format!("{} of {records}", grouped(suggestion.looked_at))
     };
     comment(
         &mut text,

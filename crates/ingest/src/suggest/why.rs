@@ -103,13 +103,13 @@ impl Explain<'_> {
                 .copied()
                 .filter(|other| evidence(other).is_some_and(|found| found.lost > 0))
                 .collect();
-            let kept = match lost.is_empty() {
-                true => String::new(),
-                false => format!(
-                    "; what they say in {} is kept nowhere, unless `columns` of another table names it, too",
-                    self.names(&lost)
-                ),
-            };
+            let mut kept = String::new();
+            if !lost.is_empty() {
+                let names = self.names(&lost);
+                kept = format!(
+                    "; what they say in {names} is kept nowhere, unless `columns` of another table names it, too"
+                );
+            }
             beware.push(format!("{records} without {name} make no row here and refer to none{kept}."));
         }
         beware
@@ -133,9 +133,13 @@ impl Explain<'_> {
             }
         }
         if !thing.columns.is_empty() {
-            why.push(match thing.references.is_empty() && thing.key.is_empty() {
-                true => "It has all columns, because none determines enough of the others to be a table.".to_owned(),
-                false => format!("Nothing else determines {}.", self.names(&thing.columns)),
+            let names = self.names(&thing.columns);
+            why.push(match (thing.references.is_empty(), thing.key.is_empty()) {
+                (true, true) => {
+                    "It has all columns, because none determines enough of others to be a table.".to_owned()
+                }
+                (false, true) => format!("No key determines {names}: the record itself has them."),
+                (_, false) => format!("Nothing else determines {names}."),
             });
         }
         let also: Vec<usize> = thing.columns.iter().copied().filter(|&c| self.is_unique_by_chance(c)).collect();
