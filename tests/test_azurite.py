@@ -49,6 +49,17 @@ def test_g4_runs_in_a_row_on_machines_that_have_nothing_publish_what_local_ones_
     machine.assert_published(len(PARTS))
 
 
+def test_a_first_pipeline_file_is_made_of_objects_as_of_files(cloud, machines):
+    machine = machines.begin(0)
+    address = f"az://{SOURCES}/{PARTS[0]}/*.parquet"
+    call = {"cwd": machine.folder, "env": cloud.variables()}
+    found = cloud.program.json("init", address, "--out", "first.yaml", **call)
+    assert found["source"] == [address]
+    tables = {table["name"]: (table["key"], table["columns"]) for table in found["tables"]}
+    assert tables["orders"] == (["order_no"], ["day", "email"])
+    cloud.program.call("check", "first.yaml", **call)
+
+
 def test_two_machines_at_once_one_publishes_and_the_other_is_told(cloud, machines):
     first, second = machines.begin(1), machines.fresh(1)
     arrived, may_go_on = threading.Event(), threading.Event()

@@ -55,6 +55,8 @@ pub(crate) enum When {
 pub(crate) enum Command {
     /// Make two million retail records, ingest them, verify and show the result
     Demo(DemoArgs),
+    /// Write a first pipeline file for some Parquet files, with the reasons for what is in it
+    Init(InitArgs),
     /// Check a pipeline file, and that it fits the source files
     Check(CheckArgs),
     /// Say what a run would do: files, records, new keys, exact ID ranges. Writes nothing
@@ -174,6 +176,29 @@ pub(crate) struct DemoArgs {
     /// How much of the machine to use.
     #[command(flatten)]
     pub(crate) machine: MachineArgs,
+    /// Print one JSON document instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `seriatim init`
+#[derive(Debug, Args)]
+pub(crate) struct InitArgs {
+    /// Parquet files, folders, globs or addresses in object storage [default: the current folder]
+    #[arg(value_name = "FILES")]
+    pub(crate) files: Vec<String>,
+    /// The pipeline's name [default: by the file that is written, or by the names of the sources]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// The file to write
+    #[arg(long, value_name = "FILE", default_value = "pipeline.yaml")]
+    pub(crate) out: PathBuf,
+    /// Records to look at, spread over the files
+    #[arg(long, value_name = "N", default_value_t = 200_000, value_parser = clap::value_parser!(u64).range(1..=20_000_000))]
+    pub(crate) sample: u64,
+    /// Write over a file that is there
+    #[arg(long)]
+    pub(crate) force: bool,
     /// Print one JSON document instead of text
     #[arg(long)]
     pub(crate) json: bool,

@@ -42,6 +42,7 @@ mod sound;
 mod source;
 mod state_id;
 mod steps;
+mod suggest;
 mod things;
 mod verify;
 mod who;
@@ -61,6 +62,7 @@ pub use report::{
     RunReport, RunStatus, TableReport, VerifyCheck, VerifyReport, WhoReport,
 };
 pub use runner::{Runner, RunnerOptions};
+pub use suggest::{LeftOut, SuggestOptions, SuggestedColumn, SuggestedTable, Suggestion, suggest};
 pub use things::{Found, Things};
 pub use verify::verify;
 pub use who::who;

@@ -6,6 +6,7 @@ mod check;
 mod compare;
 mod completions;
 mod demo;
+mod init;
 mod ledger;
 mod plan;
 pub(crate) mod recover;
@@ -28,6 +29,7 @@ use crate::ui::Ui;
 pub(crate) fn execute(command: Command, ui: &Ui) -> Result<(), CliError> {
     match command {
         Command::Demo(args) => demo::execute(&args, ui),
+        Command::Init(args) => init::execute(&args, ui),
         Command::Check(args) => check::execute(&args, ui),
         Command::Plan(args) => plan::execute(&args, ui),
         Command::Run(args) => run::execute(&args, ui),

@@ -1,0 +1,170 @@
+//! A sample of the source's records: which files there are, which columns all of them have, and stretches of records
+//! spread over all of it. Stretches, because neighbours belong together (the lines of an order) and single records would
+//! hide what repeats. Must never choose by chance.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::datatypes::DataType;
+
+use super::LeftOut;
+use super::coded::{Coded, code};
+use crate::error::{IngestError, Result};
+use crate::keys::is_key_type;
+use crate::plan::{Chunk, in_parallel};
+use crate::source::{FileFacts, Found, Mirrors, byte_ranges, file_facts, list, read_chunk};
+
+/// From how many files at most records are read: the shares of more would be too small to show what repeats.
+const SHARE: u64 = 2_000;
+/// Into how many stretches the share of a file is cut, so that one that is sorted by time shows more than its beginning.
+const STRETCHES: u64 = 4;
+/// Footers of objects that are read at once: to look at one is to wait for its service.
+const OBJECTS_AT_ONCE: usize = 12;
+
+/// What was read.
+#[derive(Debug)]
+pub(super) struct Sample {
+    /// The names of all files, as the pipeline reaches them.
+    pub(super) files: Vec<String>,
+    /// How many records they have.
+    pub(super) records: u64,
+    /// How many of these are in the sample.
+    pub(super) looked_at: u64,
+    /// The columns that can be used, in the order of the first file.
+    pub(super) columns: Vec<Coded>,
+    /// The others.
+    pub(super) left_out: Vec<LeftOut>,
+}
+
+/// Reads up to `most` records of the files of these patterns.
+pub(super) fn take(folder: &Path, patterns: &[String], most: u64, workers: usize) -> Result<Sample> {
+    let listing = list(folder, patterns)?;
+    if listing.files.is_empty() {
+        let patterns = listing.unmatched.join("', '");
+        return Err(IngestError::input(format!("no Parquet file matches '{patterns}'"))
+            .help("name Parquet files, a folder with *.parquet in it, or a glob in quotes"));
+    }
+    let listed: Vec<(String, Found)> = listing.files.into_iter().collect();
+    let is_far = listed.iter().any(|(_, found)| found.is_object());
+    let threads = if is_far { workers.max(OBJECTS_AT_ONCE) } else { workers };
+    let facts = in_parallel(threads, &listed, |(name, found)| match found {
+        Found::Local(path) => file_facts(name, path, false),
+        Found::Object(object) => object.facts(name),
+    })?;
+    let (usable, left_out) = usable_columns(&facts);
+    let names: Vec<String> = usable.iter().map(|(name, _)| name.clone()).collect();
+    let records = facts.iter().map(|facts| facts.file.rows).sum();
+    let stretches = if names.is_empty() { Vec::new() } else { choose(&facts, most.max(1)) };
+    let folder_of_objects = std::env::temp_dir().join(format!("seriatim-init-{}", uuid::Uuid::new_v4().as_simple()));
+    let mirrors = Mirrors::new(folder_of_objects);
+    let batches = in_parallel(workers, &stretches, |chunk| {
+        let FileFacts { file, footer } = &facts[chunk.file as usize];
+        let opened = mirrors.open(chunk.file, file, folder)?;
+        opened.ensure(|| byte_ranges(footer.metadata(), chunk.row_groups(), &names))?;
+        read_chunk(opened.into_file(), footer, chunk, &names, &file.name)
+    })?;
+    let indexed: Vec<(usize, &(String, DataType))> = usable.iter().enumerate().collect();
+    let columns = in_parallel(workers, &indexed, |(index, (name, kind))| {
+        let pieces: Vec<ArrayRef> = batches.iter().map(|batch| batch.column(*index).clone()).collect();
+        code(name, kind, &pieces)
+    })?;
+    let looked_at = batches.iter().map(|batch: &RecordBatch| batch.num_rows() as u64).sum();
+    let files = facts.into_iter().map(|facts| facts.file.name).collect();
+    Ok(Sample { files, records, looked_at, columns, left_out })
+}
+
+/// The columns that every file has with one type that tables and comparisons can take; and the others, with the reason.
+fn usable_columns(facts: &[FileFacts]) -> (Vec<(String, DataType)>, Vec<LeftOut>) {
+    let (mut usable, mut left_out, mut folded) = (Vec::new(), Vec::new(), HashSet::new());
+    let Some((first, others)) = facts.split_first() else { return (usable, left_out) };
+    for field in first.schema().fields() {
+        let (name, kind) = (field.name(), field.data_type());
+        let differs = others.iter().find_map(|other| match other.schema().field_with_name(name) {
+            Err(_) => Some(format!("{} does not have it", other.file.name)),
+            Ok(found) if !found.data_type().equals_datatype(kind) => {
+                Some(format!("it is {kind} in {} and {} in {}", first.file.name, found.data_type(), other.file.name))
+            }
+            Ok(_) => None,
+        });
+        let why = if name.is_empty() {
+            Some("it has no name".to_owned())
+        } else if kind.is_nested() {
+            Some("it is nested, and keys and comparisons take flat columns".to_owned())
+        } else if !is_key_type(kind) {
+            Some(format!("its type {kind} cannot be compared"))
+        } else if differs.is_some() {
+            differs
+        } else if !folded.insert(name.to_lowercase()) {
+            Some("another column has the same name but for the case of letters".to_owned())
+        } else {
+            None
+        };
+        match why {
+            Some(why) => left_out.push(LeftOut { column: name.clone(), why }),
+            None => usable.push((name.clone(), kind.clone())),
+        }
+    }
+    let known: HashSet<&String> = first.schema().fields().iter().map(|field| field.name()).collect();
+    let mut seen = HashSet::new();
+    for other in others {
+        for field in other.schema().fields() {
+            if !known.contains(field.name()) && seen.insert(field.name()) {
+                let why = format!("{} does not have it", first.file.name);
+                left_out.push(LeftOut { column: field.name().clone(), why });
+            }
+        }
+    }
+    (usable, left_out)
+}
+
+/// The stretches of records to read, `most` together.
+fn choose(facts: &[FileFacts], most: u64) -> Vec<Chunk> {
+    let filled: Vec<usize> = (0..facts.len()).filter(|&file| facts[file].file.rows > 0).collect();
+    let records: u64 = filled.iter().map(|&file| facts[file].file.rows).sum();
+    if records <= most {
+        return filled.iter().flat_map(|&file| stretch(file, &facts[file], 0, facts[file].file.rows)).collect();
+    }
+    let count = (filled.len() as u64).min((most / SHARE).max(1));
+    // Evenly over all of them, the first one among them.
+    let chosen: Vec<usize> = (0..count).map(|i| filled[(i * filled.len() as u64 / count) as usize]).collect();
+    let total: u64 = chosen.iter().map(|&file| facts[file].file.rows).sum();
+    let mut chunks = Vec::new();
+    let mut left = most;
+    for file in chosen {
+        let rows = facts[file].file.rows;
+        let share = (u128::from(most) * u128::from(rows)).div_ceil(u128::from(total)) as u64;
+        let share = share.min(rows).min(left);
+        left -= share;
+        let pieces = if share == rows { 1 } else { STRETCHES.min(share.max(1)) };
+        for piece in 0..pieces {
+            let from = rows * piece / pieces;
+            let length = share * (piece + 1) / pieces - share * piece / pieces;
+            chunks.extend(stretch(file, &facts[file], from, length.min(rows - from)));
+        }
+    }
+    chunks
+}
+
+/// So many rows of a file from this one on, a chunk for each row group that has some of them.
+fn stretch(file: usize, facts: &FileFacts, from: u64, rows: u64) -> Vec<Chunk> {
+    let (mut chunks, mut first_row) = (Vec::new(), 0);
+    for (group, metadata) in (0..).zip(facts.footer.metadata().row_groups()) {
+        // Held against the file when the footer was read: it is not negative.
+        let end = first_row + metadata.num_rows().max(0) as u64;
+        let (begin, stop) = (from.max(first_row), (from + rows).min(end));
+        if begin < stop {
+            chunks.push(Chunk {
+                file: file as u32,
+                first_row: begin,
+                rows: (stop - begin) as u32,
+                first_group: group,
+                groups: 1,
+                skip: begin - first_row,
+                partial: stop < end,
+            });
+        }
+        first_row = end;
+    }
+    chunks
+}
