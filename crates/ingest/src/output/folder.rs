@@ -154,7 +154,9 @@ mod tests {
         });
         let all = read(&output.path().join(MANIFEST)).expect("it can be read").expect("it is there");
         let mut counts = [0; 4];
-        all.into_iter().for_each(|own| counts[usize::from(own)] += 1);
+        for own in all {
+            counts[usize::from(own)] += 1;
+        }
         assert_eq!(counts, [25; 4]);
     }
 }
