@@ -301,4 +301,5 @@ def test_many_columns_and_random_data_always_give_a_pipeline_that_runs(program, 
 def column(rng: random.Random, count: int) -> list:
     kinds = rng.choice([1, 2, 5, 40, 10_000])
     value = rng.choice([lambda n: n, lambda n: f"v{n}", lambda n: f"word {'x' * (n % 50)}", lambda n: None if n == 1 else n])
-    return [value(rng.randint(1, kinds)) for _ in range(count)]
+    values = [value(rng.randint(1, kinds)) for _ in range(count)]
+    return values if any(value is not None for value in values) else [7] * count

@@ -22,6 +22,7 @@ pub(crate) struct Cli {
 
 const AFTER_HELP: &str = "\
 Begin with `seriatim demo`: it makes two million records, ingests them and says what to try next.
+`seriatim init` writes a first pipeline file for Parquet files of your own.
 
 Exit codes: 0 done, 1 failed, 2 the command line or the pipeline is wrong, 130 interrupted (run again to resume).";
 

@@ -34,6 +34,12 @@ const DOCUMENTS: &str = "order invoice receipt basket cart shipment delivery pur
     offer claim bon";
 const LINE_NUMBERS: &str = "line lineno linenumber row position pos seq sequence";
 const ARTICLES: &str = "sku gtin ean upc asin barcode";
+/// What is written together with the word before it: `custkey`, `orderno`.
+const GLUED: &str = "number uuid guid code key num id no nr";
+/// What only looks like it.
+const NOT_GLUED: &str = "paid prepaid unpaid valid invalid void avoid android grid hybrid rapid solid liquid fluid covid \
+    squid druid monkey turkey hockey jockey whiskey barcode postcode zipcode geocode unicode lineno linenumber piano \
+    casino volcano domino platinum aluminum";
 /// Folder names that say nothing of what is in them.
 const ANYTHING: &str = "data input inputs in source sources files parquet raw landing part export tmp";
 /// A table's name is made of so many letters at the most.
@@ -97,7 +103,16 @@ fn words(name: &str) -> Vec<String> {
     if let Some(at) = words.windows(2).position(|two| two[0] == "e" && two[1] == "mail") {
         words.splice(at..at + 2, ["email".to_owned()]);
     }
-    words
+    words.iter().flat_map(|word| unglued(word)).collect()
+}
+
+/// The word, or the two words of which it is made.
+fn unglued(word: &str) -> Vec<String> {
+    let end = GLUED.split_whitespace().find(|end| word.ends_with(end) && word.len() >= end.len() + 3);
+    match end.filter(|_| !is_in(NOT_GLUED, word)) {
+        Some(end) => vec![word[..word.len() - end.len()].to_owned(), end.to_owned()],
+        None => vec![word.to_owned()],
+    }
 }
 
 /// What a key column's name says that its things are, in the singular; `None` if it only says that it is a key.
@@ -113,7 +128,16 @@ fn noun(name: &str) -> Option<String> {
     }
     let last = words.pop()?;
     words.push(singular(&last));
-    Some(words.join("_"))
+    // What is left of `c_name` says nothing.
+    (words.len() > 1 || last.len() > 1).then(|| words.join("_"))
+}
+
+/// The noun without a letter in front that says where a column comes from: `c_custkey`, `o_orderkey`.
+fn short(noun: &str) -> &str {
+    match noun.split_once('_') {
+        Some((letter, rest)) if letter.len() == 1 => rest,
+        _ => noun,
+    }
 }
 
 fn singular(word: &str) -> String {
@@ -193,7 +217,9 @@ impl Named {
         let (records, things) = (design.records(), &design.tables[..design.tables.len() - 1]);
         for thing in things {
             let noun = thing_noun(columns, thing, sells);
-            named.push(&mut taken, &plural(&noun), &noun);
+            let is_free = !taken.tables.contains(&plural(short(&noun)));
+            let noun = if is_free { short(&noun) } else { &noun };
+            named.push(&mut taken, &plural(noun), noun);
         }
         let document = records.references.iter().find(|&&table| is_document(&design.tables[table]));
         let (table, id) = match (records.key.as_slice(), document) {
@@ -271,6 +297,8 @@ mod tests {
         for name in ["customer_email", "customerEmail", "Customer Email", "CUSTOMER-EMAIL", "customer_e_mail"] {
             assert_eq!(words(name), ["customer", "email"], "{name}");
         }
+        assert_eq!(words("KundenNr"), words("kundennr"));
+        assert_eq!(words("is_paid"), ["is", "paid"]);
         assert!(words("ß").is_empty());
     }
 
@@ -285,6 +313,9 @@ mod tests {
             ("category_code", Some("category")),
             ("product", Some("product")),
             ("ticket_id", Some("ticket")),
+            ("orderno", Some("order")),
+            ("c_custkey", Some("c_cust")),
+            ("c_name", None),
             ("sku", None),
             ("id", None),
         ] {

@@ -116,7 +116,13 @@ fn list(text: &mut String, setting: &str, names: &[String]) {
 /// Words behind `#`, broken into lines.
 fn comment(text: &mut String, indent: &str, words: &str) {
     let mut line = format!("{indent}#");
-    for word in words.split(' ') {
+    // What stands in backticks is to be copied, and stays in one line.
+    let mut in_code = false;
+    let is_break = |c: char| {
+        in_code ^= c == '`';
+        c == ' ' && !in_code
+    };
+    for word in words.split(is_break) {
         if line.len() > indent.len() + 1 && line.chars().count() + 1 + word.chars().count() > WIDTH {
             text.push_str(&line);
             text.push('\n');
