@@ -173,6 +173,34 @@ def test_a_record_with_a_key_of_its_own(program, tmp_path):
     assert works(program, tmp_path, "support.yaml") == {"customers": 20, "tickets": count}
 
 
+def test_keys_that_determine_keys_become_references(program, rng, tmp_path):
+    """A region has nations, a nation has customers, a customer has orders, an order has numbered lines."""
+    orders, lines = [(order * 4, rng.randrange(150), rng.choice("OFP")) for order in range(900)], []
+    for order, customer, status in orders:
+        nation = customer * 7 % 25
+        for number in range(1, rng.randint(2, 6)):
+            part = rng.randrange(200)
+            lines.append((
+                order, status, customer, f"Customer {customer}", nation, f"Nation {nation}", nation % 5, f"Region {nation % 5}",
+                number, part, f"Part {part % 170}", f"Brand {part % 17}", rng.randint(1, 50), rng.random(),
+            ))
+    names = (
+        "o_orderkey o_status c_custkey c_name c_nationkey c_nation c_regionkey c_region l_linenumber p_partkey p_name "
+        "p_brand l_quantity l_price"
+    ).split()
+    write(tmp_path / "lineitem.parquet", dict(zip(names, map(list, zip(*lines)))))
+    found = program.json("init", "lineitem.parquet", cwd=tmp_path)
+    assert tables(found) == {
+        "regions": (["c_regionkey"], [], ["c_region"]),
+        "parts": (["p_partkey"], [], ["p_name", "p_brand"]),
+        "nations": (["c_nationkey"], ["regions"], ["c_nation"]),
+        "custs": (["c_custkey"], ["nations"], ["c_name"]),
+        "orders": (["o_orderkey"], ["custs"], ["o_status"]),
+        "order_lines": (["o_orderkey", "l_linenumber"], ["orders", "parts"], ["l_quantity", "l_price"]),
+    }
+    assert works(program, tmp_path)["order_lines"] == len(lines)
+
+
 def test_names_that_yaml_or_a_terminal_would_mistake(program, tmp_path):
     names = ["no", "${HOME}", "a: b", '"q"', "x # y", "Größe", "line\nbreak", "\x1b[2J", "city", "CITY", "- 1", "*", "{}", "1", "null"]
     write(tmp_path / "odd.parquet", {name: [n, n, n + 1] for n, name in enumerate(names)})
