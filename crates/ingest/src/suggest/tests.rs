@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int64Array, StringArray};
 use arrow::datatypes::DataType;
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 
 use super::coded::{Coded, code};
 use super::depend::{Dependencies, Repeats, is_unique_pair};
@@ -47,7 +48,20 @@ fn records() -> impl Strategy<Value = (Values, Values)> {
     })
 }
 
+/// Random records, which the seed that is printed gives again.
+fn drawn() -> ProptestConfig {
+    use std::hash::BuildHasher;
+    let seed = match std::env::var("SERIATIM_TEST_SEED") {
+        Ok(text) => text.parse().expect("SERIATIM_TEST_SEED is an unsigned integer"),
+        Err(_) => std::hash::RandomState::new().hash_one("records"),
+    };
+    println!("SERIATIM_TEST_SEED={seed} replays this test");
+    ProptestConfig { rng_seed: RngSeed::Fixed(seed), failure_persistence: None, ..ProptestConfig::default() }
+}
+
 proptest! {
+    #![proptest_config(drawn())]
+
     #[test]
     fn dependencies_are_those_of_the_definition((a, b) in records()) {
         let (coded_a, coded_b) = (texts("a", &a), texts("b", &b));
