@@ -9,6 +9,9 @@ import os
 import random
 import secrets
 import subprocess
+import time
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -22,6 +25,16 @@ HANG = 600
 def scale() -> float:
     """How much to test: 1 is what one CI run does, a nightly run takes 10."""
     return float(os.environ.get("SERIATIM_TEST_SCALE", "1"))
+
+
+def cases(least: int) -> Iterator[int]:
+    """Numbers of random cases for what reads a thing that somebody may have changed: some at least, and then as many as a
+    minute holds. Case n is the same on every machine."""
+    end = time.monotonic() + 60 * scale()
+    for number in count():
+        if number >= least and time.monotonic() >= end:
+            return
+        yield number
 
 
 @pytest.fixture(scope="session")

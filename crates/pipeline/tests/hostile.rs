@@ -263,7 +263,8 @@ fn with_values(text: &str, changes: &[(Index, String)]) -> String {
 }
 
 proptest! {
-    #![proptest_config(common::config(8_000))]
+    // A minute on one core of 2026, all four together.
+    #![proptest_config(common::config(85_000))]
 
     #[test]
     fn mutated_files_never_panic(mutations in prop::collection::vec(mutation(), 1..6), small in any::<bool>()) {
