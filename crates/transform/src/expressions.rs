@@ -6,7 +6,8 @@ use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use datafusion_sql::sqlparser::ast::{
-    AccessExpr, Expr, Function, FunctionArguments, Ident, Query, Spanned, Value, ValueWithSpan, VisitMut, VisitorMut,
+    AccessExpr, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Query, Spanned, Value,
+    ValueWithSpan, VisitMut, VisitorMut,
 };
 use datafusion_sql::sqlparser::tokenizer::{Location, Span};
 
@@ -221,6 +222,15 @@ impl Walk<'_> {
     }
 }
 
+/// Functions whose result for a row may follow from another row's format, if formats differ.
+const CONSTANT_FORMAT: &[&str] = &["to_char", "date_format"];
+
+fn has_constant_format(function: &Function) -> bool {
+    let FunctionArguments::List(list) = &function.args else { return true };
+    let format = list.args.get(1);
+    format.is_none_or(|format| matches!(format, FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(_)))))
+}
+
 fn check_function(name: &str, function: &Function, span: Span) -> Result<(), SqlError> {
     if function.over.is_some() {
         return Err(window(name, span));
@@ -248,6 +258,13 @@ fn check_function(name: &str, function: &Function, span: Span) -> Result<(), Sql
                 None => error.help("functions are those of DataFusion's scalar function library"),
             });
         }
+    }
+    if CONSTANT_FORMAT.contains(&name) && !has_constant_format(function) {
+        return Err(not_row_wise(
+            format!("the format of `{name}` is not a constant: the library would take the first row's for all of them"),
+            "write the format as a text, such as '%Y-%m-%d', and choose among several with CASE",
+            span,
+        ));
     }
     let clauses = match &function.args {
         FunctionArguments::List(list) => list.duplicate_treatment.is_some() || !list.clauses.is_empty(),

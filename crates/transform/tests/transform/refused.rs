@@ -64,6 +64,19 @@ fn whatever_looks_at_other_rows() {
         "rows keep the order of the source",
     );
     no("SELECT DISTINCT city FROM source", "1:1", "DISTINCT is not row-wise", "`key`");
+    // Symptom: every row of a batch had the first row's format. Cause: the library, where the value is a constant.
+    no(
+        "SELECT to_char('2024-02-29', email) AS x FROM source",
+        "1:8",
+        "the format of `to_char` is not a constant",
+        "CASE",
+    );
+    no(
+        "SELECT date_format(day, city) AS x FROM source",
+        "1:8",
+        "the format of `date_format` is not a constant",
+        "CASE",
+    );
     no("SELECT city FROM source LIMIT 3", "1:31", "LIMIT or OFFSET is not row-wise", "WHERE");
     no("SELECT city FROM source OFFSET 3", "1:32", "LIMIT or OFFSET is not row-wise", "WHERE");
     no("SELECT city FROM source FETCH FIRST 3 ROWS ONLY", "1:1", "FETCH is not row-wise", "WHERE");
