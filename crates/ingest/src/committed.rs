@@ -154,7 +154,7 @@ mod tests {
     /// Symptom: a file was ingested twice after a byte of its name had turned in the memory of files. Cause: the memory had no
     /// checksum. Mend: its first line has one.
     #[test]
-    fn a_memory_of_files_in_which_a_byte_has_turned_is_an_error_and_one_of_an_earlier_version_is_read() {
+    fn g7_a_memory_of_files_in_which_a_byte_has_turned_is_an_error_and_one_of_an_earlier_version_is_read() {
         let state = tempfile::tempdir().expect("a folder");
         let file = |name: &str| SourceFile {
             name: name.to_owned(),

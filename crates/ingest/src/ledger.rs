@@ -112,28 +112,11 @@ pub(crate) fn read_ledger(
     })
 }
 
-/// What is published; an error before the first run.
-pub(crate) fn published(output: &Output) -> Result<Manifest> {
-    output.manifest()?.filter(|manifest| manifest.number() > 0).ok_or_else(|| {
-        IngestError::output(format!("nothing is published in {output}"))
-            .help("run the pipeline first, or correct `output.path`")
-    })
-}
-
-/// A table's place in the manifest, by its name.
-pub(crate) fn table_index(manifest: &Manifest, name: &str) -> Result<usize> {
-    manifest.tables.iter().position(|table| table.table == name).ok_or_else(|| {
-        let names: Vec<&str> = manifest.tables.iter().map(|table| table.table.as_str()).collect();
-        IngestError::pipeline(format!("pipeline '{}' has no table '{name}'", manifest.pipeline))
-            .help(format!("its tables are: {}", names.join(", ")))
-    })
-}
-
 /// Which IDs the published runs have given to the records of which files: of all runs or one, of all tables or one.
 pub fn ledger(project: &Project, run: Option<u64>, table: Option<&str>) -> Result<LedgerReport> {
     let output = project.output()?;
-    let manifest = published(&output)?;
-    let only = table.map(|name| table_index(&manifest, name)).transpose()?;
+    let manifest = output.published()?;
+    let only = table.map(|name| manifest.table_index(name)).transpose()?;
     if let Some(run) = run.filter(|run| !manifest.runs.iter().any(|known| known.number == *run)) {
         return Err(IngestError::pipeline(format!("{output} has no run {run}"))
             .help(format!("its runs are 1 to {}", manifest.number())));

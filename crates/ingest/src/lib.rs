@@ -62,7 +62,7 @@ pub use report::{
     RunReport, RunStatus, TableReport, VerifyCheck, VerifyReport, WhoReport,
 };
 pub use runner::{Runner, RunnerOptions};
-pub use suggest::{LeftOut, SuggestOptions, SuggestedColumn, SuggestedTable, Suggestion, suggest};
+pub use suggest::{LeftOut, SuggestOptions, SuggestedColumn, SuggestedTable, Suggestion, counted, grouped, suggest};
 pub use things::{Found, Things};
 pub use verify::verify;
 pub use who::who;

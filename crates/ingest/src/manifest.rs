@@ -110,6 +110,15 @@ impl Manifest {
         self.runs.last().map_or(0, |run| run.number)
     }
 
+    /// A table's place, by its name.
+    pub(crate) fn table_index(&self, name: &str) -> Result<usize> {
+        self.tables.iter().position(|table| table.table == name).ok_or_else(|| {
+            let names: Vec<&str> = self.tables.iter().map(|table| table.table.as_str()).collect();
+            IngestError::pipeline(format!("pipeline '{}' has no table '{name}'", self.pipeline))
+                .help(format!("its tables are: {}", names.join(", ")))
+        })
+    }
+
     /// The files of all tables and of the quarantine.
     pub(crate) fn files(&self) -> impl Iterator<Item = &ManifestFile> {
         self.tables.iter().flat_map(|t| &t.files).chain(&self.quarantine)

@@ -10,7 +10,6 @@ use seriatim_pipeline::model::{Id, Pipeline};
 
 use crate::error::Result;
 use crate::keys::{Interner, KeyCodec};
-use crate::ledger::published;
 use crate::manifest::{Manifest, ManifestFile, ManifestTable};
 use crate::number::{id_of, ordinal_of};
 use crate::output::Output;
@@ -25,7 +24,7 @@ use crate::write::QUARANTINE;
 pub fn verify(project: &Project, workers: usize) -> Result<VerifyReport> {
     let output = project.output()?;
     let pipeline = project.pipeline();
-    let manifest = published(&output)?;
+    let manifest = output.published()?;
     let mut checks = vec![check_folder(&output, pipeline, &manifest)];
     let files: Vec<&ManifestFile> = manifest.files().collect();
     let found = in_parallel(workers, &files, |file| Ok(check_file(&output, file)))?;

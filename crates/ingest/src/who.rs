@@ -11,11 +11,11 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use crate::context::RunContext;
 use crate::error::{ErrorKind, IngestError, Result};
-use crate::ledger::{LedgerChunk, published, read_ledger, table_index};
+use crate::ledger::{LedgerChunk, read_ledger};
 use crate::manifest::{ManifestFile, ManifestTable};
 use crate::number::ordinal_of;
 use crate::output::Output;
-use crate::plan::{Chunk, FileMemory, Purpose, make_plan};
+use crate::plan::{FileMemory, Purpose, make_plan};
 use crate::progress::Progress;
 use crate::project::Project;
 use crate::publish::file_memory;
@@ -26,8 +26,8 @@ use crate::runner::RunnerOptions;
 /// Finds out where the row of a table with this ID comes from.
 pub fn who(project: &Project, table: &str, id: i64) -> Result<WhoReport> {
     let output = project.output()?;
-    let manifest = published(&output)?;
-    let index = table_index(&manifest, table)?;
+    let manifest = output.published()?;
+    let index = manifest.table_index(table)?;
     let of = &manifest.tables[index];
     let (file, row) = find_file(of, id)?;
     let batch = read_row(&output, file, row)?;
@@ -71,7 +71,12 @@ pub fn who(project: &Project, table: &str, id: i64) -> Result<WhoReport> {
     // Sources come and go; that one cannot be looked into is no reason to hold back what is known.
     match find_record(project, of, &batch, chunk, nth) {
         Ok(Some((row, values))) => (report.source_row, report.source_values) = (Some(row), values),
-        Ok(None) => report.remark = Some(format!("the record was not found in {}", chunk.file)),
+        Ok(None) => {
+            report.remark = Some(format!(
+                "the record was not found in {}: has the pipeline's transform or the table changed since?",
+                chunk.file
+            ));
+        }
         Err(error) if error.kind == ErrorKind::Input => report.remark = Some(error.message),
         Err(error) => return Err(error),
     }
@@ -128,8 +133,8 @@ fn texts(batch: &RecordBatch) -> Result<Vec<(String, Option<String>)>> {
 
 type Record = (u64, Vec<(String, Option<String>)>);
 
-/// The record that the row is of: of a thing with a key the first one that has the key, else the `nth` of the chunk. Its
-/// row in the source file, and what stands there.
+/// The record that the row is of: of a thing with a key the first one that has the key, else the `nth` of the chunk, if it
+/// has the row's values. Its row in the source file, and what stands there.
 fn find_record(
     project: &Project,
     table: &ManifestTable,
@@ -139,6 +144,7 @@ fn find_record(
 ) -> Result<Option<Record>> {
     let run = open_source(project, &part.file)?;
     let rows = part.first_row..part.first_row + u64::from(part.rows);
+    let columns = compared(&run, table);
     let mut left = nth;
     for (index, chunk) in (0..).zip(&run.plan.chunks) {
         let begin = chunk.first_row;
@@ -146,25 +152,43 @@ fn find_record(
             continue;
         }
         let quarantine: HashSet<u32> = run.scan(index)?.quarantine.iter().map(|(row, _)| *row).collect();
-        let columns = if table.key.is_empty() { first_column(&run) } else { table.key.clone() };
         let records = run.read(index, &columns)?;
         let same = same_key(&run, table, row, &records.batch)?;
         let places = records.source_rows().into_iter().enumerate();
-        for (record, at) in places.filter(|(_, at)| rows.contains(&(begin + u64::from(*at)))) {
-            if quarantine.contains(&at) {
-                continue;
-            }
+        let places = places.filter(|(_, at)| rows.contains(&(begin + u64::from(*at))) && !quarantine.contains(at));
+        for (record, at) in places {
             let is_it = match &same {
                 Some(same) => same[record],
                 None => left == 0,
             };
             if is_it {
-                return Ok(Some((begin + u64::from(at), source_values(&run, index, chunk, at)?)));
+                // The pipeline may have changed since, and its `WHERE` count other records.
+                let has_values = same.is_some() || has_values(row, &records.batch.slice(record, 1))?;
+                let found = || Ok((begin + u64::from(at), source_values(&run, index, at)?));
+                return has_values.then(found).transpose();
             }
             left = left.saturating_sub(1);
         }
     }
     Ok(None)
+}
+
+/// Which columns of the records tell the one that is looked for: the key's; without one all that the row has, or any, since
+/// that there is a record is all that is asked then.
+fn compared(run: &RunContext, table: &ManifestTable) -> Vec<String> {
+    if !table.key.is_empty() {
+        return table.key.clone();
+    }
+    let used = run.layout.used_columns();
+    let own = table.columns.iter().filter(|(role, name, _)| role == "column" && used.contains(&name.as_str()));
+    let own: Vec<String> = own.map(|(_, name, _)| name.clone()).collect();
+    if own.is_empty() { used.into_iter().take(1).map(ToOwned::to_owned).collect() } else { own }
+}
+
+/// Whether a record has the values that a row has, in the columns that both have.
+fn has_values(row: &RecordBatch, record: &RecordBatch) -> Result<bool> {
+    let row = texts(row)?;
+    Ok(texts(record)?.iter().all(|(name, value)| row.iter().all(|(other, kept)| other != name || kept == value)))
 }
 
 /// The source file alone, as a run would read it; an error if it is gone, or not what was ingested.
@@ -189,11 +213,6 @@ fn open_source(project: &Project, file: &str) -> Result<RunContext> {
     Ok(RunContext::new(plan, bound, &project.state(), u64::MAX, progress).for_a_look(folder))
 }
 
-/// A column of the records, whichever it is: that there is a record is all that is asked.
-fn first_column(run: &RunContext) -> Vec<String> {
-    run.layout.used_columns().into_iter().take(1).map(ToString::to_string).collect()
-}
-
 /// Which records have the key of the row; `None` for a table without key.
 fn same_key(
     run: &RunContext,
@@ -216,8 +235,7 @@ fn same_key(
 }
 
 /// What stands in the source in a row of a chunk.
-fn source_values(run: &RunContext, index: u32, chunk: &Chunk, at: u32) -> Result<Vec<(String, Option<String>)>> {
-    debug_assert!(at < chunk.rows);
+fn source_values(run: &RunContext, index: u32, at: u32) -> Result<Vec<(String, Option<String>)>> {
     let names: Vec<String> = run.records.source_schema().fields().iter().map(|field| field.name().clone()).collect();
     texts(&run.read_source(index, &names)?.slice(at as usize, 1))
 }

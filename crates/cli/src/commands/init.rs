@@ -162,22 +162,17 @@ fn columns(suggestion: &Suggestion, table: &SuggestedTable) -> Table {
     ]);
     let made = |name: &str, role: String| [name.to_owned(), "Int64".to_owned(), role, String::new(), String::new()];
     columns.row(made(&table.id, "id".to_owned()));
-    let mut source = |name: &String, role: &str| {
-        let Some(column) = suggestion.columns.iter().find(|column| column.name == *name) else { return };
+    let source = |name: &String, role: &str| {
+        let column = suggestion.columns.iter().find(|column| column.name == *name)?;
         let (values, nulls) = (human::count(column.distinct), human::count(column.nulls));
-        columns.row([name.clone(), column.kind.clone(), role.to_owned(), values, nulls]);
+        Some([name.clone(), column.kind.clone(), role.to_owned(), values, nulls])
     };
-    table.key.iter().for_each(|name| source(name, "key"));
+    table.key.iter().filter_map(|name| source(name, "key")).for_each(|row| columns.row(row));
     let references = table.references.iter().filter_map(|name| suggestion.tables.iter().find(|t| t.name == *name));
     for other in references {
         columns.row(made(&other.id, format!("reference to {}", other.name)));
     }
-    let mut source = |name: &String| {
-        let Some(column) = suggestion.columns.iter().find(|column| column.name == *name) else { return };
-        let (values, nulls) = (human::count(column.distinct), human::count(column.nulls));
-        columns.row([name.clone(), column.kind.clone(), "column".to_owned(), values, nulls]);
-    };
-    table.columns.iter().for_each(&mut source);
+    table.columns.iter().filter_map(|name| source(name, "column")).for_each(|row| columns.row(row));
     columns
 }
 

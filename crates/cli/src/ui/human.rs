@@ -4,25 +4,7 @@
 use std::fmt::Write as _;
 
 use seriatim_ingest::IdRange;
-
-/// `2000000` as `2,000,000`.
-pub(crate) fn count(n: u64) -> String {
-    let digits = n.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// `1 file`, `2 files`: a count and its noun.
-pub(crate) fn counted(n: u64, noun: &str) -> String {
-    let plural = if n == 1 { "" } else { "s" };
-    format!("{} {noun}{plural}", count(n))
-}
+pub(crate) use seriatim_ingest::{counted, grouped as count};
 
 /// Bytes in the unit that leaves one to four digits before the point.
 pub(crate) fn bytes(n: u64) -> String {

@@ -188,11 +188,15 @@ impl Shared {
         }
     }
 
-    pub(super) fn tick(&self) {
+    /// Lets the core do what is due. Whether it is to be asked again: a hub that is closed or fenced does nothing more, so
+    /// what is due there stays due.
+    pub(super) fn tick(&self) -> bool {
         let mut state = self.lock();
-        if matches!(state.phase, Phase::Open) {
+        let is_open = matches!(state.phase, Phase::Open);
+        if is_open {
             self.feed(&mut state, Input::Tick);
         }
+        is_open
     }
 
     /// Sends a work item that is complete now.

@@ -80,7 +80,9 @@ pub(super) async fn tick(shared: Weak<Shared>, clock: Arc<dyn Clock>) {
             Some(moment) => tokio::select! {
                 () = clock.sleep_until(moment) => {
                     let Some(shared) = shared.upgrade() else { return };
-                    shared.tick();
+                    if !shared.tick() {
+                        return;
+                    }
                     Ok(())
                 }
                 changed = wake.changed() => changed,

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write as _};
 use std::path::Path;
+use std::pin::Pin;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -13,7 +14,7 @@ use seriatim_durable::proto;
 use seriatim_durable::proto::OrchestrationStatus as Status;
 use seriatim_hub::core::{Batch, Moment, Snapshot};
 use seriatim_hub::store::{HistoryReader, MemoryStore, Store, StoreError};
-use seriatim_hub::{EmbeddedHub, HubOptions, ManualClock, OpenError};
+use seriatim_hub::{Clock, EmbeddedHub, HubOptions, ManualClock, OpenError};
 
 use crate::driver::{complete, kinds, task, timer};
 
@@ -251,6 +252,45 @@ async fn timers_follow_the_injected_clock() {
     finish(&hub, &token, vec![timer(0, Moment::from_seconds(1_000_000 + 86_400))]).await;
     clock.advance(Duration::from_hours(24));
     assert_eq!(kinds(&next_turn(&mut stream).await.1.new_events), ["(", "timer fired"]);
+}
+
+/// A clock that counts how often it is asked to wait.
+#[derive(Debug, Clone)]
+struct Counted(ManualClock, Arc<AtomicUsize>);
+
+impl Clock for Counted {
+    fn now(&self) -> Moment {
+        self.0.now()
+    }
+
+    fn sleep_until(&self, moment: Moment) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        self.1.fetch_add(1, Ordering::SeqCst);
+        self.0.sleep_until(moment)
+    }
+}
+
+/// Symptom: one core was busy for as long as somebody held a hub that had been deleted. Cause: what is due when a hub ends
+/// stays due, and the hub went on asking for it. Mend: a hub that takes nothing more is not asked.
+#[tokio::test]
+async fn a_closed_hub_does_not_wait_for_what_is_due() {
+    let clock = Counted(ManualClock::new(Moment::from_seconds(1_000_000)), Arc::default());
+    let options = HubOptions { clock: Arc::new(clock.clone()), ..HubOptions::default() };
+    let hub = EmbeddedHub::in_memory(options).unwrap();
+    let mut stream = worker(&hub).await;
+    hub.start_instance(start("a")).await.unwrap();
+    let (token, _) = next_turn(&mut stream).await;
+    finish(&hub, &token, vec![timer(0, Moment::from_seconds(1_000_000 + 86_400))]).await;
+    hub.close().await.unwrap();
+    clock.0.advance(Duration::from_hours(24));
+    let settle = async || {
+        for _ in 0..1000 {
+            tokio::task::yield_now().await;
+        }
+        clock.1.load(Ordering::SeqCst)
+    };
+    let waits = settle().await;
+    assert!(waits > 0, "it waited for the timer while it was open");
+    assert_eq!(settle().await, waits);
 }
 
 #[tokio::test]

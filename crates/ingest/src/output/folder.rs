@@ -2,9 +2,10 @@
 //! where it lies.
 
 use std::fs::{self, File};
-use std::io::ErrorKind::NotFound;
+use std::io::ErrorKind::{Interrupted, NotFound, Unsupported};
 use std::path::Path;
 
+use rustix::io::Errno;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::{FACTS, LOCK, MANIFEST, Put, Version};
@@ -43,7 +44,16 @@ fn lock(output: &Path) -> Result<Option<File>> {
     make_folder(path.parent().unwrap_or(&path))?;
     let file = File::options().create(true).truncate(false).write(true).open(&path);
     let file = file.map_err(|e| IngestError::io("open", &path, &e))?;
-    Ok(file.lock().is_ok().then_some(file))
+    loop {
+        match file.lock() {
+            Ok(()) => return Ok(Some(file)),
+            Err(e) if e.kind() == Interrupted => {}
+            Err(e) if e.kind() == Unsupported || e.raw_os_error() == Some(Errno::NOLCK.raw_os_error()) => {
+                return Ok(None);
+            }
+            Err(e) => return Err(IngestError::io("lock", &path, &e)),
+        }
+    }
 }
 
 pub(super) fn size(path: &Path) -> Result<Option<u64>> {

@@ -89,6 +89,14 @@ impl Output {
         Ok(self.versioned_manifest()?.map(|(manifest, _)| manifest))
     }
 
+    /// What is published; an error before the first run.
+    pub(crate) fn published(&self) -> Result<Manifest> {
+        self.manifest()?.filter(|manifest| manifest.number() > 0).ok_or_else(|| {
+            IngestError::output(format!("nothing is published in {self}"))
+                .help("run the pipeline first, or correct `output.path`")
+        })
+    }
+
     /// The manifest, and which one it is.
     pub(crate) fn versioned_manifest(&self) -> Result<Option<(Manifest, Version)>> {
         let Some((bytes, version)) = self.read(MANIFEST)? else { return Ok(None) };

@@ -12,6 +12,8 @@ mod tables;
 mod text;
 mod why;
 
+pub use why::{counted, grouped};
+
 #[cfg(test)]
 mod tests;
 

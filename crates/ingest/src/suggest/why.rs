@@ -176,7 +176,7 @@ pub(super) fn shown(name: &str) -> String {
 }
 
 /// `2000000` as `2,000,000`.
-pub(super) fn grouped(n: u64) -> String {
+pub fn grouped(n: u64) -> String {
     let digits = n.to_string();
     let mut text = String::new();
     for (at, digit) in digits.chars().enumerate() {
@@ -188,7 +188,7 @@ pub(super) fn grouped(n: u64) -> String {
     text
 }
 
-/// A count and its noun.
-pub(super) fn counted(n: u64, noun: &str) -> String {
+/// `1 file`, `2 files`: a count and its noun.
+pub fn counted(n: u64, noun: &str) -> String {
     format!("{} {noun}{}", grouped(n), if n == 1 { "" } else { "s" })
 }
