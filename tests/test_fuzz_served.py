@@ -2,7 +2,7 @@
 requests that are made from the server's own document and messages that are made from the protocol's own descriptors, with
 values at and over every edge, with real ids and real completion tokens among them, and the same with bytes changed.
 
-A failure names the request; SERIATIM_TEST_SEED replays it. SERIATIM_TEST_SCALE=10 is what a nightly run does.
+A failure names the request; SERIATIM_TEST_SEED replays it. Each test takes a minute, times SERIATIM_TEST_SCALE.
 """
 
 import errno
@@ -19,12 +19,12 @@ from durabletask.internal import orchestrator_service_pb2 as protocol
 from google.protobuf import message_factory
 from google.protobuf.descriptor import FieldDescriptor as Field
 
-from conftest import HANG, scale
+from conftest import HANG, cases
 from test_refusals import Door, calls
 from test_serve_http import DURABLE, Served
 
-#: Requests over HTTP, and messages over gRPC: some seconds of each.
-REQUESTS, MESSAGES = int(1_500 * scale()), int(3_000 * scale())
+#: Requests over HTTP, and messages over gRPC, at least.
+REQUESTS, MESSAGES = 1_500, 3_000
 
 #: Names, ids, payloads, times and whatever else is a text.
 TEXTS = [
@@ -163,7 +163,7 @@ def test_no_request_breaks_the_hub(heard, rng):
         (method.upper(), path, operation) for path, item in document["paths"].items() for method, operation in item.items()
     ]
     seen = {}
-    for _ in range(REQUESTS):
+    for _ in cases(REQUESTS):
         method, path, body, headers = asked = request(rng, operations)
         status, got, text = heard.door.ask(method, path, body, headers)
         assert status in (200, 202, 400, 404, 408, 409, 410, 413, 414, 431, 501), (asked, status, text)
@@ -273,7 +273,7 @@ def test_no_message_breaks_the_hub(heard, rng):
     with grpc.insecure_channel(heard.address) as channel, grpc.insecure_channel(heard.address) as worker:
         listener = threading.Thread(target=listen, args=(worker, maker, stop), daemon=True)
         listener.start()
-        for at in range(MESSAGES):
+        for at in cases(MESSAGES):
             [method] = rng.choices(methods, weights)
             message = maker.message(method.input_type)
             data, whole = message.SerializeToString(), True
