@@ -64,6 +64,10 @@ pub(crate) enum Command {
     Plan(PlanArgs),
     /// Ingest what is new; takes up an interrupted run by itself
     Run(RunArgs),
+    /// Show which records wait in quarantine, and why
+    Quarantine(QuarantineArgs),
+    /// Ingest what waits in quarantine once more: after a change of the pipeline, or with records that were mended
+    Replay(ReplayArgs),
     /// Bring a state folder that is lost, or older than the output, up to what is published there
     Recover(RecoverArgs),
     /// List the runs
@@ -103,6 +107,50 @@ pub(crate) struct PipelineArgs {
     /// Put a setting in the place of the file's, such as `output.path=elsewhere`; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
+}
+
+/// `seriatim quarantine`
+#[derive(Debug, Args)]
+pub(crate) struct QuarantineArgs {
+    /// Whose quarantine.
+    #[command(flatten)]
+    pub(crate) pipeline: PipelineArgs,
+    /// Print one JSON document instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Who is told of a run.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct LineageArgs {
+    /// Tell of the run as OpenLineage events, to a file or to a service; without it to the service that `OPENLINEAGE_URL`
+    /// names, if it is set
+    #[arg(long, value_name = "FILE|URL")]
+    pub(crate) lineage: Option<String>,
+}
+
+/// `seriatim replay`
+#[derive(Debug, Args)]
+pub(crate) struct ReplayArgs {
+    /// Whose quarantine.
+    #[command(flatten)]
+    pub(crate) pipeline: PipelineArgs,
+    /// Parquet files of mended records: each takes the place of the one with the same `_file` and `_row`; a path, a folder
+    /// or a glob, which starts at the pipeline file's folder; may be repeated
+    #[arg(long, value_name = "FILES")]
+    pub(crate) mended: Vec<String>,
+    /// How much of the machine to use.
+    #[command(flatten)]
+    pub(crate) machine: MachineArgs,
+    /// Who is told of the run.
+    #[command(flatten)]
+    pub(crate) lineage: LineageArgs,
+    /// If another process has the state folder, fail instead of waiting for it
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    /// Print one JSON document instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// How much of the machine a run may use.
@@ -263,6 +311,9 @@ pub(crate) struct RunArgs {
     /// `_seriatim/work` in the output]
     #[arg(long, value_name = "LOCATION", requires = "hub")]
     pub(crate) work: Option<String>,
+    /// Who is told of the run.
+    #[command(flatten)]
+    pub(crate) lineage: LineageArgs,
     /// Return as soon as the run has begun; run again to wait for it
     #[arg(long, requires = "hub")]
     pub(crate) detach: bool,

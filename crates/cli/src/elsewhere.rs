@@ -12,6 +12,7 @@ use crate::args::{HubAccess, RunArgs};
 use crate::engine::{self, runner_options};
 use crate::error::CliError;
 use crate::interrupt::Interrupt;
+use crate::lineage::{self, Lineage};
 use crate::ui::Ui;
 
 /// The variable that a token is taken from: an argument would be seen by everybody on the machine.
@@ -37,10 +38,11 @@ pub(crate) async fn run(
     let at = address(hub)?;
     let mut options = runner_options(&args.machine);
     options.work.clone_from(&args.work);
+    let told = Lineage::new(&args.lineage, project)?;
     let runner = Runner::connect(connect(at.clone(), &args.access)?, &at.to_string(), options, &project.state())?;
     let _graceful = interrupt.graceful();
     let outcome = tokio::select! {
-        outcome = begun_and_ended(&runner, project, args.detach, ui) => outcome,
+        outcome = begun_and_ended(&runner, project, args.detach, told.as_ref(), ui) => outcome,
         () = interrupt.wanted() => {
             ui.remark("the run goes on with its workers; run again to wait for it, or `seriatim cancel` it");
             Err(CliError::Interrupted)
@@ -54,6 +56,7 @@ async fn begun_and_ended(
     runner: &Runner,
     project: &Project,
     detach: bool,
+    told: Option<&Lineage>,
     ui: &Ui,
 ) -> Result<Vec<RunReport>, CliError> {
     let mut reports = Vec::new();
@@ -61,10 +64,12 @@ async fn begun_and_ended(
         let begun = runner.begin(project, None).await?;
         let word = if begun.resumed { "waiting for" } else { "begun:" };
         ui.remark(format!("{word} {}", begun.run));
+        lineage::begun(told, &begun, ui).await;
         if detach {
             return Ok(vec![begun]);
         }
         let report = runner.finish(begun).await?;
+        lineage::ended(told, &report, ui).await;
         let again = engine::goes_on(&report);
         if reports.is_empty() || report.status != RunStatus::NothingToDo {
             reports.push(report);

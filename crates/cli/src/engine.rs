@@ -14,6 +14,7 @@ use crate::args::{Journal, MachineArgs, Paths};
 use crate::commands::recover;
 use crate::error::{CliError, with_causes};
 use crate::interrupt::Interrupt;
+use crate::lineage::{self, Lineage};
 use crate::ui::progress::Display;
 use crate::ui::{Ui, human};
 
@@ -31,12 +32,14 @@ pub(crate) struct Options {
     pub(crate) journal: Journal,
     /// Whether a state folder that knows less than is published is recovered from the output first.
     pub(crate) recover: bool,
+    /// Who is told of runs.
+    pub(crate) lineage: Option<Arc<Lineage>>,
 }
 
 impl Options {
     /// As the command line says.
     pub(crate) fn new(machine: &MachineArgs, wait: bool) -> Self {
-        Self { runner: runner_options(machine), wait, journal: machine.journal, recover: false }
+        Self { runner: runner_options(machine), wait, journal: machine.journal, recover: false, lineage: None }
     }
 }
 
@@ -85,7 +88,32 @@ pub(crate) async fn run(
         {
             ui.remark(recover::said(&report, ui));
         }
-        until_nothing_is_left(runner, project).await
+        until_nothing_is_left(runner, project, options, ui).await
+    })
+    .await
+}
+
+/// Runs what waits in quarantine once more, after a run that was interrupted; no report if nothing waits.
+pub(crate) async fn replay(
+    project: &Project,
+    mended: &[String],
+    options: &Options,
+    ui: &Ui,
+    interrupt: &Interrupt,
+) -> Result<Vec<RunReport>, CliError> {
+    on_hub(project, options, ui, interrupt, async |runner| {
+        let mut reports = Vec::new();
+        while let Some(report) = runner.begin_interrupted(project).await? {
+            reports.push(to_its_end(runner, report, options, ui).await?);
+            if !reports.iter().all(|report| matches!(report.status, RunStatus::Done | RunStatus::NothingToDo)) {
+                return Ok(reports);
+            }
+        }
+        if let Some(replay) = seriatim_ingest::replay(project, mended)? {
+            let begun = runner.begin(&replay, None).await?;
+            reports.push(to_its_end(runner, begun, options, ui).await?);
+        }
+        Ok(reports)
     })
     .await
 }
@@ -152,10 +180,25 @@ pub(crate) fn goes_on(report: &RunReport) -> bool {
     report.resumed && report.status == RunStatus::Done
 }
 
-async fn until_nothing_is_left(runner: &Runner, project: &Project) -> Result<Vec<RunReport>, CliError> {
+/// Waits for a run that has begun, and tells of it.
+async fn to_its_end(runner: &Runner, begun: RunReport, options: &Options, ui: &Ui) -> Result<RunReport, CliError> {
+    let told = options.lineage.as_deref();
+    lineage::begun(told, &begun, ui).await;
+    let report = runner.finish(begun).await?;
+    lineage::ended(told, &report, ui).await;
+    Ok(report)
+}
+
+async fn until_nothing_is_left(
+    runner: &Runner,
+    project: &Project,
+    options: &Options,
+    ui: &Ui,
+) -> Result<Vec<RunReport>, CliError> {
     let mut reports: Vec<RunReport> = Vec::new();
     loop {
-        let report = runner.run(project).await?;
+        let begun = runner.begin(project, None).await?;
+        let report = to_its_end(runner, begun, options, ui).await?;
         let again = goes_on(&report);
         // After a run that did something, "nothing to do" is no news.
         if reports.is_empty() || report.status != RunStatus::NothingToDo {

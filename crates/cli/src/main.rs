@@ -11,6 +11,7 @@ mod error;
 mod http_hubs;
 mod http_runs;
 mod interrupt;
+mod lineage;
 mod state;
 mod ui;
 

@@ -8,6 +8,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
 use seriatim_pipeline::model::{Id, OnConflict, OnNullKey, Pipeline, Table};
 
+use crate::checks::Checks;
 use crate::error::{IngestError, Result};
 use crate::keys::{KeyCodec, is_key_type};
 
@@ -15,6 +16,8 @@ use crate::keys::{KeyCodec, is_key_type};
 #[derive(Debug, Clone)]
 pub(crate) struct Layout {
     pub(crate) tables: Vec<TableLayout>,
+    /// What records must meet before any table sees them.
+    pub(crate) checks: Checks,
 }
 
 /// One output table.
@@ -66,14 +69,14 @@ impl Layout {
         for table in &pipeline.tables {
             tables.push(bind(pipeline, table, records)?);
         }
-        Ok(Self { tables })
+        Ok(Self { tables, checks: Checks::new(pipeline, records)? })
     }
 
-    /// Every column of the records that some table uses, once each.
+    /// Every column of the records that some table or check uses, once each.
     pub(crate) fn used_columns(&self) -> Vec<&str> {
         let mut seen = BTreeSet::new();
         let all = self.tables.iter().flat_map(|t| t.key.iter().chain(&t.columns));
-        all.map(String::as_str).filter(|c| seen.insert(*c)).collect()
+        all.chain(self.checks.columns()).map(String::as_str).filter(|c| seen.insert(*c)).collect()
     }
 
     /// Role, name and type of the columns of each table.

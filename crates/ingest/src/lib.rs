@@ -6,6 +6,7 @@
 //! changing anything.
 
 mod artifacts;
+mod checks;
 mod committed;
 mod context;
 mod engine;
@@ -32,6 +33,7 @@ mod project;
 mod publish;
 mod record;
 mod recover;
+mod replay;
 mod report;
 mod resolve;
 mod runner;
@@ -57,9 +59,11 @@ pub use progress::{Progress, Step};
 pub use project::Project;
 pub use record::{request_cancel, run_record, runs};
 pub use recover::{RecoverReport, RecoveredTable};
+pub use replay::{quarantine, replay};
 pub use report::{
-    AsideFile, CheckReport, CheckTable, IdRange, LedgerEntry, LedgerReport, LedgerTable, PlanFile, PlanReport,
-    RunReport, RunStatus, TableReport, VerifyCheck, VerifyReport, WhoReport,
+    AsideFile, CheckOutcome, CheckReport, CheckTable, IdRange, LedgerEntry, LedgerReport, LedgerTable, Place, PlanFile,
+    PlanReport, QuarantineReason, QuarantineReport, RunReport, RunStatus, TableReport, VerifyCheck, VerifyReport,
+    WhoReport,
 };
 pub use runner::{Runner, RunnerOptions};
 pub use suggest::{LeftOut, SuggestOptions, SuggestedColumn, SuggestedTable, Suggestion, counted, grouped, suggest};

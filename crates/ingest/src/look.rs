@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use seriatim_pipeline::model::OnBadFile;
 
+use crate::checks::{self, CheckFacts};
 use crate::committed::{Committed, read_committed, read_files};
 use crate::context::RunContext;
 use crate::error::{IngestError, Result};
@@ -112,6 +113,8 @@ pub fn plan(project: &Project, options: &RunnerOptions) -> Result<PlanReport> {
         records: plan.files.iter().map(|f| f.rows).sum(),
         filtered: 0,
         quarantined: 0,
+        checks: Vec::new(),
+        refused: None,
         aside: AsideFile::of(&plan.aside),
         aside_known: plan.aside_known,
         chunks: plan.chunks.len() as u64,
@@ -126,6 +129,12 @@ pub fn plan(project: &Project, options: &RunnerOptions) -> Result<PlanReport> {
     report.filtered = scans.iter().map(|s| u64::from(s.filtered)).sum();
     report.quarantined = scans.iter().map(|s| s.quarantine.len() as u64).sum();
     let records: u64 = scans.iter().map(|s| u64::from(s.records)).sum();
+    let mut facts = vec![CheckFacts::default(); run.layout.checks.len()];
+    for (chunk, scan) in (0..).zip(&scans) {
+        run.add_failed(&mut facts, chunk, &scan.failed);
+    }
+    report.checks = checks::sum(pipeline, std::iter::once(facts.as_slice()));
+    report.refused = checks::verdict(pipeline, &report.checks, records + report.quarantined, false).map(|e| e.message);
     let looks = if pipeline.ids.is_entity() { None } else { Some(crate::ids::look(pipeline)) };
     report.shared = looks.as_ref().map(|looks| match looks {
         Ok(_) => "others may take IDs from the same counter: these are exact if nobody does before the run".to_owned(),

@@ -33,6 +33,9 @@ pub(crate) struct ManifestRun {
     /// Files that it set aside: none of their records is in the output.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) aside: Vec<AsideFile>,
+    /// Files of the quarantine whose records it has read once more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) replayed: Vec<String>,
 }
 
 /// One table.

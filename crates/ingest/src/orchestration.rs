@@ -8,12 +8,13 @@ use serde::{Deserialize, Serialize};
 use seriatim_durable::EntityId;
 use seriatim_pipeline::model::{OnBadFile, Pipeline};
 
+use crate::checks;
 use crate::engine::Engine;
 use crate::error::{IngestError, Result};
 use crate::ids;
 use crate::number::{Reserved, ReservedTable};
 use crate::plan::Cut;
-use crate::report::AsideFile;
+use crate::report::{AsideFile, CheckOutcome};
 use crate::sequence::{
     CatalogState, CommitCatalog, CommitSequence, Reservation, SequenceState, catalog_id, is_zero, sequence_id,
 };
@@ -53,6 +54,9 @@ pub(crate) struct RunInput {
     /// Files that were found to be bad while an earlier plan of this run was carried out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) aside: Vec<SourceFile>,
+    /// The files of the quarantine whose records the source is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) replayed: Vec<String>,
 }
 
 impl RunInput {
@@ -72,6 +76,8 @@ pub(crate) struct RunOutput {
     pub(crate) records: u64,
     pub(crate) filtered: u64,
     pub(crate) quarantined: u64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) checks: Vec<CheckOutcome>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) aside: Vec<AsideFile>,
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -162,13 +168,19 @@ async fn attempt<E: Engine>(engine: &E, input: &RunInput) -> Result<Attempt> {
     } else {
         engine.all((0..plan.parts).map(|part| ScanPart { run: input.run.clone(), part }).collect()).await?
     };
+    let checks = checks::sum(&input.pipeline, scans.iter().map(|s| s.checks.as_slice()));
+    let looked_at = scans.iter().map(|s| s.records + s.quarantined).sum();
+    if let Some(error) = checks::verdict(&input.pipeline, &checks, looked_at, !input.replayed.is_empty()) {
+        return Err(error);
+    }
     let name = &input.pipeline.name;
     let sequences: Vec<EntityId> = input.pipeline.tables.iter().map(|t| sequence_id(name, &t.name)).collect();
     let mut locks = sequences.clone();
     locks.push(catalog_id(name));
     let output = engine.hold(locks, critical_section(engine, input, &plan, &scans, &sequences)).await?;
     // Without one, another run has ingested some of these files since they were planned: look again.
-    Ok(output.map_or_else(|| Attempt::Again(Box::new(input.clone())), Attempt::Done))
+    let done = |output| Attempt::Done(RunOutput { checks, ..output });
+    Ok(output.map_or_else(|| Attempt::Again(Box::new(input.clone())), done))
 }
 
 /// `None`: the plan is out of date.
@@ -388,6 +400,7 @@ fn report(
         records: plan.records,
         filtered: scans.iter().map(|s| s.filtered).sum(),
         quarantined: scans.iter().map(|s| s.quarantined).sum(),
+        checks: Vec::new(),
         aside: plan.aside.clone(),
         aside_known: plan.aside_known,
         tables: reserved.tables.iter().zip(shards).enumerate().map(table_output).collect(),

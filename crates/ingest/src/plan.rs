@@ -15,11 +15,13 @@ use seriatim_pipeline::model::{OnBadFile, Pipeline};
 
 use crate::error::{IngestError, Result};
 use crate::layout::Layout;
+use crate::output::REPLAY;
 use crate::project::Project;
 use crate::resolve::MOST_RECORDS;
 use crate::source::{
     FileFacts, Found, Listing, Records, SourceFile, bad_file, changed, content_hash, file_facts, list, stamp,
 };
+use crate::write::QUARANTINE_COLUMNS;
 
 /// Consecutive rows of one source file: the unit of fan-out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,6 +70,9 @@ pub(crate) struct Plan {
     /// The columns that all these files have, with the same type, in the order of names: what a record in quarantine
     /// shows of its source.
     pub(crate) source_columns: Vec<String>,
+    /// The files of the quarantine whose records the source is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) replayed: Vec<String>,
     pub(crate) chunks: Vec<Chunk>,
     /// Consecutive chunks that are written together: index of the first, index after the last.
     pub(crate) spans: Vec<(u32, u32)>,
@@ -189,7 +194,10 @@ pub(crate) fn make_plan(
     let chunks: Vec<Chunk> =
         facts.iter().enumerate().flat_map(|(i, f)| cut_file(i as u32, f.footer.metadata(), cut)).collect();
     let span_rows = u64::from(cut.chunk_rows.max(1)) * 2;
-    let source_columns = common_columns(&facts);
+    let mut source_columns = common_columns(&facts);
+    if !project.replayed().is_empty() {
+        source_columns.retain(|name| !QUARANTINE_COLUMNS.contains(&name.as_str()));
+    }
     let plan = Plan {
         run: run.to_owned(),
         owner: String::new(),
@@ -200,6 +208,7 @@ pub(crate) fn make_plan(
         aside: bad,
         aside_known,
         source_columns,
+        replayed: project.replayed().to_vec(),
         spans: cut_spans(&chunks, span_rows),
         chunks,
         parts: Vec::new(),
@@ -328,11 +337,17 @@ fn refuse_own_output(project: &Project, listing: &Listing) -> Result<()> {
     let canonical = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let output = project.output()?;
     let own: Vec<PathBuf> = output.as_folder().into_iter().chain([&*project.state()]).map(canonical).collect();
+    // The records of a replay are kept there.
+    let is_replay = |found: &Found| match (found, output.as_folder()) {
+        (Found::Local(path), Some(folder)) => canonical(path).starts_with(canonical(&folder.join(REPLAY))),
+        (Found::Object(object), None) => output.holds_in(REPLAY, &object.place),
+        _ => false,
+    };
     let is_own = |found: &Found| match found {
         Found::Local(path) => own.iter().any(|o| canonical(path).starts_with(o)),
         Found::Object(object) => output.holds(&object.place),
     };
-    match listing.files.iter().find(|(_, found)| is_own(found)) {
+    match listing.files.iter().find(|(_, found)| is_own(found) && !is_replay(found)) {
         None => Ok(()),
         Some((name, _)) => {
             Err(IngestError::pipeline(format!("`source.files` reaches into the pipeline's own output: {name}"))

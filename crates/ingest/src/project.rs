@@ -14,12 +14,25 @@ use crate::output::Output;
 pub struct Project {
     pipeline: Pipeline,
     folder: PathBuf,
+    /// The files of the quarantine whose records the source is; none for a run over the pipeline's own source.
+    replayed: Vec<String>,
 }
 
 impl Project {
     /// Binds `pipeline` to `folder`, the absolute path of the folder that holds the pipeline file.
     pub fn new(pipeline: Pipeline, folder: PathBuf) -> Self {
-        Self { pipeline, folder }
+        Self { pipeline, folder, replayed: Vec::new() }
+    }
+
+    /// The same as a run over what was in these files of the quarantine.
+    #[must_use]
+    pub(crate) fn replaying(self, replayed: Vec<String>) -> Self {
+        Self { replayed, ..self }
+    }
+
+    /// The files of the quarantine whose records the source is.
+    pub(crate) fn replayed(&self) -> &[String] {
+        &self.replayed
     }
 
     /// The same with IDs from the pipeline's own entities, whatever the pipeline says: for comparisons, in a state folder

@@ -23,11 +23,13 @@ use crate::manifest::{Manifest, ManifestFile, ManifestRun};
 use crate::number::{Reserved, ReservedTable, id_of, out_of_range};
 use crate::output::{Held, Output, Put};
 use crate::plan::FileMemory;
+use crate::project::Project;
 use crate::report::AsideFile;
 use crate::sequence::{CatalogState, Range, SequenceState};
 use crate::shared::{bring_committed, bring_kept, each_new_key, is_being_written, keep_segment};
 use crate::source::SourceFile;
 use crate::steps::{Admission, Publish};
+use crate::suggest::counted;
 use crate::withdraw::{clear_staging, withdraw_stale};
 use crate::write::{QUARANTINE, Staged, file_name, folder_name, quarantine_index, staged_name};
 
@@ -54,7 +56,8 @@ pub(crate) fn admit(run: &RunContext, catalog: &CatalogState, sequences: &[Seque
         held.give_back()?;
         return Err(late(run));
     }
-    check_published(held.output(), &pipeline.name, catalog.number)?;
+    let manifest = check_published(held.output(), &pipeline.name, catalog.number)?;
+    refuse_replayed(run, manifest.as_ref())?;
     withdraw_stale(&held, pipeline, Some(&Manifest::new(&pipeline.name, &run.layout)), || refuse_late(run))?;
     check_output(held.output(), &pipeline.name, pipeline.tables.iter().map(|t| t.name.as_str()), catalog.number)?;
     if catalog.number > 0 {
@@ -65,6 +68,17 @@ pub(crate) fn admit(run: &RunContext, catalog: &CatalogState, sequences: &[Seque
     let is_ingested = |file: &SourceFile| memory.get(&file.name).is_some_and(|kept| kept.bad.is_none());
     let overlap = run.plan.files.iter().chain(&run.plan.aside).any(is_ingested);
     Ok(if overlap { Admission::Outdated } else { Admission::Granted })
+}
+
+/// Two replays of one record would be two things.
+fn refuse_replayed(run: &RunContext, manifest: Option<&Manifest>) -> Result<()> {
+    let runs = manifest.iter().flat_map(|manifest| &manifest.runs);
+    let by = runs.into_iter().find(|by| by.replayed.iter().any(|path| run.plan.replayed.contains(path)));
+    match by {
+        None => Ok(()),
+        Some(by) => Err(IngestError::state(format!("run {} has replayed these records in the meantime", by.number))
+            .help("`seriatim quarantine` shows what still waits")),
+    }
 }
 
 /// A step that was given to another worker, because this one was not heard of, may go on here much later. Must be asked
@@ -156,8 +170,10 @@ fn check_published(output: &Output, pipeline: &str, number: u64) -> Result<Optio
     if published == number {
         return Ok(manifest);
     }
-    let error =
-        IngestError::output(format!("{output} holds {published} published runs, the state folder knows {number}"));
+    let error = IngestError::output(format!(
+        "{output} holds {}, the state folder knows {number}",
+        counted(published, "published run")
+    ));
     Err(if published > number && read_facts(output, published)?.is_some() {
         error.help(
             "`seriatim recover` brings the state folder up to the output from what is kept beside it; then run again",
@@ -168,6 +184,21 @@ fn check_published(output: &Output, pipeline: &str, number: u64) -> Result<Optio
              or remove both to ingest everything anew",
         )
     })
+}
+
+/// A run that finds nothing to do must still notice that what was published is gone, or older than it was.
+pub(crate) fn refuse_lost(project: &Project, state: &Path) -> Result<()> {
+    let pipeline = project.pipeline();
+    let committed = read_committed(state, &pipeline.name)?;
+    if committed.number == 0 || committed.output != pipeline.output.path {
+        return Ok(());
+    }
+    let output = project.output()?;
+    // That more is published than the state folder knows of is no loss, and the next run that has something to do says so.
+    if output.manifest()?.map_or(0, |manifest| manifest.number()) < committed.number {
+        check_published(&output, &pipeline.name, committed.number)?;
+    }
+    Ok(())
 }
 
 /// Writes the key map's segment of this run; gives the segments that count from now on.
@@ -337,6 +368,7 @@ impl Added {
             filtered: step.filtered,
             quarantined: step.quarantined,
             aside: AsideFile::of(&run.plan.aside),
+            replayed: run.plan.replayed.clone(),
         };
         Ok(Self { tables, quarantine, run })
     }

@@ -2,6 +2,7 @@
 //! programs. This module must never compute anything.
 
 use serde::{Deserialize, Serialize};
+use seriatim_pipeline::model::Severity;
 
 use crate::error::BadFile;
 use crate::sequence::is_zero;
@@ -83,6 +84,29 @@ impl AsideFile {
     }
 }
 
+/// A record of the source.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// The file, as the pipeline reaches it.
+    pub file: String,
+    /// The row, counted from 0.
+    pub row: u64,
+}
+
+/// How a run's records did in one check.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckOutcome {
+    /// The check's name.
+    pub check: String,
+    /// What happens to records that fail.
+    pub severity: Severity,
+    /// Records that fail.
+    pub failed: u64,
+    /// The first of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first: Option<Place>,
+}
+
 /// What a run did.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunReport {
@@ -106,10 +130,16 @@ pub struct RunReport {
     pub files_known: u64,
     /// Source records read.
     pub records: u64,
+    /// Whether they came from quarantine.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub replay: bool,
     /// Records that the transform's `WHERE` dropped.
     pub filtered: u64,
     /// Records in quarantine.
     pub quarantined: u64,
+    /// The pipeline's checks, in its order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<CheckOutcome>,
     /// New files that were set aside because they cannot be read.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub aside: Vec<AsideFile>,
@@ -151,8 +181,10 @@ impl RunReport {
             files: 0,
             files_known: 0,
             records: 0,
+            replay: false,
             filtered: 0,
             quarantined: 0,
+            checks: Vec::new(),
             aside: Vec::new(),
             aside_known: 0,
             tables: Vec::new(),
@@ -166,6 +198,30 @@ impl RunReport {
             hub: None,
         }
     }
+}
+
+/// What waits in quarantine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuarantineReport {
+    /// The pipeline's name.
+    pub pipeline: String,
+    /// Records that wait.
+    pub records: u64,
+    /// The files that they are in, in the order in which they were set aside.
+    pub files: Vec<String>,
+    /// Why, the most frequent reason first.
+    pub reasons: Vec<QuarantineReason>,
+}
+
+/// Why records are in quarantine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuarantineReason {
+    /// The reason, in words.
+    pub reason: String,
+    /// Records with it.
+    pub records: u64,
+    /// The last run that set some aside for it.
+    pub last_run: u64,
 }
 
 /// What a run would do.
@@ -185,6 +241,12 @@ pub struct PlanReport {
     pub filtered: u64,
     /// Records that would go to quarantine.
     pub quarantined: u64,
+    /// The pipeline's checks, in its order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<CheckOutcome>,
+    /// Why the run would fail, if a check would let it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
     /// Files that would be set aside because they cannot be read.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub aside: Vec<AsideFile>,

@@ -459,6 +459,7 @@ impl Runner {
                 holder: holder(project.pipeline(), &run),
                 one_by_one: !self.options.fan_out,
                 aside: Vec::new(),
+                replayed: project.replayed().to_vec(),
             };
             clear_cancel(&self.state, &run);
             let options = StartOptions {
@@ -536,8 +537,10 @@ fn fill(report: &mut RunReport, input: &RunInput, output: RunOutput) {
     report.files = output.files;
     report.files_known = output.files_known;
     report.records = output.records;
+    report.replay = !input.replayed.is_empty();
     report.filtered = output.filtered;
     report.quarantined = output.quarantined;
+    report.checks = output.checks;
     report.aside = output.aside;
     report.aside_known = output.aside_known;
     for (table, done) in input.pipeline.tables.iter().zip(output.tables) {

@@ -18,7 +18,8 @@ fn needed(run: &RunContext) -> Vec<String> {
     let mut columns: BTreeSet<String> = run.records.source_columns(&run.layout.used_columns()).into_iter().collect();
     columns.extend(run.records.filter_columns());
     // A record in quarantine is shown with all that its source says.
-    if run.layout.tables.iter().any(|table| table.on_null_key == OnNullKey::Quarantine) {
+    let by_null_key = run.layout.tables.iter().any(|table| table.on_null_key == OnNullKey::Quarantine);
+    if by_null_key || run.layout.checks.set_aside() {
         columns.extend(run.plan.source_columns.iter().cloned());
     }
     columns.into_iter().collect()

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::{Deserialize, Serialize};
 use seriatim_durable::{ActivityContext, Failure, Registry};
 
+use crate::checks::CheckFacts;
 use crate::context::{RunContext, keep_plan, keep_shared_plan, work_folder};
 use crate::engine::Step;
 use crate::error::{ErrorKind, IngestError, Result};
@@ -22,11 +23,11 @@ use crate::plan::{Plan, Purpose, make_plan};
 use crate::pool::Pool;
 use crate::progress::{Progress, Step as Stage};
 use crate::project::Project;
-use crate::publish::{admit, file_memory, keep_committed, keep_keys, publish};
+use crate::publish::{admit, file_memory, keep_committed, keep_keys, publish, refuse_lost};
 use crate::recover::{BringBack, KeepRestored};
 use crate::report::AsideFile;
 use crate::sequence::{CatalogState, SequenceState, is_zero};
-use crate::shared::{Others, Place, bring_committed, claim, clear, cut_parts, resolve_group, scan_or_find};
+use crate::shared::{Others, Place, bring_committed, chunks_of, claim, clear, cut_parts, resolve_group, scan_or_find};
 use crate::sound::find_bad;
 use crate::source::SourceFile;
 use crate::withdraw::withdraw;
@@ -252,14 +253,17 @@ fn make_shared_plan(steps: &Steps, place: &Place, input: RunInput) -> Result<Pla
     let load = || RunContext::find_shared(place, &steps.state, steps.memory, steps.progress.clone());
     let mut made = load()?;
     if made.is_none() {
-        let RunInput { run, owner, pipeline, folder, cut, aside, .. } = input;
-        let project = Project::new(pipeline, folder);
+        let RunInput { run, owner, pipeline, folder, cut, aside, replayed, .. } = input;
+        let project = Project::new(pipeline, folder).replaying(replayed);
         bring_committed(&project.output()?, project.pipeline(), &steps.state)?;
         let memory = file_memory(&steps.state, &project.pipeline().name)?;
         let (mut plan, bound) = make_plan(&project, &run, &memory, cut, steps.workers, Purpose::Run, &aside)?;
         plan.owner = owner;
         plan.parts = cut_parts(&plan.spans, &plan.chunks);
-        let Some(bound) = bound else { return Ok(PlanFacts::new(&plan, None)) };
+        let Some(bound) = bound else {
+            refuse_lost(&project, &steps.state)?;
+            return Ok(PlanFacts::new(&plan, None));
+        };
         keep_shared_plan(place, &plan, bound.records.source_schema())?;
         made = load()?;
     }
@@ -279,11 +283,11 @@ impl Doable for MakePlan {
             steps.done();
             return Ok(facts);
         }
-        let RunInput { run, owner, pipeline, folder, cut, aside, .. } = self.input;
+        let RunInput { run, owner, pipeline, folder, cut, aside, replayed, .. } = self.input;
         // What an attempt before this one left behind belongs to another plan.
         steps.forget(&run);
         remove_folder(&work_folder(&steps.state, &run))?;
-        let project = Project::new(pipeline, folder);
+        let project = Project::new(pipeline, folder).replaying(replayed);
         let memory = file_memory(&steps.state, &project.pipeline().name)?;
         let (mut plan, bound) = make_plan(&project, &run, &memory, cut, steps.workers, Purpose::Run, &aside)?;
         plan.owner = owner;
@@ -293,6 +297,8 @@ impl Doable for MakePlan {
         if let Some(bound) = bound {
             keep_plan(&steps.state, &plan, bound.records.source_schema())?;
             steps.keep(RunContext::new(plan, bound, &steps.state, steps.memory, steps.progress.clone()));
+        } else {
+            refuse_lost(&project, &steps.state)?;
         }
         steps.done();
         Ok(facts)
@@ -325,6 +331,16 @@ pub(crate) struct ScanFacts {
     pub(crate) quarantined: u64,
     /// For each table the records that have no key in it.
     pub(crate) null_keys: Vec<u64>,
+    /// How records did in the pipeline's checks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) checks: Vec<CheckFacts>,
+}
+
+impl ScanFacts {
+    fn new(run: &RunContext) -> Self {
+        let checks = vec![CheckFacts::default(); run.layout.checks.len()];
+        Self { null_keys: vec![0; run.layout.tables.len()], checks, ..Self::default() }
+    }
 }
 
 impl Doable for ScanChunks {
@@ -332,7 +348,7 @@ impl Doable for ScanChunks {
         let run = steps.run(&self.run)?;
         steps.progress.enter(Stage::Scan, run.plan.chunks.len() as u64);
         run.scan_all(self.from..self.to)?;
-        let mut facts = ScanFacts { null_keys: vec![0; run.layout.tables.len()], ..ScanFacts::default() };
+        let mut facts = ScanFacts::new(&run);
         for chunk in self.from..self.to {
             let scan = run.scan(chunk)?;
             facts.records += u64::from(scan.records);
@@ -341,6 +357,7 @@ impl Doable for ScanChunks {
             for (sum, table) in facts.null_keys.iter_mut().zip(&scan.tables) {
                 *sum += table.null_keys;
             }
+            run.add_failed(&mut facts.checks, chunk, &scan.failed);
             steps.progress.scanned.fetch_add(run.plan.chunks[chunk as usize].rows.into(), Relaxed);
             steps.done();
         }
@@ -357,14 +374,15 @@ impl Doable for ScanPart {
         let run = steps.run(&self.run)?;
         let shared = run.shared().ok_or_else(no_parts)?;
         steps.progress.enter(Stage::Scan, run.plan.parts.len() as u64);
-        let mut facts = ScanFacts { null_keys: vec![0; run.layout.tables.len()], ..ScanFacts::default() };
-        for chunk in scan_or_find(&run, shared, self.part)? {
+        let mut facts = ScanFacts::new(&run);
+        for (index, chunk) in chunks_of(&run, self.part).zip(scan_or_find(&run, shared, self.part)?) {
             facts.records += chunk.records;
             facts.filtered += chunk.filtered;
             facts.quarantined += chunk.quarantined;
             for (sum, count) in facts.null_keys.iter_mut().zip(&chunk.null_keys) {
                 *sum += count;
             }
+            run.add_failed(&mut facts.checks, index, &chunk.failed);
         }
         steps.progress.scanned.fetch_add(facts.records + facts.filtered + facts.quarantined, Relaxed);
         steps.done();

@@ -18,6 +18,7 @@ use crate::project::Project;
 use crate::publish::check_output;
 use crate::report::{VerifyCheck, VerifyReport};
 use crate::source::{contain, hash_of};
+use crate::suggest::counted;
 use crate::write::QUARANTINE;
 
 /// Audits a pipeline's outputs with up to `workers` threads.
@@ -64,7 +65,7 @@ fn check_folder(output: &Output, pipeline: &Pipeline, manifest: &Manifest) -> Ve
     let missing = names.clone().find(|name| !manifest.tables.iter().any(|t| t.table == *name));
     let missing = missing.map(|name| format!("the manifest has no table '{name}'"));
     summary("G8", None, [problem, missing], || {
-        format!("the table folders hold what {} published runs wrote, and nothing else", manifest.number())
+        format!("the table folders hold what {} wrote, and nothing else", counted(manifest.number(), "published run"))
     })
 }
 

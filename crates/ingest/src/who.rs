@@ -12,7 +12,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use crate::context::RunContext;
 use crate::error::{ErrorKind, IngestError, Result};
 use crate::ledger::{LedgerChunk, read_ledger};
-use crate::manifest::{ManifestFile, ManifestTable};
+use crate::manifest::{Manifest, ManifestFile, ManifestTable};
 use crate::number::ordinal_of;
 use crate::output::Output;
 use crate::plan::{FileMemory, Purpose, make_plan};
@@ -22,6 +22,7 @@ use crate::publish::file_memory;
 use crate::record::runs;
 use crate::report::WhoReport;
 use crate::runner::RunnerOptions;
+use crate::write::QUARANTINE_COLUMNS;
 
 /// Finds out where the row of a table with this ID comes from.
 pub fn who(project: &Project, table: &str, id: i64) -> Result<WhoReport> {
@@ -70,7 +71,10 @@ pub fn who(project: &Project, table: &str, id: i64) -> Result<WhoReport> {
     report.source_rows = Some((chunk.first_row, chunk.rows.into()));
     // Sources come and go; that one cannot be looked into is no reason to hold back what is known.
     match find_record(project, of, &batch, chunk, nth) {
-        Ok(Some((row, values))) => (report.source_row, report.source_values) = (Some(row), values),
+        Ok(Some((row, values))) => {
+            (report.source_row, report.source_values) = (Some(row), values);
+            before_replay(&manifest, file.run, &mut report);
+        }
         Ok(None) => {
             report.remark = Some(format!(
                 "the record was not found in {}: has the pipeline's transform or the table changed since?",
@@ -81,6 +85,19 @@ pub fn who(project: &Project, table: &str, id: i64) -> Result<WhoReport> {
         Err(error) => return Err(error),
     }
     Ok(report)
+}
+
+/// A record that came from quarantine is told with its place in the source.
+fn before_replay(manifest: &Manifest, run: u64, report: &mut WhoReport) {
+    if !manifest.runs.iter().any(|of| of.number == run && !of.replayed.is_empty()) {
+        return;
+    }
+    let value =
+        |name: &str| report.source_values.iter().find(|(of, _)| of == name).and_then(|(_, value)| value.clone());
+    let Some(((file, row), before)) = value("_file").zip(value("_row")).zip(value("_run")) else { return };
+    report.remark = Some(format!("run {before} set the record aside, and run {run} took it out of quarantine"));
+    report.source_values.retain(|(name, _)| !QUARANTINE_COLUMNS.contains(&name.as_str()));
+    (report.source_file, report.source_row, report.source_rows) = (Some(file), row.parse().ok(), None);
 }
 
 /// The published file that has the ID, and the row in it.

@@ -4,7 +4,9 @@
 use crate::env;
 use crate::error::{Draft, Problems, Span, listed, quoted};
 use crate::nearest::nearest;
-use crate::raw::{Address, Field, Number, RawId, RawIds, RawOutput, RawPipeline, RawSource, RawTable, Text, TextList};
+use crate::raw::{
+    Address, Field, Number, RawCheck, RawId, RawIds, RawOutput, RawPipeline, RawSource, RawTable, Text, TextList,
+};
 use crate::yaml::{Entry, Kind, Node, Scalar};
 
 /// The version of the pipeline language that this program reads.
@@ -12,6 +14,9 @@ const VERSION: i64 = 1;
 
 /// More tables than this are refused: checks that compare names with names would take too long.
 const MAX_TABLES: usize = 1000;
+
+/// More checks than this are refused: each one is evaluated for every record.
+const MAX_CHECKS: usize = 1000;
 
 /// Decodes the tree of a file. `None` if nothing more can be said about it, or if there is nothing in it.
 pub(crate) fn decode(
@@ -73,6 +78,7 @@ impl Decoder<'_> {
             name: fields.read("name", |node, _| self.text(node, "name")),
             source: fields.read("source", |node, key| self.source(node, key)),
             transform: fields.read("transform", |node, _| self.text(node, "transform")),
+            checks: fields.read("checks", |node, _| self.checks(node)),
             tables: fields.read("tables", |node, key| self.tables(node, key)),
             output: fields.read("output", |node, key| self.output(node, key)),
             state: fields.read("state", |node, _| self.text(node, "state")),
@@ -112,6 +118,41 @@ impl Decoder<'_> {
             compression: fields.read("compression", |node, _| self.text(node, "output.compression")),
             recompress: fields.read("recompress", |node, _| self.truth_value(node, "output.recompress")),
         })
+    }
+
+    fn checks(&mut self, node: &Node) -> Option<Vec<RawCheck>> {
+        let Kind::List(nodes) = &node.kind else {
+            let help = "write each check as `- {name: positive_price, where: \"price >= 0\"}`";
+            self.wrong_type(node, "checks", "a list of checks", help);
+            return None;
+        };
+        if nodes.len() > MAX_CHECKS {
+            let message = format!("the pipeline has {} checks, and {MAX_CHECKS} is the most", nodes.len());
+            self.problems.push(Draft::new(node.span, message).help("join some of them with AND"));
+            return None;
+        }
+        // All are read before one that is broken breaks the list.
+        let checks: Vec<_> = nodes.iter().enumerate().map(|(at, node)| self.check(node, at)).collect();
+        checks.into_iter().collect()
+    }
+
+    fn check(&mut self, node: &Node, at: usize) -> Option<RawCheck> {
+        let at = format!("checks[{at}]");
+        let fields = self.map(node, &at, node.span, RawCheck::KEYS, &["name", "where"])?;
+        Some(RawCheck {
+            name: fields.read("name", |node, _| self.text(node, &format!("{at}.name"))),
+            condition: fields.read("where", |node, _| self.text(node, &format!("{at}.where"))),
+            severity: fields.read("severity", |node, _| self.text(node, &format!("{at}.severity"))),
+            at_most: fields.read("at_most", |node, _| self.amount(node, &format!("{at}.at_most"))),
+        })
+    }
+
+    /// A number, or a text with a number and a unit.
+    fn amount(&mut self, node: &Node, at: &str) -> Option<Text> {
+        let scalar = self.scalar(node, at, "a number or a text")?;
+        let (value, substituted) = self.expand(scalar, node.span)?;
+        let shown = if substituted { scalar.text.clone() } else { value.clone() };
+        Some(Text { value, shown, span: node.span })
     }
 
     fn tables(&mut self, node: &Node, key: Span) -> Option<Vec<(Text, RawTable)>> {
@@ -424,6 +465,7 @@ fn example(key: &str) -> &'static str {
         "output" => "output: {path: out}",
         "path" => "path: out",
         "from" => "from: postgres",
+        "where" => "where: price >= 0",
         _ => "column: customer_id",
     }
 }

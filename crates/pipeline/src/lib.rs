@@ -7,6 +7,7 @@
 //!
 //! This crate must never look at the data: whether a column exists is for those to say who have opened the files.
 
+mod checks;
 mod columns;
 mod compression;
 mod decode;

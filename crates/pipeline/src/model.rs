@@ -15,6 +15,9 @@ pub struct Pipeline {
     pub source: Source,
     /// Row-wise SQL over `source`, if the records are to be changed or filtered first.
     pub transform: Option<String>,
+    /// What every record must meet, in the order of the file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<Check>,
     /// The output tables, in the order of the file.
     pub tables: Vec<Table>,
     /// Where the tables go, and how.
@@ -103,6 +106,76 @@ impl OnBadFile {
     #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
     pub fn is_fail(&self) -> bool {
         *self == Self::Fail
+    }
+}
+
+/// A condition that records must meet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// Its name, which reports and the quarantine give.
+    pub name: String,
+    /// SQL over the record's columns. A record fails if it is false; where it is unknown, because something is null, the
+    /// record passes.
+    #[serde(rename = "where")]
+    pub condition: String,
+    /// What happens to a record that fails.
+    pub severity: Severity,
+    /// How many of a run's records may fail; more, and the run fails.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_most: Option<Limit>,
+}
+
+/// What happens to a record that fails a check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// It is set aside with its reason, and takes no ID.
+    #[default]
+    Quarantine,
+    /// It is counted, and goes on as any other.
+    Warn,
+    /// The run fails.
+    Fail,
+}
+
+/// How many records are not too many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Limit {
+    /// So many.
+    Records(u64),
+    /// A part of all records that a run looks at.
+    Share {
+        /// In millionths of them.
+        per_million: u32,
+    },
+}
+
+impl Limit {
+    /// Whether so many of `records` are more.
+    pub fn is_exceeded(self, failed: u64, records: u64) -> bool {
+        match self {
+            Self::Records(most) => failed > most,
+            Self::Share { per_million } => {
+                u128::from(failed) * 1_000_000 > u128::from(records) * u128::from(per_million)
+            }
+        }
+    }
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Records(most) => write!(f, "{most}"),
+            Self::Share { per_million } => {
+                let (whole, rest) = (per_million / 10_000, per_million % 10_000);
+                let digits = format!("{rest:04}");
+                match digits.trim_end_matches('0') {
+                    "" => write!(f, "{whole}%"),
+                    digits => write!(f, "{whole}.{digits}%"),
+                }
+            }
+        }
     }
 }
 

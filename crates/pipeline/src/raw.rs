@@ -103,6 +103,8 @@ pub(crate) struct RawPipeline {
     /// Row-wise SQL over the table `source`, to change or filter the records first.
     #[schemars(schema_with = "schema::text")]
     pub(crate) transform: Field<Text>,
+    /// What every record must meet.
+    pub(crate) checks: Field<Vec<RawCheck>>,
     /// The output tables: one for each kind of thing.
     #[schemars(schema_with = "schema::tables")]
     pub(crate) tables: Field<Vec<(Text, RawTable)>>,
@@ -127,6 +129,27 @@ pub(crate) struct RawSource {
     /// and all others are ingested.
     #[schemars(schema_with = "schema::on_bad_file", extend("default" = "fail"))]
     pub(crate) on_bad_file: Field<Text>,
+}
+
+/// A condition that every record must meet, after `transform` and before anything is numbered.
+#[derive(Debug, Default, JsonSchema)]
+#[schemars(rename = "Check", deny_unknown_fields)]
+#[schemars(extend("required" = ["name", "where"]))]
+pub(crate) struct RawCheck {
+    /// The check's name, which reports and the quarantine give.
+    #[schemars(schema_with = "schema::name")]
+    pub(crate) name: Field<Text>,
+    /// SQL over the record's columns, as in a `WHERE`. A record fails if it is false. Where it is unknown, because something
+    /// is null, the record passes, as in SQL's own `CHECK`.
+    #[schemars(rename = "where", schema_with = "schema::text")]
+    pub(crate) condition: Field<Text>,
+    /// What happens to a record that fails: it goes to quarantine and takes no ID, or it is only counted, or the run fails.
+    #[schemars(schema_with = "schema::severity", extend("default" = "quarantine"))]
+    pub(crate) severity: Field<Text>,
+    /// How many records of a run may fail: a number, or a percentage such as `0.5%`. With more the run fails, and nothing
+    /// of it is published.
+    #[schemars(schema_with = "schema::limit")]
+    pub(crate) at_most: Field<Text>,
 }
 
 /// An output table: one kind of thing. Its columns are its ID, its key, its references and its columns, in this order.
@@ -223,12 +246,18 @@ pub(crate) struct RawOutput {
 
 impl RawPipeline {
     /// The keys of this level, as they are written.
-    pub(crate) const KEYS: &[&str] = &["version", "name", "source", "transform", "tables", "output", "state", "ids"];
+    pub(crate) const KEYS: &[&str] =
+        &["version", "name", "source", "transform", "checks", "tables", "output", "state", "ids"];
 }
 
 impl RawSource {
     /// The keys of this level, as they are written.
     pub(crate) const KEYS: &[&str] = &["files", "on_bad_file"];
+}
+
+impl RawCheck {
+    /// The keys of this level, as they are written.
+    pub(crate) const KEYS: &[&str] = &["name", "where", "severity", "at_most"];
 }
 
 impl RawTable {

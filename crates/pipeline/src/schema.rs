@@ -22,6 +22,9 @@ pub(crate) const ON_NULL_KEY: &[&str] = &["null", "quarantine", "error"];
 /// The values of `source.on_bad_file`, the default first.
 pub(crate) const ON_BAD_FILE: &[&str] = &["fail", "quarantine"];
 
+/// The values of `severity` of a check, the default first.
+pub(crate) const SEVERITIES: &[&str] = &["quarantine", "warn", "fail"];
+
 /// The values of `output.format`, the default first.
 pub(crate) const FORMATS: &[&str] = &["parquet"];
 
@@ -132,6 +135,16 @@ pub(crate) fn on_null_key(_: &mut SchemaGenerator) -> Schema {
     // Without quotes, `null` is YAML's null and not a text; it means the same.
     let values: Vec<Value> = ON_NULL_KEY.iter().map(|value| json!(value)).chain([Value::Null]).collect();
     or_placeholder(&json!({"enum": values}))
+}
+
+pub(crate) fn severity(_: &mut SchemaGenerator) -> Schema {
+    or_placeholder(&json!({"enum": SEVERITIES}))
+}
+
+/// A number of records, or a percentage.
+pub(crate) fn limit(_: &mut SchemaGenerator) -> Schema {
+    let percentage = json!({"type": "string", "pattern": r"^\s*[0-9]{1,3}(\.[0-9]{1,4})?\s*%\s*$|^\s*[0-9]+\s*$"});
+    json_schema!({"anyOf": [{"type": "integer", "minimum": 0}, percentage, placeholder()]})
 }
 
 pub(crate) fn format(_: &mut SchemaGenerator) -> Schema {

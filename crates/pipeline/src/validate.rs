@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use crate::checks::checks_of;
 use crate::compression;
 use crate::error::{Draft, Problems, Span, listed, quoted};
 use crate::model::{Compression, Format, Id, Ids, OnBadFile, OnConflict, OnNullKey, Output, Pipeline, Source, Table};
@@ -21,6 +22,7 @@ const DEFAULT_STATE: &str = ".seriatim";
 pub(crate) fn validate(raw: &RawPipeline, problems: &mut Problems) -> Option<Pipeline> {
     let name = raw.name.given().filter(|name| check_name(name, "pipeline", problems));
     let source = raw.source.given().and_then(|source| source_of(source, problems));
+    let checks = or_default(&raw.checks, Vec::new(), |checks| checks_of(checks, problems));
     let tables = raw.tables.given().and_then(|tables| tables_of(tables, problems));
     let output = raw.output.given().and_then(|output| output_of(output, problems));
     let transform = or_default(&raw.transform, None, |text| Some(Some(text.value.clone())));
@@ -35,6 +37,7 @@ pub(crate) fn validate(raw: &RawPipeline, problems: &mut Problems) -> Option<Pip
         name: name?.value.clone(),
         source: source?,
         transform: transform?,
+        checks: checks?,
         tables: tables?,
         output: output?,
         state: state?,
@@ -86,7 +89,7 @@ fn state_of(text: &Text, problems: &mut Problems) -> Option<String> {
 }
 
 /// Whether a name is one that a folder can have on every disk.
-fn check_name(name: &Text, what: &str, problems: &mut Problems) -> bool {
+pub(crate) fn check_name(name: &Text, what: &str, problems: &mut Problems) -> bool {
     let shown = quoted(&name.shown);
     let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     let (message, help) = if name.value.starts_with(['_', '.']) {

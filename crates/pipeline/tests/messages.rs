@@ -129,6 +129,26 @@ fn compression() {
 }
 
 #[test]
+fn checks() {
+    let with = |checks: &str| replaced("tables:\n", &format!("checks:{checks}\ntables:\n"));
+    shows!(all(&[
+        ("a map", with(" {positive: quantity > 0}")),
+        ("texts", with(" [quantity > 0]")),
+        ("nothing", with("")),
+        ("neither name nor condition", with("\n  - {severity: warn}")),
+        ("a name twice", with("\n  - {name: a, where: b}\n  - {name: A, where: c}")),
+        ("no name for a check", with("\n  - {name: a b, where: c}")),
+        ("a key that is not there", with("\n  - {name: a, were: quantity > 0}")),
+        ("another severity", with("\n  - {name: a, where: b, severity: quarantines}")),
+        ("a limit that is none", with("\n  - {name: a, where: b, at_most: few}")),
+        ("more than all", with("\n  - {name: a, where: b, at_most: 101%}")),
+        ("too exact", with("\n  - {name: a, where: b, at_most: 0.00001%}")),
+        ("below none", with("\n  - {name: a, where: b, at_most: -1}")),
+        ("a limit where one is too many", with("\n  - {name: a, where: b, severity: fail, at_most: 5}")),
+    ]));
+}
+
+#[test]
 fn ids() {
     let with = |ids: &str| SALES.replacen("state: .seriatim", &format!("state: .seriatim\nids: {ids}"), 1);
     let postgres = "{from: postgres, url: \"postgresql://u@h/d\"}";

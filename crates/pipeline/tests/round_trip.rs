@@ -9,7 +9,8 @@ use common::read;
 use proptest::prelude::*;
 use seriatim_pipeline::json_schema;
 use seriatim_pipeline::model::{
-    Compression, Format, Id, Ids, OnBadFile, OnConflict, OnNullKey, Output, Pipeline, Source, Table,
+    Check, Compression, Format, Id, Ids, Limit, OnBadFile, OnConflict, OnNullKey, Output, Pipeline, Severity, Source,
+    Table,
 };
 
 /// A text for a path, a column or SQL: with everything that YAML or a placeholder could trip over.
@@ -82,13 +83,28 @@ fn compression() -> impl Strategy<Value = Compression> {
     ]
 }
 
+fn check() -> impl Strategy<Value = (String, Severity, Option<Limit>)> {
+    let limit = prop_oneof![
+        any::<u64>().prop_map(Limit::Records),
+        (0..=1_000_000_u32).prop_map(|per_million| Limit::Share { per_million }),
+    ];
+    let severity = prop::sample::select(vec![Severity::Quarantine, Severity::Warn, Severity::Fail]);
+    (text(), severity, prop::option::of(limit))
+        .prop_map(|(condition, severity, limit)| (condition, severity, limit.filter(|_| severity != Severity::Fail)))
+}
+
 fn pipeline() -> impl Strategy<Value = Pipeline> {
     let files = prop::collection::vec(text(), 1..4);
     let draws = prop::collection::vec(draw(), 1..6);
     let output = (text(), compression(), any::<bool>());
+    let sql = (prop::option::of(text()), prop::collection::vec(check(), 0..3));
     let source = (files, prop::sample::select(vec![OnBadFile::Fail, OnBadFile::Quarantine]));
-    (name(), source, prop::option::of(text()), draws, output, text()).prop_map(
-        |(name, (files, on_bad_file), transform, draws, (path, compression, recompress), state)| {
+    (name(), source, sql, draws, output, text()).prop_map(
+        |(name, (files, on_bad_file), (transform, checks), draws, (path, compression, recompress), state)| {
+            let checks = checks.into_iter().enumerate().map(|(i, (condition, severity, at_most))| {
+                let name = format!("check-{i}");
+                Check { name, condition, severity, at_most }
+            });
             let mut tables = Vec::new();
             for (i, draw) in draws.into_iter().enumerate() {
                 tables.push(table(i, draw, &tables));
@@ -98,6 +114,7 @@ fn pipeline() -> impl Strategy<Value = Pipeline> {
                 name,
                 source: Source { files, on_bad_file },
                 transform,
+                checks: checks.collect(),
                 tables,
                 output,
                 state,
@@ -168,6 +185,20 @@ impl Writer {
         }
         if let Some(sql) = &pipeline.transform {
             let _ = writeln!(self.text, "transform: {}", Self::scalar(sql));
+        }
+        for (at, check) in pipeline.checks.iter().enumerate() {
+            let Check { name, condition, severity, at_most } = check;
+            let severity = serde_json::json!(severity);
+            let text = if at == 0 { "checks:\n" } else { "" };
+            let _ = write!(self.text, "{text}  - {{name: {name}, where: {}", Self::scalar(condition));
+            if severity != "quarantine" || self.choose() {
+                let _ = write!(self.text, ", severity: {severity}");
+            }
+            let _ = match at_most {
+                None => writeln!(self.text, "}}"),
+                Some(limit) if self.choose() => writeln!(self.text, ", at_most: \"{limit}\"}}"),
+                Some(limit) => writeln!(self.text, ", at_most: {limit}}}"),
+            };
         }
         self.text.push_str("tables:\n");
         for table in &pipeline.tables {

@@ -37,7 +37,7 @@ fn it_is_a_valid_schema_with_a_description_for_every_key() {
     assert!(jsonschema::meta::is_valid(&schema));
     let mut described = 0;
     walk(&schema, "", &mut described);
-    assert_eq!(described, 8 + 2 + 6 + 4 + 4 + 3);
+    assert_eq!(described, 9 + 2 + 4 + 6 + 4 + 4 + 3);
 }
 
 #[test]
@@ -104,6 +104,14 @@ fn both_refuse_what_is_bad() {
         ("source:\n", "source:\n  on_bad_file: skip\n"),
         ("source:\n", "source:\n  bad_file: quarantine\n"),
         ("format: parquet", "format: csv"),
+        ("tables:", "checks: {a: b}\ntables:"),
+        ("tables:", "checks: [{name: a}]\ntables:"),
+        ("tables:", "checks: [{name: a, where: b, severity: error}]\ntables:"),
+        ("tables:", "checks: [{name: a, where: b, at_most: 1.5}]\ntables:"),
+        ("tables:", "checks: [{name: a, where: b, at_most: -1}]\ntables:"),
+        ("tables:", "checks: [{name: a, where: b, at_most: 1 %%}]\ntables:"),
+        ("tables:", "checks: [{name: a/b, where: b}]\ntables:"),
+        ("tables:", "checks: [{name: a, where: b, when: c}]\ntables:"),
         ("zstd(3)", "zstd(23)"),
         ("zstd(3)", "brotli(12)"),
         ("zstd(3)", "snappy(1)"),

@@ -191,6 +191,14 @@ impl From<DataFusionError> for SqlError {
             }),
             _ => None,
         };
+        let text = reason(&error);
+        if let Some((what, _)) = text.split_once(" not supported by ExprPlanner") {
+            let what = if what == "GetFieldAccess" { "an element of a list" } else { what };
+            let error = Self::new(ErrorKind::Unsupported, format!("{what} is not supported in a transform"));
+            let help = "a field of a struct is taken as `customer['email']`, an entry of a map by its key; lists can only \
+                        pass through";
+            return Self { location, ..error.help(help) };
+        }
         let kind = match error.find_root() {
             DataFusionError::SchemaError(inner, _) if matches!(**inner, SchemaError::FieldNotFound { .. }) => {
                 ErrorKind::UnknownName
@@ -199,7 +207,7 @@ impl From<DataFusionError> for SqlError {
             DataFusionError::SQL(..) => ErrorKind::Syntax,
             _ => ErrorKind::Type,
         };
-        Self { location, ..Self::new(kind, reason(&error)) }
+        Self { location, ..Self::new(kind, text) }
     }
 }
 

@@ -30,6 +30,7 @@
 //!   and never come out.
 
 mod check;
+mod condition;
 mod context;
 mod error;
 mod expressions;
@@ -42,6 +43,7 @@ mod stack;
 mod transform;
 mod types;
 
+pub use condition::Condition;
 pub use error::{ErrorKind, Location, SqlError, TransformError};
 pub use projected::Projected;
 pub use transform::Transform;

@@ -9,7 +9,9 @@ mod demo;
 mod init;
 mod ledger;
 mod plan;
+mod quarantine;
 pub(crate) mod recover;
+mod replay;
 pub(crate) mod run;
 mod runs;
 mod schema;
@@ -33,6 +35,8 @@ pub(crate) fn execute(command: Command, ui: &Ui) -> Result<(), CliError> {
         Command::Check(args) => check::execute(&args, ui),
         Command::Plan(args) => plan::execute(&args, ui),
         Command::Run(args) => run::execute(&args, ui),
+        Command::Quarantine(args) => quarantine::execute(&args, ui),
+        Command::Replay(args) => replay::execute(&args, ui),
         Command::Recover(args) => recover::execute(&args, ui),
         Command::Runs(args) => runs::execute(&args, ui),
         Command::Show(args) => show::execute(&args, ui),

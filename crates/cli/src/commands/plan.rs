@@ -41,6 +41,8 @@ fn print(report: &PlanReport, ui: &Ui) -> Result<(), CliError> {
             ui.line(format!("{} {what}", human::counted(n, "record")))?;
         }
     }
+    ui.lines(summary::checks(&report.checks))?;
+    ui.lines(report.refused.iter().map(|why| format!("the run would fail: {why}")))?;
     ui.lines(summary::aside(&report.aside, report.aside_known))?;
     ui.line("")?;
     ui.lines(files_table(report).lines("  "))?;

@@ -1,6 +1,8 @@
 //! `seriatim run`: takes up what was interrupted, ingests what is new. Must never leave an exit code of 0 behind a run
 //! that did not end well.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 use seriatim_ingest::{ErrorKind, IngestError, RunReport, RunStatus};
 
@@ -10,13 +12,14 @@ use crate::elsewhere;
 use crate::engine::{self, Options};
 use crate::error::CliError;
 use crate::interrupt::Interrupt;
+use crate::lineage::Lineage;
 use crate::state;
 use crate::ui::Ui;
 
 /// The document of `run --json`.
 #[derive(Debug, Serialize)]
-struct Document<'a> {
-    runs: &'a [RunReport],
+pub(super) struct Document<'a> {
+    pub(super) runs: &'a [RunReport],
 }
 
 /// Runs, and prints what was done.
@@ -25,7 +28,11 @@ pub(super) fn execute(args: &RunArgs, ui: &Ui) -> Result<(), CliError> {
     if args.own_ids {
         project = project.with_own_ids();
     }
-    let mut options = Options { recover: args.recover, ..Options::new(&args.machine, !args.no_wait) };
+    let mut options = Options {
+        recover: args.recover,
+        lineage: Lineage::new(&args.lineage, &project)?.map(Arc::new),
+        ..Options::new(&args.machine, !args.no_wait)
+    };
     if args.no_fan_out {
         options.runner.fan_out = false;
         options.runner.workers = args.machine.workers.map_or(1, usize::from);
@@ -49,7 +56,7 @@ pub(super) fn execute(args: &RunArgs, ui: &Ui) -> Result<(), CliError> {
     reports.iter().try_for_each(ended_well)
 }
 
-fn is_well(report: &RunReport) -> bool {
+pub(super) fn is_well(report: &RunReport) -> bool {
     matches!(report.status, RunStatus::Done | RunStatus::NothingToDo)
 }
 

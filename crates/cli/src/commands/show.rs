@@ -40,6 +40,11 @@ fn print(report: &RunReport, ui: &Ui) -> Result<(), CliError> {
             field(name, &human::count(n))?;
         }
     }
+    if !report.checks.is_empty() {
+        let failed = report.checks.iter().filter(|check| check.failed > 0).count();
+        field("checks", &format!("{} of {} failed by some record", failed, report.checks.len()))?;
+        ui.lines(summary::checks(&report.checks).into_iter().map(|line| format!("          {line}")))?;
+    }
     if !report.aside.is_empty() || report.aside_known > 0 {
         let (new, known) = (human::count(report.aside.len() as u64), human::count(report.aside_known));
         field("set aside", &format!("{new} new, {known} before"))?;

@@ -1,6 +1,7 @@
 //! A run in words and figures, for `run`, `show` and `demo`. Must never compute what the report does not say.
 
-use seriatim_ingest::{AsideFile, RunReport, RunStatus};
+use seriatim_ingest::{AsideFile, CheckOutcome, RunReport, RunStatus};
+use seriatim_pipeline::model::Severity;
 
 use crate::error::CliError;
 use crate::ui::table::{Side, Table};
@@ -42,6 +43,7 @@ pub(crate) fn print(report: &RunReport, ui: &Ui) -> Result<(), CliError> {
             ui.line(format!("{} {what}", human::counted(n, "record")))?;
         }
     }
+    ui.lines(checks(&report.checks))?;
     ui.lines(aside(&report.aside, report.aside_known))?;
     if report.status == RunStatus::Done {
         ui.line("")?;
@@ -49,6 +51,21 @@ pub(crate) fn print(report: &RunReport, ui: &Ui) -> Result<(), CliError> {
         ui.line(format!("\noutput in {}", report.output))?;
     }
     Ok(())
+}
+
+/// The checks that records fail, each with the first of them.
+pub(crate) fn checks(checks: &[CheckOutcome]) -> Vec<String> {
+    let line = |check: &CheckOutcome| {
+        let what = match check.severity {
+            Severity::Warn => "a warning",
+            Severity::Quarantine => "in quarantine",
+            Severity::Fail => "an error",
+        };
+        let first = check.first.as_ref().map(|at| format!("; the first is {}, row {}", at.file, at.row));
+        let failed = human::counted(check.failed, "record");
+        format!("check '{}': {failed} ({what}){}", check.check, first.unwrap_or_default())
+    };
+    checks.iter().filter(|check| check.failed > 0).map(line).collect()
 }
 
 /// The files that were set aside, each with the reason, and how many were set aside before.
@@ -73,7 +90,7 @@ pub(crate) fn aside(files: &[AsideFile], known: u64) -> Vec<String> {
 const ASIDE_SHOWN: usize = 20;
 
 fn figures(report: &RunReport) -> String {
-    let files = human::counted(report.files, "file");
+    let files = if report.replay { "quarantine".to_owned() } else { human::counted(report.files, "file") };
     let records = human::counted(report.records, "record");
     let took = human::seconds(report.total_seconds);
     match report.status {

@@ -23,6 +23,8 @@ const OWN: &str = "_seriatim";
 pub(crate) const MANIFEST: &str = "_seriatim/manifest.json";
 /// Where what is finished waits to be published.
 pub(crate) const STAGING: &str = "_seriatim/staging";
+/// Where the records of replays are kept.
+pub(crate) const REPLAY: &str = "_seriatim/replay";
 /// Where a pipeline's durable facts are kept beside what is published.
 pub(crate) const FACTS: &str = "_seriatim/state";
 /// A file among the facts in a folder: one of several workers at a time holds a lock on it, while it puts the manifest. It
@@ -81,6 +83,14 @@ impl Output {
         match self {
             Self::Folder(_) => false,
             Self::Store(location) => object.identity().starts_with(&format!("{}/", location.identity())),
+        }
+    }
+
+    /// The same of one of its folders.
+    pub(crate) fn holds_in(&self, folder: &str, object: &Location) -> bool {
+        match self {
+            Self::Folder(_) => false,
+            Self::Store(location) => object.identity().starts_with(&format!("{}/{folder}/", location.identity())),
         }
     }
 

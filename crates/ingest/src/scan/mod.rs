@@ -12,11 +12,13 @@ use arrow::compute::filter_record_batch;
 use seriatim_pipeline::model::{OnConflict, OnNullKey};
 
 use crate::artifacts::{Artifact, Decoder, Encoder};
+use crate::checks::{CheckFacts, Failed};
 use crate::context::RunContext;
 use crate::error::{IngestError, Result};
 use crate::keys::{KeyCodec, KeyRef, KeyTable, NO_KEY, RowKeys, SortedKeys, row_hashes};
 use crate::layout::{Layout, TableLayout};
 use crate::plan::Chunk;
+use crate::report::Place;
 
 /// The scan of one chunk.
 #[derive(Debug, PartialEq, Eq)]
@@ -25,8 +27,11 @@ pub(crate) struct ChunkScan {
     pub(crate) records: u32,
     /// Rows that the transform dropped.
     pub(crate) filtered: u32,
-    /// Rows for quarantine: the row in the chunk, and the table whose key it lacks.
+    /// Rows for quarantine: the row in the chunk, and why: the table whose key it lacks, or beyond the tables the check that
+    /// it fails.
     pub(crate) quarantine: Vec<(u32, u32)>,
+    /// One for each check of the pipeline.
+    pub(crate) failed: Vec<Failed>,
     /// One for each table, in the layout's order; empty for a table without key.
     pub(crate) tables: Vec<LocalTable>,
 }
@@ -79,16 +84,33 @@ impl ChunkRecords {
             return Ok(self);
         }
         let bad: HashSet<u32> = quarantine.iter().map(|(row, _)| *row).collect();
-        let keep: BooleanBuffer = self.source_rows().iter().map(|row| !bad.contains(row)).collect();
+        let rows = self.source_rows();
+        let keep: BooleanBuffer = rows.iter().map(|row| !bad.contains(row)).collect();
         let batch = filter_record_batch(&self.batch, &BooleanArray::new(keep, None))
             .map_err(|e| IngestError::internal(e.to_string()))?;
-        Ok(Self { batch, kept: None })
+        let before = self.kept.map_or_else(|| BooleanBuffer::new_set(rows.len()), |kept| kept.values().clone());
+        let is_bad = |row: usize| bad.contains(&(row as u32));
+        let kept = BooleanBuffer::collect_bool(before.len(), |row| before.value(row) && !is_bad(row));
+        Ok(Self { batch, kept: Some(BooleanArray::new(kept, None)) })
     }
 }
 
 /// The columns that a scan needs.
 pub(crate) fn scan_columns(layout: &Layout) -> Vec<String> {
-    columns_of(layout, |_| true)
+    let mut columns = columns_of(layout, |_| true);
+    columns.extend(check_columns(layout));
+    once(columns)
+}
+
+/// The columns that the pipeline's checks look at.
+fn check_columns(layout: &Layout) -> Vec<String> {
+    once(layout.checks.columns().cloned().collect())
+}
+
+fn once(mut columns: Vec<String>) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    columns.retain(|c| seen.insert(c.clone()));
+    columns
 }
 
 /// The columns that the scan of some tables needs.
@@ -100,9 +122,7 @@ fn columns_of(layout: &Layout, which: impl Fn(usize) -> bool) -> Vec<String> {
             columns.extend(table.compared_columns(layout));
         }
     }
-    let mut seen = BTreeSet::new();
-    columns.retain(|c| seen.insert(c.clone()));
-    columns
+    once(columns)
 }
 
 fn compares(table: &TableLayout) -> bool {
@@ -145,25 +165,17 @@ pub(crate) fn scan(run: &RunContext, into: &[KeyTable], index: u32) -> Result<Ch
 fn scan_near(run: &RunContext, into: &[KeyTable], index: u32) -> Result<ChunkScan> {
     let chunk = &run.plan.chunks[index as usize];
     let layout = &run.layout;
-    let all = |tables| ChunkScan { records: chunk.rows, filtered: 0, quarantine: Vec::new(), tables };
-    if !run.records.filters_rows() && !layout.tables.iter().any(TableLayout::is_keyed) {
-        return Ok(all(layout.tables.iter().map(|_| LocalTable::default()).collect()));
+    let all = |tables, failed| ChunkScan { records: chunk.rows, filtered: 0, quarantine: Vec::new(), failed, tables };
+    if !run.records.filters_rows() && layout.checks.is_empty() && !layout.tables.iter().any(TableLayout::is_keyed) {
+        return Ok(all(layout.tables.iter().map(|_| LocalTable::default()).collect(), Vec::new()));
     }
-    if let Some(tables) = without_quarantine(run, into, index)? {
+    if let Some((tables, failed)) = without_quarantine(run, into, index)? {
         run.relieve_keys()?;
-        return Ok(all(tables));
+        return Ok(all(tables, failed));
     }
     let records = run.read(index, &scan_columns(layout))?;
     let filtered = records.filtered();
-    let mut keys = row_keys(layout, &records.batch)?;
-    let quarantine = null_keys(run, chunk, &records, &keys)?;
-    let records = if quarantine.is_empty() {
-        records
-    } else {
-        let rest = records.without(&quarantine)?;
-        keys = row_keys(layout, &rest.batch)?;
-        rest
-    };
+    let Sorted { records, keys, quarantine, failed } = sort_out(run, chunk, records)?;
     let mut tables = Vec::with_capacity(keys.len());
     for (table, keys) in (0..).zip(&keys) {
         tables.push(match keys {
@@ -172,12 +184,59 @@ fn scan_near(run: &RunContext, into: &[KeyTable], index: u32) -> Result<ChunkSca
         });
     }
     run.relieve_keys()?;
-    Ok(ChunkScan { records: records.batch.num_rows() as u32, filtered, quarantine, tables })
+    Ok(ChunkScan { records: records.batch.num_rows() as u32, filtered, quarantine, failed, tables })
 }
 
-/// The keys of a chunk whose rows are all records: from pages where that can be. `None` if it has to go the general
-/// way, because rows are filtered, or because a key is null where it must not be, or because pages give none of them.
-fn without_quarantine(run: &RunContext, into: &[KeyTable], index: u32) -> Result<Option<Vec<LocalTable>>> {
+/// The records of a chunk that tables see.
+struct Sorted {
+    records: ChunkRecords,
+    /// Their keys, for each table that has some.
+    keys: Vec<Option<RowKeys>>,
+    /// The others, as in [`ChunkScan`].
+    quarantine: Vec<(u32, u32)>,
+    failed: Vec<Failed>,
+}
+
+/// Takes the records out that go to quarantine: first those that fail a check, then those without a key.
+fn sort_out(run: &RunContext, chunk: &Chunk, records: ChunkRecords) -> Result<Sorted> {
+    let (mut quarantine, failed) = failed_checks(run, chunk, &records)?;
+    let records = records.without(&quarantine)?;
+    let keys = row_keys(&run.layout, &records.batch)?;
+    let keyless = null_keys(run, chunk, &records, &keys)?;
+    if keyless.is_empty() {
+        return Ok(Sorted { records, keys, quarantine, failed });
+    }
+    let records = records.without(&keyless)?;
+    let keys = row_keys(&run.layout, &records.batch)?;
+    quarantine.extend(keyless);
+    quarantine.sort_unstable();
+    Ok(Sorted { records, keys, quarantine, failed })
+}
+
+/// The rows for quarantine by some check, and for each check how many records fail it.
+fn failed_checks(run: &RunContext, chunk: &Chunk, records: &ChunkRecords) -> Result<(Vec<(u32, u32)>, Vec<Failed>)> {
+    let checks = &run.layout.checks;
+    if checks.is_empty() {
+        return Ok((Vec::new(), Vec::new()));
+    }
+    let rows = records.source_rows();
+    let failing = checks.evaluate(&records.batch, |record| run.place(chunk, rows[record]))?;
+    let count = |of: &BooleanBuffer| {
+        let first = of.set_indices().next().map_or(0, |record| rows[record]);
+        Failed { count: of.count_set_bits() as u32, first }
+    };
+    let tables = run.layout.tables.len() as u32;
+    let reasons =
+        checks.first_reasons(&failing).into_iter().map(|(record, check)| (rows[record as usize], tables + check));
+    Ok((reasons.collect(), failing.iter().map(count).collect()))
+}
+
+type Whole = (Vec<LocalTable>, Vec<Failed>);
+
+/// The keys of a chunk whose rows are all records, and how they did in the checks: from pages where that can be. `None` if
+/// it has to go the general way, because rows are filtered, or because some go to quarantine, or because a key is null
+/// where it must not be, or because pages give none of them.
+fn without_quarantine(run: &RunContext, into: &[KeyTable], index: u32) -> Result<Option<Whole>> {
     let layout = &run.layout;
     if run.records.filters_rows() || !run.pages_allowed(index) {
         return Ok(None);
@@ -192,6 +251,15 @@ fn without_quarantine(run: &RunContext, into: &[KeyTable], index: u32) -> Result
     }
     if !paged.contains(&true) {
         return Ok(None);
+    }
+    let mut failed = Vec::new();
+    if !layout.checks.is_empty() {
+        let records = run.read(index, &check_columns(layout))?;
+        let (bad, counted) = failed_checks(run, &run.plan.chunks[index as usize], &records)?;
+        if !bad.is_empty() {
+            return Ok(None);
+        }
+        failed = counted;
     }
     // No key may be merged of a record that goes to quarantine, so all of them are looked at before.
     let is_strict = |table: &TableLayout| table.on_null_key != OnNullKey::Null;
@@ -227,7 +295,8 @@ fn without_quarantine(run: &RunContext, into: &[KeyTable], index: u32) -> Result
         });
     }
     let scanned = |table: Option<LocalTable>| table.ok_or_else(|| IngestError::internal("a table was not scanned"));
-    found.into_iter().map(scanned).collect::<Result<_>>().map(Some)
+    let tables = found.into_iter().map(scanned).collect::<Result<_>>()?;
+    Ok(Some((tables, failed)))
 }
 
 /// Merges the keys of a chunk's records.
@@ -326,13 +395,24 @@ fn null_keys(
 }
 
 impl RunContext {
+    /// Adds what a chunk's scan has counted.
+    pub(crate) fn add_failed(&self, sums: &mut [CheckFacts], chunk: u32, failed: &[Failed]) {
+        let chunk = &self.plan.chunks[chunk as usize];
+        let file = &self.plan.files[chunk.file as usize].name;
+        for (sum, failed) in sums.iter_mut().zip(failed) {
+            if failed.count > 0 && sum.first.is_none() {
+                let row = chunk.first_row + u64::from(failed.first);
+                sum.first = Some(Place { file: file.clone(), row });
+            }
+            sum.failed += u64::from(failed.count);
+        }
+    }
+
     /// The rows in the chunk of these records. Reads the chunk again: only messages need it.
     pub(crate) fn record_rows(&self, chunk: &Chunk, records: &[u32]) -> Result<Vec<u32>> {
         let index = self.plan.chunks.iter().position(|c| c == chunk).unwrap_or_default() as u32;
         let all = self.read(index, &scan_columns(&self.layout))?;
-        let keys = row_keys(&self.layout, &all.batch)?;
-        let bad: HashSet<u32> = null_keys(self, chunk, &all, &keys)?.into_iter().map(|(row, _)| row).collect();
-        let rows: Vec<u32> = all.source_rows().into_iter().filter(|row| !bad.contains(row)).collect();
+        let rows = sort_out(self, chunk, all)?.records.source_rows();
         Ok(records.iter().map(|&record| rows.get(record as usize).copied().unwrap_or_default()).collect())
     }
 }
@@ -348,9 +428,7 @@ impl Compared {
     pub(crate) fn new(run: &RunContext, table: u32, index: u32) -> Result<Self> {
         let layout = &run.layout.tables[table as usize];
         let records = run.read(index, &scan_columns(&run.layout))?;
-        let keys = row_keys(&run.layout, &records.batch)?;
-        let quarantine = null_keys(run, &run.plan.chunks[index as usize], &records, &keys)?;
-        let records = records.without(&quarantine)?;
+        let records = sort_out(run, &run.plan.chunks[index as usize], records)?.records;
         let codec =
             layout.codec.as_ref().ok_or_else(|| IngestError::internal("a table without key is not compared"))?;
         let keys = codec.encode(&columns_in(&records.batch, &layout.key)?);
@@ -370,13 +448,14 @@ impl Artifact for ChunkScan {
         let handles = self.tables.iter().flat_map(|table| &table.parts).map(|part| match part {
             Part::Rows(handles) | Part::Dictionary { handles, .. } => handles.capacity() * 4,
         });
-        (handles.sum::<usize>() + self.quarantine.capacity() * 8) as u64
+        (handles.sum::<usize>() + (self.quarantine.capacity() + self.failed.capacity()) * 8) as u64
     }
 
     fn encode(&self, out: &mut Encoder) {
         out.u64(self.records.into());
         out.u64(self.filtered.into());
         out.u32s(&self.quarantine.iter().flat_map(|&(row, table)| [row, table]).collect::<Vec<_>>());
+        out.u32s(&self.failed.iter().flat_map(|failed| [failed.count, failed.first]).collect::<Vec<_>>());
         out.u64(self.tables.len() as u64);
         for table in &self.tables {
             out.u64(table.null_keys);
@@ -400,6 +479,7 @@ impl Artifact for ChunkScan {
     fn decode(from: &mut Decoder<'_>) -> Option<Self> {
         let (records, filtered) = (from.u64()? as u32, from.u64()? as u32);
         let quarantine = from.u32s()?.as_chunks::<2>().0.iter().map(|&[row, table]| (row, table)).collect();
+        let failed = from.u32s()?.as_chunks::<2>().0.iter().map(|&[count, first]| Failed { count, first }).collect();
         let mut tables = Vec::new();
         for _ in 0..from.u64()? {
             let null_keys = from.u64()?;
@@ -414,6 +494,6 @@ impl Artifact for ChunkScan {
             }
             tables.push(LocalTable { parts, null_keys });
         }
-        Some(Self { records, filtered, quarantine, tables })
+        Some(Self { records, filtered, quarantine, failed, tables })
     }
 }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::{Shared, lock};
 use crate::artifacts::{Decoder, Encoder};
+use crate::checks::Failed;
 use crate::context::{RunContext, key_table};
 use crate::error::{IngestError, Result};
 use crate::keys::KeyTable;
@@ -51,6 +52,13 @@ pub(crate) struct PartFacts {
     pub(crate) quarantined: u64,
     /// For each table the records that have no key in it.
     pub(crate) null_keys: Vec<u64>,
+    /// One for each check of the pipeline.
+    pub(crate) failed: Vec<Failed>,
+}
+
+/// The numbers of a chunk's facts.
+fn facts_len(run: &RunContext) -> usize {
+    3 + run.layout.tables.len() + 2 * run.layout.checks.len()
 }
 
 /// The beginning of a part's object.
@@ -66,7 +74,7 @@ fn object(part: u32) -> String {
 }
 
 /// The chunks of a part.
-fn chunks_of(run: &RunContext, part: u32) -> Range<u32> {
+pub(crate) fn chunks_of(run: &RunContext, part: u32) -> Range<u32> {
     let (from, to) = run.plan.parts[part as usize];
     run.plan.spans[from as usize].0..run.plan.spans[to as usize - 1].1
 }
@@ -75,7 +83,9 @@ impl Head {
     fn encode(&self) -> Vec<u8> {
         let mut out = Encoder::default();
         let facts = self.chunks.iter().flat_map(|chunk| {
-            [chunk.records, chunk.filtered, chunk.quarantined].into_iter().chain(chunk.null_keys.iter().copied())
+            let failed = chunk.failed.iter().flat_map(|failed| [failed.count.into(), failed.first.into()]);
+            let counts = [chunk.records, chunk.filtered, chunk.quarantined].into_iter();
+            counts.chain(chunk.null_keys.iter().copied()).chain(failed)
         });
         out.u64s(&facts.collect::<Vec<_>>());
         out.u64s(&self.ends);
@@ -84,7 +94,7 @@ impl Head {
 
     /// How many bytes it takes.
     fn length(run: &RunContext, part: u32) -> u64 {
-        let facts = chunks_of(run, part).len() * (3 + run.layout.tables.len());
+        let facts = chunks_of(run, part).len() * facts_len(run);
         let ends = run.layout.tables.len() * run.plan.shards as usize;
         (facts + ends + 3) as u64 * 8
     }
@@ -94,10 +104,13 @@ impl Head {
         let (facts, ends) = (from.u64s()?, from.u64s()?);
         let chunk = |facts: &[u64]| {
             let [records, filtered, quarantined] = *facts.first_chunk::<3>()?;
-            Some(PartFacts { records, filtered, quarantined, null_keys: facts[3..].to_vec() })
+            let (null_keys, failed) = facts[3..].split_at_checked(run.layout.tables.len())?;
+            let (failed, _) = failed.as_chunks::<2>();
+            let failed = failed.iter().map(|&[count, first]| Failed { count: count as u32, first: first as u32 });
+            let (null_keys, failed) = (null_keys.to_vec(), failed.collect());
+            Some(PartFacts { records, filtered, quarantined, null_keys, failed })
         };
-        let chunks: Vec<PartFacts> =
-            facts.chunks_exact(3 + run.layout.tables.len()).map(chunk).collect::<Option<_>>()?;
+        let chunks: Vec<PartFacts> = facts.chunks_exact(facts_len(run)).map(chunk).collect::<Option<_>>()?;
         let whole = chunks.len() == chunks_of(run, part).len()
             && ends.len() == run.layout.tables.len() * run.plan.shards as usize
             && ends.is_sorted();
@@ -156,6 +169,7 @@ fn scan_chunks(run: &RunContext, shared: &Shared, part: u32) -> Result<(Vec<Part
             filtered: found.filtered.into(),
             quarantined: found.quarantine.len() as u64,
             null_keys: found.tables.iter().map(|table| table.null_keys).collect(),
+            failed: found.failed.clone(),
         });
         run.keep_scan(chunk, found)?;
     }

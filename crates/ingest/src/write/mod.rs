@@ -6,13 +6,15 @@
 mod assemble;
 mod copy;
 mod piece;
+mod quarantine;
 mod rows;
 mod sink;
 mod span;
 
 pub(crate) use assemble::assemble;
 pub(crate) use piece::Piece;
-pub(crate) use sink::failed;
+pub(crate) use quarantine::QUARANTINE_COLUMNS;
+pub(crate) use sink::{failed, write_file};
 pub(crate) use span::{Shared, SpanOutcome, write_span};
 
 use std::path::PathBuf;

@@ -5,11 +5,9 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, StringArray, UInt32Array, UInt64Array,
-};
+use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute::{concat, take};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::DataType;
 use seriatim_pipeline::model::{Id, OnConflict};
 
 use super::sink::{GroupColumn, ROW_GROUP, Sink};
@@ -474,47 +472,4 @@ fn key_indices(
         Ok(Err(Fault::Unread(error))) => Err(*error),
         Ok(Err(Fault::Damaged(text))) | Err(text) => Err(run.damaged(chunk, group, column.name(), &text)),
     }
-}
-
-/// The columns of a quarantined record: why and where from, then what the source says, in the order of names.
-pub(super) fn quarantine_schema(run: &RunContext) -> SchemaRef {
-    let mut fields = vec![
-        Field::new("_reason", DataType::Utf8, false),
-        Field::new("_table", DataType::Utf8, false),
-        Field::new("_file", DataType::Utf8, false),
-        Field::new("_row", DataType::UInt64, false),
-        Field::new("_run", DataType::UInt64, false),
-    ];
-    let source = run.records.source_schema();
-    fields.extend(run.plan.source_columns.iter().filter_map(|name| source.field_with_name(name).ok().cloned()));
-    Arc::new(Schema::new(fields))
-}
-
-/// The quarantined records of a chunk.
-pub(super) fn quarantine_rows(run: &RunContext, number: u64, chunk: u32) -> Result<RecordBatch> {
-    let scan = run.scan(chunk)?;
-    let source = run.read_source(chunk, &run.plan.source_columns)?;
-    let place = &run.plan.chunks[chunk as usize];
-    let rows: UInt32Array = scan.quarantine.iter().map(|(row, _)| Some(*row)).collect();
-    let tables: Vec<&str> = scan.quarantine.iter().map(|(_, table)| run.table(*table).name.as_str()).collect();
-    let reasons: Vec<String> = scan
-        .quarantine
-        .iter()
-        .map(|(_, table)| {
-            format!("the key of table '{}' ({}) is null", run.table(*table).name, run.table(*table).key.join(", "))
-        })
-        .collect();
-    let count = rows.len();
-    let file = run.plan.files[place.file as usize].name.as_str();
-    let mut columns: Vec<ArrayRef> = vec![
-        Arc::new(StringArray::from(reasons)),
-        Arc::new(StringArray::from(tables)),
-        Arc::new(StringArray::from(vec![file; count])),
-        Arc::new(UInt64Array::from_iter_values(rows.values().iter().map(|&row| place.first_row + u64::from(row)))),
-        Arc::new(UInt64Array::from(vec![number; count])),
-    ];
-    for column in source.columns() {
-        columns.push(take(column, &rows, None).map_err(|e| IngestError::internal(e.to_string()))?);
-    }
-    RecordBatch::try_new(quarantine_schema(run), columns).map_err(|e| IngestError::internal(e.to_string()))
 }

@@ -307,3 +307,18 @@ pub(super) fn piece_properties() -> WriterProperties {
         .set_statistics_enabled(parquet::file::properties::EnabledStatistics::None)
         .build()
 }
+
+/// Writes records to one file, which is none of a table's: whole and on disk when it returns.
+pub(crate) fn write_file(
+    path: &Path,
+    schema: &SchemaRef,
+    compression: Compression,
+    batches: impl Iterator<Item = Result<RecordBatch>>,
+) -> Result<Done> {
+    let properties = properties(compression, &[], None)?;
+    let mut sink = Sink::create(path.to_owned(), schema.clone(), &[], properties, OWN_GROUP)?;
+    for batch in batches {
+        sink.write(&batch?)?;
+    }
+    sink.finish()
+}

@@ -8,7 +8,8 @@ use arrow::array::RecordBatch;
 use serde::{Deserialize, Serialize};
 
 use super::piece::Piece;
-use super::rows::{Chosen, Destination, build, choose, fetch, quarantine_rows, quarantine_schema};
+use super::quarantine::{quarantine_rows, quarantine_schema};
+use super::rows::{Chosen, Destination, build, choose, fetch};
 use super::sink::{OWN_GROUP, Sink, id_columns, properties};
 use super::{Group, Staged, copy, finish, groups, is_reordered, quarantine_index, staged_path};
 use crate::context::RunContext;

@@ -6,12 +6,13 @@ use std::path::Path;
 use proptest::prelude::*;
 use seriatim_ingest::Paths;
 use seriatim_pipeline::model::{
-    Compression, Format, Id, Ids, OnBadFile, OnConflict, OnNullKey, Output, Pipeline, Source, Table,
+    Check, Compression, Format, Id, Ids, Limit, OnBadFile, OnConflict, OnNullKey, Output, Pipeline, Severity, Source,
+    Table,
 };
 
 use crate::cells::{Cell, KINDS, Kind};
 use crate::files::{Column, Layout, write};
-use crate::oracle::{Oracle, Record, SourceFile, Transform};
+use crate::oracle::{Condition, Oracle, Record, SourceFile, Transform};
 use crate::rng::Rng;
 
 /// The sizes of a case and the seed of everything else.
@@ -76,6 +77,18 @@ pub(crate) const TRANSFORMS: [(&str, Option<Kind>, Transform); 6] = [
     }),
 ];
 
+/// Conditions and what they mean, once more by hand, on the same two columns.
+const CONDITIONS: [(&str, Condition); 4] = [
+    ("tf < 9", |r| if let Cell::Int(tf) = r[0] { Some(tf < 9) } else { None }),
+    ("tf IS NOT NULL AND tf <> 4", |r| Some(matches!(r[0], Cell::Int(tf) if tf != 4))),
+    ("length(txt) < 3 OR tf % 2 = 0", |r| {
+        let short = if let Cell::Text(txt) = &r[1] { Some(txt.chars().count() < 3) } else { None };
+        let even = if let Cell::Int(tf) = r[0] { Some(tf % 2 == 0) } else { None };
+        if short == Some(true) || even == Some(true) { Some(true) } else { short.and(even) }
+    }),
+    ("1 = 1 -- always", |_| Some(true)),
+];
+
 /// How the values of a source column are spread.
 #[derive(Debug, Clone)]
 struct Spread {
@@ -95,6 +108,8 @@ pub(crate) struct Case {
     pub(crate) columns: Vec<Column>,
     spreads: Vec<Spread>,
     transform: Option<usize>,
+    /// Which of [`CONDITIONS`] the pipeline's checks are.
+    conditions: Vec<usize>,
 }
 
 const NAMES: [&str; 20] = [
@@ -128,6 +143,7 @@ impl Case {
         settle_conflicts(&mut rng, &mut tables, &columns, &mut spreads);
         rng.shuffle(&mut tables);
         let transform = sizes.transform;
+        let (checks, conditions) = draw_checks(&mut Rng::at(sizes.seed, &[5]));
         let compression = rng.pick(&[
             Compression::None,
             Compression::Snappy,
@@ -142,6 +158,7 @@ impl Case {
                 on_bad_file: OnBadFile::Fail,
             },
             transform: transform.map(|t| TRANSFORMS[t].0.to_owned()),
+            checks,
             tables,
             output: Output {
                 path: "out".to_owned(),
@@ -152,16 +169,16 @@ impl Case {
             state: "state".to_owned(),
             ids: Ids::default(),
         };
-        Self { sizes: sizes.clone(), pipeline, columns, spreads, transform }
+        Self { sizes: sizes.clone(), pipeline, columns, spreads, transform, conditions }
     }
 
     /// The oracle of this case, before any run.
     pub(crate) fn oracle(&self) -> Oracle {
         let names: Vec<String> = self.columns.iter().map(|c| c.name.clone()).collect();
-        let Some(transform) = self.transform else { return Oracle::new(&self.pipeline, &names, &[], |_| true) };
-        let (_, computed, by_hand) = TRANSFORMS[transform];
+        let (_, computed, by_hand) = self.transform.map_or(("", None, (|_| true) as Transform), |t| TRANSFORMS[t]);
         let added: Vec<String> = computed.iter().map(|_| "computed".to_owned()).collect();
-        Oracle::new(&self.pipeline, &names, &added, by_hand)
+        let conditions = self.conditions.iter().map(|&at| CONDITIONS[at].1).collect();
+        Oracle::new(&self.pipeline, &names, &added, by_hand).with_conditions(conditions)
     }
 
     /// The kind of a column of the source or of the transform's result.
@@ -234,6 +251,21 @@ fn draw_columns(rng: &mut Rng, sizes: &Sizes) -> (Vec<Column>, Vec<Spread>) {
     let mut spreads: Vec<Spread> = spreads.collect();
     spreads[0].null_percent = spreads[0].null_percent.min(5);
     (columns, spreads)
+}
+
+/// Checks, and which of the conditions each of them is. Errors end a case early, so few are strict.
+fn draw_checks(rng: &mut Rng) -> (Vec<Check>, Vec<usize>) {
+    let count = rng.pick(&[0_usize, 0, 0, 1, 2, 3]);
+    let draw = |index: usize| {
+        let at = rng.below(CONDITIONS.len() as u64) as usize;
+        let severity = rng.pick(&[Severity::Quarantine, Severity::Quarantine, Severity::Quarantine, Severity::Warn]);
+        let severity = if rng.percent(5) { Severity::Fail } else { severity };
+        let most =
+            rng.pick(&[Limit::Records(50), Limit::Share { per_million: 150_000 }, Limit::Share { per_million: 0 }]);
+        let at_most = (severity != Severity::Fail && rng.percent(15)).then_some(most);
+        (Check { name: format!("c{index}"), condition: CONDITIONS[at].0.to_owned(), severity, at_most }, at)
+    };
+    (0..count).map(draw).unzip()
 }
 
 fn draw_tables(rng: &mut Rng, sizes: &Sizes, columns: &[Column]) -> Vec<Table> {

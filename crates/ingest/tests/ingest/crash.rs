@@ -12,8 +12,8 @@ use futures::StreamExt;
 use seriatim_durable::hub::{HubResult, TaskHub, WorkItemStream};
 use seriatim_durable::proto::{self, work_item};
 use seriatim_hub::EmbeddedHub;
-use seriatim_ingest::{RunReport, Runner, RunnerOptions};
-use seriatim_pipeline::model::{OnConflict, OnNullKey, Pipeline};
+use seriatim_ingest::{Project, RunReport, Runner, RunnerOptions};
+use seriatim_pipeline::model::{Check, OnConflict, OnNullKey, Pipeline, Severity};
 use tokio::sync::Notify;
 
 use crate::cells::{Cell, Kind};
@@ -238,15 +238,24 @@ pub(crate) fn live_with(
     options: &RunnerOptions,
     death: Death,
 ) -> (Option<Result<RunReport, Failed>>, u64) {
+    live_on(place, &place.project(pipeline), options, death)
+}
+
+/// The same with a project of this place.
+pub(crate) fn live_on(
+    place: &Place,
+    project: &Project,
+    options: &RunnerOptions,
+    death: Death,
+) -> (Option<Result<RunReport, Failed>>, u64) {
     let runtime = runtime();
     let (ended, steps, progress) = runtime.block_on(async {
         let hub = open_hub(&place.state());
         let life = Arc::new(Life::new(death));
         let dying = Arc::new(DyingHub { hub, life: life.clone(), steps: AtomicU64::new(0) });
         let runner = Runner::start(dying.clone(), options.clone(), &place.state()).expect("a runner");
-        let project = place.project(pipeline);
         let ended = tokio::select! {
-            result = runner.run(&project) => Some(outcome(result)),
+            result = runner.run(project) => Some(outcome(result)),
             () = life.died.notified() => None,
         };
         (ended, dying.steps.load(Ordering::SeqCst), runner.progress())
@@ -264,11 +273,22 @@ pub(crate) fn shop() -> Pipeline {
     let mut orders = keyed("orders", &["order"], &["customers"], &["amount"]);
     orders.on_null_key = OnNullKey::Quarantine;
     orders.on_conflict = OnConflict::Last;
-    pipeline(vec![
+    let tables = vec![
         keyed("customers", &["customer"], &[], &["amount"]),
         orders,
         keyed("lines", &[], &["orders", "customers"], &["amount"]),
-    ])
+    ];
+    let check = |name: &str, condition: &str, severity| Check {
+        name: name.to_owned(),
+        condition: condition.to_owned(),
+        severity,
+        at_most: None,
+    };
+    let checks = vec![
+        check("not-too-much", "amount < 980", Severity::Quarantine),
+        check("little", "amount < 900", Severity::Warn),
+    ];
+    Pipeline { checks, ..pipeline(tables) }
 }
 
 pub(crate) fn write_parts(folder: &Path, seed: u64, parts: std::ops::Range<u64>) {

@@ -253,7 +253,7 @@ fn g7_a_quarantined_record_is_kept_with_its_reason_and_takes_no_id_anywhere() {
     let entry = |file: &str, row: u64| Quarantined {
         file: file.to_owned(),
         row,
-        table: "things".to_owned(),
+        why: "things".to_owned(),
         record: vec![Cell::Null, int(i128::from(row))],
     };
     assert_eq!(kept, [entry("data/a.parquet", 1), entry("data/b.parquet", 0)]);

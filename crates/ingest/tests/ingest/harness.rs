@@ -118,10 +118,19 @@ pub(crate) fn recover(place: &Place, pipeline: &Pipeline) -> Result<RecoverRepor
     })
 }
 
+/// One run over a project of this place.
+pub(crate) fn run_project(place: &Place, project: &Project, options: &RunnerOptions) -> Result<RunReport, Failed> {
+    runtime().block_on(run_project_in(place, project, options))
+}
+
 async fn run_in(place: &Place, pipeline: &Pipeline, options: &RunnerOptions) -> Result<RunReport, Failed> {
+    run_project_in(place, &place.project(pipeline), options).await
+}
+
+async fn run_project_in(place: &Place, project: &Project, options: &RunnerOptions) -> Result<RunReport, Failed> {
     let hub = open_hub(&place.state());
     let runner = Runner::start(hub.clone(), options.clone(), &place.state()).map_err(|e| Failed::of(&e))?;
-    let outcome = outcome(runner.run(&place.project(pipeline)).await);
+    let outcome = outcome(runner.run(project).await);
     runner.stop().await;
     hub.close().await.expect("the hub closes");
     outcome
@@ -200,16 +209,19 @@ fn quarantined_in(read: &Read, columns: &[String]) -> Vec<Quarantined> {
     let at = |name: &str| {
         read.header.iter().position(|h| h == name).unwrap_or_else(|| panic!("no {name} in {:?}", read.header))
     };
-    let (file, row, table, reason) = (at("_file"), at("_row"), at("_table"), at("_reason"));
+    let (file, row, reason) = (at("_file"), at("_row"), at("_reason"));
+    let (table, check) = (at("_table"), at("_check"));
     let columns: Vec<usize> = columns.iter().map(|name| at(name)).collect();
     let text = |cell: &Cell| if let Cell::Text(text) = cell { text.clone() } else { panic!("{cell:?} is no text") };
     let entry = |cells: &Vec<Cell>| {
-        let table = text(&cells[table]);
-        assert!(text(&cells[reason]).contains(&table), "the reason names the table: {cells:?}");
+        let by_check = cells[table] == Cell::Null;
+        let name = text(&cells[if by_check { check } else { table }]);
+        assert!(text(&cells[reason]).contains(&name), "the reason names the table or the check: {cells:?}");
+        assert!(by_check || cells[check] == Cell::Null, "{cells:?}");
         Quarantined {
             file: text(&cells[file]),
             row: if let Cell::Int(row) = cells[row] { row as u64 } else { panic!("a row is a number") },
-            table,
+            why: if by_check { format!("check {name}") } else { name },
             record: columns.iter().map(|at| cells[*at].clone()).collect(),
         }
     };
@@ -223,6 +235,11 @@ pub(crate) fn compare_report(report: &RunReport, facts: &RunFacts, oracle: &Orac
     let mut wrong = String::new();
     if counted != expected {
         _ = write!(wrong, "files, records, filtered, quarantined: {counted:?} instead of {expected:?}; ");
+    }
+    let first = |place: &seriatim_ingest::Place| (place.file.clone(), place.row);
+    let failed: Vec<_> = report.checks.iter().map(|c| (c.failed, c.first.as_ref().map(first))).collect();
+    if failed != facts.failed {
+        _ = write!(wrong, "checks: {failed:?} instead of {:?}; ", facts.failed);
     }
     for (index, (table, expected)) in report.tables.iter().zip(&facts.tables).enumerate() {
         let ids = table.ids.map(|ids| (ids.first, ids.last));
@@ -270,6 +287,7 @@ pub(crate) fn pipeline(tables: Vec<Table>) -> Pipeline {
         name: "test".to_owned(),
         source: Source { files: vec!["data/*.parquet".to_owned()], on_bad_file: OnBadFile::Fail },
         transform: None,
+        checks: Vec::new(),
         tables,
         output: Output {
             path: "out".to_owned(),

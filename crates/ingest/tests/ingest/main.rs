@@ -11,6 +11,7 @@
 mod bytes;
 mod case;
 mod cells;
+mod checks;
 mod concurrency;
 mod crash;
 mod damage;
@@ -25,6 +26,7 @@ mod objects;
 mod oracle;
 mod outputs;
 mod recover;
+mod replay;
 mod rng;
 mod shared;
 mod store;

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use seriatim_pipeline::model::{OnConflict, OnNullKey, Pipeline, Table};
+use seriatim_pipeline::model::{OnConflict, OnNullKey, Pipeline, Severity, Table};
 
 use crate::cells::Cell;
 
@@ -12,6 +12,9 @@ pub(crate) type Record = Vec<Cell>;
 
 /// What a transform does to one record, written by hand: `false` drops it.
 pub(crate) type Transform = fn(&mut Record) -> bool;
+
+/// What a check says of one record, written by hand; `None` where the answer is unknown.
+pub(crate) type Condition = fn(&Record) -> Option<bool>;
 
 /// A source file: its path as the pipeline reaches it, and its records.
 #[derive(Debug, Clone)]
@@ -35,16 +38,19 @@ pub(crate) struct RunFacts {
     pub(crate) records: u64,
     pub(crate) filtered: u64,
     pub(crate) quarantined: u64,
+    /// For each check the records that fail, and the first of them.
+    pub(crate) failed: Vec<(u64, Option<(String, u64)>)>,
     pub(crate) tables: Vec<TableFacts>,
 }
 
-/// A record in quarantine: where it came from, and the table whose key it lacks.
+/// A record in quarantine: where it came from, and the table whose key it lacks, or `check` and the name of the check that
+/// it fails.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Quarantined {
     pub(crate) file: String,
     /// The position of the record in its file, from 0.
     pub(crate) row: u64,
-    pub(crate) table: String,
+    pub(crate) why: String,
     /// The record, as the source has it.
     pub(crate) record: Record,
 }
@@ -57,6 +63,7 @@ pub(crate) struct Oracle {
     /// How many of the columns are the source's own; the transform adds the others behind them.
     source_columns: usize,
     transform: Transform,
+    conditions: Vec<Condition>,
     ingested: BTreeSet<String>,
     tables: Vec<TableState>,
     pub(crate) quarantine: Vec<Quarantined>,
@@ -86,10 +93,16 @@ impl Oracle {
             columns: [source, added].concat(),
             source_columns: source.len(),
             transform,
+            conditions: Vec::new(),
             ingested: BTreeSet::new(),
             tables: vec![TableState::default(); pipeline.tables.len()],
             quarantine: Vec::new(),
         }
+    }
+
+    /// The same with the meaning of the pipeline's checks.
+    pub(crate) fn with_conditions(self, conditions: Vec<Condition>) -> Self {
+        Self { conditions, ..self }
     }
 
     /// One run over all files that there are. `Err` says why the run must fail, and then nothing has changed.
@@ -112,6 +125,7 @@ impl Oracle {
             records: 0,
             filtered: 0,
             quarantined: 0,
+            failed: vec![(0, None); self.conditions.len()],
             tables: vec![TableFacts::default(); self.tables.len()],
         };
         let mut met = vec![BTreeSet::new(); self.tables.len()];
@@ -127,20 +141,53 @@ impl Oracle {
                     facts.filtered += 1;
                     continue;
                 }
-                if let Some(table) = self.quarantining_table(&record)? {
+                let failing = self.check(&record, (&file.path, row as u64), &mut facts);
+                let why = if failing.is_some() { failing } else { self.quarantining_table(&record)? };
+                if let Some(why) = why {
                     facts.quarantined += 1;
                     let (file, record) = (file.path.clone(), source.clone());
-                    self.quarantine.push(Quarantined { file, row: row as u64, table, record });
+                    self.quarantine.push(Quarantined { file, row: row as u64, why, record });
                     continue;
                 }
                 self.take(&record, &mut facts, &mut met)?;
             }
         }
+        self.judge(&facts)?;
         for (index, table) in self.tables.iter().enumerate() {
             facts.tables[index].rows = (table.rows.len() - table.published) as u64;
             facts.tables[index].known_keys = met[index].iter().filter(|at| **at < table.published).count() as u64;
         }
         Ok(facts)
+    }
+
+    /// Counts the checks that a record fails; why it goes to quarantine, if one says so.
+    fn check(&self, record: &Record, (file, row): (&str, u64), facts: &mut RunFacts) -> Option<String> {
+        let mut why = None;
+        for ((check, condition), failed) in self.pipeline.checks.iter().zip(&self.conditions).zip(&mut facts.failed) {
+            if condition(record) == Some(false) {
+                failed.0 += 1;
+                failed.1.get_or_insert((file.to_owned(), row));
+                if check.severity == Severity::Quarantine {
+                    why.get_or_insert(format!("check {}", check.name));
+                }
+            }
+        }
+        why
+    }
+
+    /// Whether so many may fail.
+    fn judge(&self, facts: &RunFacts) -> Result<(), String> {
+        let all = facts.records - facts.filtered;
+        for (check, (failed, _)) in self.pipeline.checks.iter().zip(&facts.failed) {
+            let too_many = match check.severity {
+                Severity::Fail => *failed > 0,
+                _ => check.at_most.is_some_and(|most| most.is_exceeded(*failed, all)),
+            };
+            if too_many {
+                return Err(format!("check {}", check.name));
+            }
+        }
+        Ok(())
     }
 
     fn quarantining_table(&self, record: &Record) -> Result<Option<String>, String> {

@@ -160,7 +160,7 @@ fn a_state_folder_without_its_memory_says_what_to_do() {
     let before = everything(&place.output());
     lose_state(&place);
     let failed = next_run(&place).expect_err("IDs cannot go on");
-    assert!(failed.message.contains("holds 1 published runs"), "{failed:?}");
+    assert!(failed.message.contains("holds 1 published run,"), "{failed:?}");
     assert!(failed.help.contains("seriatim recover"), "{failed:?}");
     assert_same_tree(&before, &everything(&place.output()), &"the output is left alone");
 }

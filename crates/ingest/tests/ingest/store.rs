@@ -205,7 +205,7 @@ fn g1_of_two_machines_at_once_one_publishes() {
         let won = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
         assert_eq!(won, 1, "round {round}: {outcomes:?}");
         for failed in outcomes.iter().filter_map(|outcome| outcome.as_ref().err()) {
-            let is_told = failed.message.contains("is held by") || failed.message.contains("holds 1 published runs");
+            let is_told = failed.message.contains("is held by") || failed.message.contains("holds 1 published run,");
             assert!(is_told && !failed.help.is_empty(), "{failed:?}");
         }
         assert_same_tree(&expected[0], &shared.tree(), &format!("round {round}"));

@@ -3,6 +3,7 @@
 
 mod accepted;
 mod common;
+mod conditions;
 mod hostile;
 mod refused;
 mod row_wise;
