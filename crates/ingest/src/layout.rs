@@ -10,6 +10,7 @@ use seriatim_pipeline::model::{Id, OnConflict, OnNullKey, Pipeline, Table};
 
 use crate::error::{IngestError, Result};
 use crate::keys::{KeyCodec, is_key_type};
+use crate::text_ids::{TextIds, is_text_type};
 
 /// All output tables.
 #[derive(Debug, Clone)]
@@ -26,18 +27,25 @@ pub(crate) struct TableLayout {
     /// The canonical form of its keys; `None` for a table without key.
     pub(crate) codec: Option<KeyCodec>,
     pub(crate) id: Option<Id>,
+    /// The texts of its IDs.
+    pub(crate) texts: Option<TextIds>,
     /// Indices of the tables that it refers to.
     pub(crate) references: Vec<usize>,
     pub(crate) columns: Vec<String>,
     pub(crate) on_conflict: OnConflict,
     pub(crate) on_null_key: OnNullKey,
-    /// ID, key, references, columns.
+    /// ID and its text, key, references, columns.
     pub(crate) schema: SchemaRef,
 }
 
 impl TableLayout {
     pub(crate) fn is_keyed(&self) -> bool {
         self.codec.is_some()
+    }
+
+    /// How many columns come before those of the key.
+    pub(crate) fn id_width(&self) -> usize {
+        self.id.as_ref().map_or(0, Id::width)
     }
 
     /// The record's columns that decide whether two records of a key agree: the attributes, and the keys of what the
@@ -84,6 +92,8 @@ impl Layout {
     fn signature(&self, table: &TableLayout) -> TableSignature {
         let mut roles = Vec::new();
         roles.extend(table.id.iter().map(|_| "id".to_owned()));
+        let text = table.id.as_ref().and_then(|id| id.text.as_ref());
+        roles.extend(text.map(|text| format!("text `{}`", text.format)));
         roles.extend(table.key.iter().map(|_| "key".to_owned()));
         roles.extend(table.references.iter().map(|&r| format!("reference to {}", self.tables[r].name)));
         roles.extend(table.columns.iter().map(|_| "column".to_owned()));
@@ -100,6 +110,8 @@ impl Layout {
 fn bind(pipeline: &Pipeline, table: &Table, records: &Schema) -> Result<TableLayout> {
     let mut fields = Vec::new();
     fields.extend(table.id.iter().map(|id| Field::new(&id.column, DataType::Int64, false)));
+    let text = table.id.as_ref().and_then(|id| id.text.as_ref());
+    fields.extend(text.map(|text| Field::new(&text.column, DataType::Utf8, false)));
     let mut key_types = Vec::new();
     for column in &table.key {
         let field = find(pipeline, table, records, column, "key")?;
@@ -134,6 +146,7 @@ fn bind(pipeline: &Pipeline, table: &Table, records: &Schema) -> Result<TableLay
         key: table.key.clone(),
         codec,
         id: table.id.clone(),
+        texts: text.map(TextIds::new).transpose()?,
         references,
         columns: table.columns.clone(),
         on_conflict: table.on_conflict,
@@ -141,6 +154,7 @@ fn bind(pipeline: &Pipeline, table: &Table, records: &Schema) -> Result<TableLay
         schema: Arc::new(Schema::new(fields)),
     };
     check_comparable(pipeline, &layout, records)?;
+    check_texts(&layout, records)?;
     Ok(layout)
 }
 
@@ -154,6 +168,23 @@ fn find<'a>(pipeline: &Pipeline, table: &Table, records: &'a Schema, column: &st
             None => format!("there are: {}", names.join(", ")),
         })
     })
+}
+
+/// Values in text IDs must have one form as text.
+fn check_texts(table: &TableLayout, records: &Schema) -> Result<()> {
+    for column in table.texts.iter().flat_map(TextIds::columns) {
+        if let Ok(field) = records.field_with_name(column)
+            && !is_text_type(field.data_type())
+        {
+            return Err(IngestError::pipeline(format!(
+                "table '{}': the format of its text ID has '{column}', a {}, which has no one form as text",
+                table.name,
+                field.data_type()
+            ))
+            .help("make a text of it in `transform`, or take it out of the `format`"));
+        }
+    }
+    Ok(())
 }
 
 /// `on_conflict: error` compares attributes, so it must be able to.

@@ -43,6 +43,7 @@ mod source;
 mod state_id;
 mod steps;
 mod suggest;
+mod text_ids;
 mod things;
 mod verify;
 mod who;

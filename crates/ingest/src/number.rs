@@ -361,14 +361,14 @@ mod tests {
     #[test]
     fn g2_ids_and_places_are_each_other_s_inverse_up_to_the_last_id() {
         for (start, step) in [(1, 1), (0, 5), (-7, -3), (i64::MIN, 1), (i64::MAX, -1)] {
-            let id = Id { column: "id".to_owned(), start, step, sequence: None };
+            let id = Id { start, step, ..Id::new("id") };
             for place in [0, 1, 2, 1000] {
                 assert_eq!(ordinal_of(&id, id_of(&id, place).unwrap()), Some(place));
             }
         }
-        let id = Id { column: "id".to_owned(), start: i64::MAX - 1, step: 1, sequence: None };
+        let id = Id { start: i64::MAX - 1, ..Id::new("id") };
         assert_eq!((id_of(&id, 1), id_of(&id, 2)), (Some(i64::MAX), None));
-        let fives = Id { column: "id".to_owned(), start: 10, step: 5, sequence: None };
+        let fives = Id { start: 10, step: 5, ..Id::new("id") };
         assert_eq!((ordinal_of(&fives, 12), ordinal_of(&fives, 5)), (None, None));
     }
 

@@ -2,6 +2,7 @@
 //! only to say what should be there. Must never look at the state folder, and never write.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
@@ -18,6 +19,7 @@ use crate::project::Project;
 use crate::publish::check_output;
 use crate::report::{VerifyCheck, VerifyReport};
 use crate::source::{contain, hash_of};
+use crate::text_ids::TextIds;
 use crate::write::QUARANTINE;
 
 /// Audits a pipeline's outputs with up to `workers` threads.
@@ -95,6 +97,8 @@ fn check_hash(file: &ManifestFile, hash: &str) -> Option<String> {
 struct Audit<'a> {
     table: &'a ManifestTable,
     codec: Option<KeyCodec>,
+    /// How its text IDs are made.
+    texts: Option<Arc<TextIds>>,
     keys: Interner,
     rows: u64,
     /// Whether others take IDs from the same counter: then each run has a block of its own.
@@ -148,6 +152,7 @@ fn audit_table(
     let mut audit = Audit {
         table,
         codec: None,
+        texts: None,
         keys: Interner::new(true),
         rows: 0,
         shared: is_shared(pipeline, table),
@@ -156,6 +161,10 @@ fn audit_table(
         problems: BTreeMap::new(),
         referenced: referenced.collect(),
     };
+    match table.id.as_ref().and_then(|id| id.text.as_ref()).map(TextIds::new).transpose() {
+        Ok(texts) => audit.texts = texts.map(Arc::new),
+        Err(error) => audit.problem("text", error.message),
+    }
     for file in &table.files {
         audit.begin(file);
         if let Err(e) = contain(|| audit.file(output, file)) {
@@ -208,6 +217,10 @@ impl Audit<'_> {
         if let Some(id) = &self.table.id {
             self.ids(id, &column(&id.column)?, file)?;
         }
+        if let Some((id, texts)) = self.table.id.as_ref().zip(self.texts.clone()) {
+            let values = texts.columns().iter().map(|name| column(name)).collect::<Result<Vec<_>, _>>()?;
+            self.texts(&texts, &column(&id.column)?, &values, &column(self.text_column())?, file)?;
+        }
         if !self.table.key.is_empty() {
             let columns: Vec<ArrayRef> = self.table.key.iter().map(|k| column(k)).collect::<Result<_, _>>()?;
             self.unique_keys(&columns, batch.num_rows(), file)?;
@@ -221,6 +234,39 @@ impl Audit<'_> {
             self.references(index, name, values, file)?;
         }
         self.rows += batch.num_rows() as u64;
+        Ok(())
+    }
+
+    fn text_column(&self) -> &str {
+        self.table.id.as_ref().and_then(|id| id.text.as_ref()).map_or("", |text| &text.column)
+    }
+
+    /// A text is made of its row alone, in a form of which the number can be read again.
+    fn texts(
+        &mut self,
+        texts: &TextIds,
+        ids: &ArrayRef,
+        values: &[ArrayRef],
+        found: &ArrayRef,
+        file: &str,
+    ) -> Result<(), String> {
+        let ids = ids.as_primitive_opt::<Int64Type>().ok_or("the ID column is not of 64-bit integers")?;
+        let found = found.as_string_opt::<i32>().ok_or("the column of text IDs is not of texts")?;
+        let expected = texts.of(ids.values(), values).map_err(|e| e.message)?;
+        for (row, (found, expected)) in (0..).zip(found.iter().zip(&expected)) {
+            if found != expected {
+                let show = |text: Option<&str>| text.map_or_else(|| "none".to_owned(), |text| format!("'{text}'"));
+                let (row, found, expected) = (self.rows + row, show(found), show(expected));
+                self.problem(
+                    "text",
+                    format!(
+                        "{file}: row {row} of the table has the {} {found} where {expected} is due",
+                        self.text_column()
+                    ),
+                );
+                break;
+            }
+        }
         Ok(())
     }
 
@@ -308,6 +354,12 @@ impl Audit<'_> {
             let problem = self.problems.remove("G2");
             checks.push(summary("G1", name, [problem.clone()], || format!("{rows} IDs, none twice")));
             checks.push(summary("G2", name, [problem], || format!("{range}: {gaps}, in the order of the rows")));
+            if let Some(text) = &id.text {
+                let problem = self.problems.remove("text");
+                checks.push(summary("text", name, [problem], || {
+                    format!("every {} is its {} as `{}`, so none is there twice", text.column, id.column, text.format)
+                }));
+            }
         }
         if !table.key.is_empty() {
             let problem = self.problems.remove("G4");

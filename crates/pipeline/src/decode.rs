@@ -178,7 +178,7 @@ impl Decoder<'_> {
         match &node.kind {
             Kind::Scalar(scalar) if !scalar.is_null() => {
                 let column = Field::from(self.text(node, at));
-                Some(RawId { column, start: Field::Absent, step: Field::Absent, sequence: Field::Absent })
+                Some(RawId { column, ..RawId::default() })
             }
             Kind::List(_) => {
                 let help = "write the name of one column, or `{column: name, start: 1, step: 1}`";
@@ -192,6 +192,8 @@ impl Decoder<'_> {
                     start: fields.read("start", |node, _| self.number(node, &format!("{at}.start"))),
                     step: fields.read("step", |node, _| self.number(node, &format!("{at}.step"))),
                     sequence: fields.read("sequence", |node, _| self.text(node, &format!("{at}.sequence"))),
+                    format: fields.read("format", |node, _| self.text(node, &format!("{at}.format"))),
+                    text: fields.read("text", |node, _| self.text(node, &format!("{at}.text"))),
                 })
             }
         }

@@ -21,6 +21,8 @@ mod references;
 mod schema;
 mod secrets;
 mod sequences;
+mod text_format;
+mod text_ids;
 mod validate;
 mod yaml;
 
@@ -31,3 +33,4 @@ pub use load::{Loaded, MAX_FILE_BYTES, load, parse};
 pub use nearest::nearest;
 pub use overrides::Overrides;
 pub use schema::json_schema;
+pub use text_format::{FormatError, Piece, TextFormat};

@@ -145,6 +145,30 @@ pub struct Id {
     /// The sequence in the counter that IDs come from, if it has another name than `<pipeline>.<table>`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sequence: Option<String>,
+    /// The text beside the number, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<TextId>,
+}
+
+impl Id {
+    /// 1, 2, 3, ... in a column of this name.
+    pub fn new(column: impl Into<String>) -> Self {
+        Self { column: column.into(), start: 1, step: 1, sequence: None, text: None }
+    }
+
+    /// How many columns the ID has.
+    pub fn width(&self) -> usize {
+        1 + usize::from(self.text.is_some())
+    }
+}
+
+/// A text ID: the number as people write it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TextId {
+    /// The name of the column.
+    pub column: String,
+    /// How the text is made, as [`crate::TextFormat`] reads it.
+    pub format: String,
 }
 
 /// Which attributes a thing gets if its records differ.

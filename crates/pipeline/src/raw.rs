@@ -161,7 +161,7 @@ pub(crate) struct RawTable {
 }
 
 /// The ID column of a table, in its long form. The short form is the column's name alone.
-#[derive(Debug, JsonSchema)]
+#[derive(Debug, Default, JsonSchema)]
 #[schemars(rename = "Id", deny_unknown_fields, transform = schema::or_column_name)]
 #[schemars(extend("required" = ["column"]))]
 pub(crate) struct RawId {
@@ -178,6 +178,13 @@ pub(crate) struct RawId {
     /// because it exists. It needs `ids.from`.
     #[schemars(schema_with = "schema::sequence")]
     pub(crate) sequence: Field<Text>,
+    /// A text beside the number, in a column right after it: `ORD-{:06}` is the number with zeros up to six digits, `{}`
+    /// the number alone, `{country}` what the row has in a column of the key or of `columns`; `{{` and `}}` are braces.
+    #[schemars(schema_with = "schema::text")]
+    pub(crate) format: Field<Text>,
+    /// The name of the text's column. It needs `format`, and is `<column>_text` if it is left out.
+    #[schemars(schema_with = "schema::text")]
+    pub(crate) text: Field<Text>,
 }
 
 /// Where the IDs come from.
@@ -238,7 +245,7 @@ impl RawTable {
 
 impl RawId {
     /// The keys of this level, as they are written.
-    pub(crate) const KEYS: &[&str] = &["column", "start", "step", "sequence"];
+    pub(crate) const KEYS: &[&str] = &["column", "start", "step", "sequence", "format", "text"];
 }
 
 impl RawIds {

@@ -10,6 +10,7 @@ use crate::nearest::nearest;
 use crate::raw::{Field, RawId, RawOutput, RawPipeline, RawSource, RawTable, Text, TextList};
 use crate::references::{self, RawTables};
 use crate::sequences;
+use crate::text_ids;
 
 /// The longest name of a pipeline or table: file systems end at 255 bytes, and ours come on top of it.
 const MAX_NAME: usize = 100;
@@ -196,7 +197,7 @@ fn table_of(name: &Text, raw: &RawTable, problems: &mut Problems) -> Option<Tabl
             problems.push(Draft::new(name.span, message).help(help));
         }
     }
-    let id = or_default(&raw.id, None, |id| id_of(id, &at, problems).map(Some));
+    let id = or_default(&raw.id, None, |id| id_of(id, raw, &at, problems).map(Some));
     let on_conflict = or_default(&raw.on_conflict, OnConflict::default(), |text| {
         let values = [("first", OnConflict::First), ("last", OnConflict::Last), ("error", OnConflict::Error)];
         choice(text, &format!("{at}.on_conflict"), &values, problems)
@@ -236,7 +237,7 @@ fn needs_key(name: &Text, setting: &str, span: Span) -> Draft {
         .help(format!("remove `{setting}`, or give the table a `key`"))
 }
 
-fn id_of(raw: &RawId, at: &str, problems: &mut Problems) -> Option<Id> {
+fn id_of(raw: &RawId, table: &RawTable, at: &str, problems: &mut Problems) -> Option<Id> {
     let start = or_default(&raw.start, 1, |number| Some(number.value));
     let step = or_default(&raw.step, 1, |number| {
         if number.value != 0 {
@@ -247,14 +248,17 @@ fn id_of(raw: &RawId, at: &str, problems: &mut Problems) -> Option<Id> {
         None
     });
     let sequence = or_default(&raw.sequence, None, |text| sequences::name_of(text, at, problems).map(Some));
+    let text = text_ids::text_of(raw, table, at, start.zip(step), problems);
     let column = raw.column.given()?.value.clone();
-    Some(Id { column, start: start?, step: step?, sequence: sequence? })
+    Some(Id { column, start: start?, step: step?, sequence: sequence?, text: text? })
 }
 
 /// Why a table has a column.
 #[derive(Clone, Copy)]
 enum Origin<'t> {
     Id,
+    /// Its text.
+    Text,
     Key,
     Reference(&'t str),
     Column,
@@ -264,6 +268,7 @@ impl Origin<'_> {
     fn words(self) -> String {
         match self {
             Self::Id => "as its ID".to_owned(),
+            Self::Text => "as the text of its ID".to_owned(),
             Self::Key => "in its key".to_owned(),
             Self::Reference(table) => format!("as its reference to {}", quoted(table)),
             Self::Column => "in its columns".to_owned(),
@@ -278,6 +283,7 @@ fn check_columns(name: &Text, table: &RawTable, references: &[(&(Text, RawTable)
     let items = |raw: &Field<TextList>| raw.given().map(|list| list.items.clone()).unwrap_or_default();
     let mut columns: Vec<(Text, Origin<'_>)> = Vec::new();
     columns.extend(id(&table.id).map(|column| (column, Origin::Id)));
+    columns.extend(table.id.given().and_then(text_ids::column_of).map(|column| (column, Origin::Text)));
     columns.extend(items(&table.key).into_iter().map(|column| (column, Origin::Key)));
     for ((other, target), reference) in references {
         // The column is named there, and comes in here.
@@ -318,6 +324,9 @@ fn twice(table: &Text, first: &(Text, Origin<'_>), second: &(Text, Origin<'_>)) 
             format!("remove it from `columns`: the reference adds it; or give the ID of {} another name", quoted(other))
         }
         (_, Origin::Reference(other)) => format!("give the ID of {} another name", quoted(other)),
+        (Origin::Text, _) | (_, Origin::Text) => {
+            "give the text another name: `text: ...` beside its `format`".to_owned()
+        }
         (Origin::Id, _) => "give the ID another name".to_owned(),
         _ => "remove one of them, or rename one in `transform`".to_owned(),
     };

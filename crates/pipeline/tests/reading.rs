@@ -27,7 +27,7 @@ fn reads_every_setting() {
     let names: Vec<_> = sales.tables.iter().map(|table| table.name.as_str()).collect();
     assert_eq!(names, ["customers", "orders", "products", "order_lines"]);
     let orders = sales.table("orders").expect("it is in the file");
-    assert_eq!(orders.id, Some(Id { column: "order_id".to_owned(), start: 1000, step: 1, sequence: None }));
+    assert_eq!(orders.id, Some(Id { start: 1000, ..Id::new("order_id") }));
     assert_eq!(orders.references, ["customers"]);
     assert_eq!(orders.columns, ["order_date"]);
     let products = sales.table("products").expect("it is in the file");
@@ -50,8 +50,23 @@ fn fills_in_defaults() {
     let table = &small.tables[0];
     assert_eq!((&table.id, table.key.len(), table.references.len()), (&None, 0, 0));
     let keyed = good(&with_tables("  t: {key: k, id: i}\n"));
-    assert_eq!(keyed.tables[0].id, Some(Id { column: "i".to_owned(), start: 1, step: 1, sequence: None }));
+    assert_eq!(keyed.tables[0].id, Some(Id::new("i")));
     assert_eq!((keyed.tables[0].on_conflict, keyed.tables[0].on_null_key), (OnConflict::First, OnNullKey::Null));
+}
+
+#[test]
+fn an_id_may_have_a_text() {
+    let text = |id: &str| {
+        let pipeline = good(&with_tables(&format!("  t: {{key: k, id: {{column: i, {id}}}, columns: c}}\n")));
+        pipeline.tables[0].id.clone().and_then(|id| id.text).map(|text| (text.column, text.format))
+    };
+    let some = |column: &str, format: &str| Some((column.to_owned(), format.to_owned()));
+    assert_eq!(text("format: \"ORD-{:06}\", text: code"), some("code", "ORD-{:06}"));
+    assert_eq!(text("format: \"{c}/{k}/{}\""), some("i_text", "{c}/{k}/{}"));
+    assert_eq!(text("start: 7"), None);
+    let pipeline = good(&with_tables("  t: {key: k, id: {column: i, format: \"{}\"}, columns: c}\n"));
+    let columns = pipeline.output_columns(&pipeline.tables[0]);
+    assert_eq!(columns.iter().map(OutputColumn::name).collect::<Vec<_>>(), ["i", "i_text", "k", "c"]);
 }
 
 #[test]
@@ -154,7 +169,7 @@ fn overrides_replace_and_add() {
     .unwrap_or_else(|errors| panic!("{errors}"));
     assert_eq!(pipeline.source.files, ["*.parquet"]);
     assert_eq!(pipeline.output.path, "elsewhere: here");
-    assert_eq!(pipeline.tables[0].id, Some(Id { column: "customer_id".to_owned(), start: 7, step: 1, sequence: None }));
+    assert_eq!(pipeline.tables[0].id, Some(Id { start: 7, ..Id::new("customer_id") }));
     assert_eq!(pipeline.tables[0].on_null_key, OnNullKey::Error);
     assert!(pipeline.tables[1].references.is_empty());
     assert_eq!(pipeline.tables[2].key, ["supplier", "x"]);

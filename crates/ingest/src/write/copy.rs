@@ -2,6 +2,7 @@
 //! chunks that they are, references as the key's indices into another dictionary. Only what cannot be had so is encoded.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch};
 use parquet::file::statistics::Statistics;
@@ -16,6 +17,7 @@ use crate::pages::{Fault, IdValues, copied, exchanged, is_copyable};
 use crate::plan::Paths;
 use crate::scan::{ChunkScan, LocalTable, Part};
 use crate::source::{SourceColumn, contain};
+use crate::text_ids::TextIds;
 
 /// Rows that a row group must have to be worth copying, on average: readers like large ones.
 const COPY_ROWS: u32 = 16_384;
@@ -31,6 +33,8 @@ pub(super) fn is_possible(run: &RunContext, chunk: u32, scan: &ChunkScan) -> boo
 enum Origin<'a> {
     /// The places of the rows, as IDs.
     Own(&'a Id),
+    /// The texts of these IDs.
+    Text(&'a Id, &'a TextIds),
     /// The IDs of another table's keys.
     Reference { ids: &'a Ids<'a>, keys: &'a LocalTable, column: Option<SourceColumn> },
     /// A column of the source that may be copied.
@@ -79,6 +83,7 @@ fn origins<'a>(
     let layout = run.table(table);
     let mut origins = Vec::with_capacity(layout.schema.fields().len());
     origins.extend(layout.id.as_ref().map(Origin::Own));
+    origins.extend(layout.id.as_ref().zip(layout.texts.as_ref()).map(|(id, texts)| Origin::Text(id, texts)));
     for &target in &layout.references {
         let ids = ids.get(&target).ok_or_else(|| IngestError::internal("the IDs of a reference are missing"))?;
         let column = match run.layout.tables[target].key.as_slice() {
@@ -103,10 +108,13 @@ fn origins<'a>(
 fn record_columns(origins: &[Origin<'_>]) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     for origin in origins {
-        if let Origin::Records(name) = origin
-            && !names.contains(name)
-        {
-            names.push(name.clone());
+        let needed = match origin {
+            Origin::Records(name) => std::slice::from_ref(name),
+            Origin::Text(_, texts) => texts.columns(),
+            Origin::Own(_) | Origin::Reference { .. } | Origin::Source(..) => &[],
+        };
+        for name in needed.iter().filter(|name| !names.contains(name)).cloned().collect::<Vec<_>>() {
+            names.push(name);
         }
     }
     names
@@ -134,6 +142,11 @@ fn column(
         Origin::Own(id) => {
             let places = first + range.start as u64..first + range.end as u64;
             sink.encoded(at.field, &IdValues { ids: ids_in(id, places)?, present: None })
+        }
+        Origin::Text(id, texts) => {
+            let ids = ids_in(id, first + range.start as u64..first + range.end as u64)?;
+            let values = texts.columns().iter().map(|name| read.column(name, at)).collect::<Result<Vec<_>>>()?;
+            Ok(GroupColumn::Values(Arc::new(texts.of(&ids, &values)?)))
         }
         Origin::Reference { ids, keys, column } => match part(keys, at.group, range) {
             PartOf::Rows(handles) => sink.encoded(at.field, &ids.values(handles)),

@@ -1,4 +1,4 @@
-//! The rows of one table from one chunk: ID, key, references, columns. Of a chunk whose rows are all records, only the
+//! The rows of one table from one chunk: ID and its text, key, references, columns. Of a chunk whose rows are all records, only the
 //! values that rows need are read. Must never touch a file of the output.
 
 use std::collections::BTreeMap;
@@ -20,6 +20,7 @@ use crate::number::{Ids, Reserved, id_of, out_of_range};
 use crate::pages::{Fault, IdValues, Picked, Values, gather, gather_indices};
 use crate::scan::{CHUNKS_AHEAD, ChunkScan, Part};
 use crate::source::{SourceColumn, contain};
+use crate::text_ids::TextIds;
 
 /// Which of a chunk's records make rows of a table, and with which places in its sequence.
 pub(super) struct Chosen {
@@ -212,6 +213,7 @@ fn write_groups(
 ) -> Result<()> {
     let layout = run.table(rows.table);
     let referenced = referenced(run, chunk, scan, rows, ids)?;
+    let in_texts = in_texts(run, rows.table, |at| columns[at].clone().into_array())?;
     let mut columns: Vec<Writable> = columns.into_iter().map(Writable::Picked).collect();
     let groups = rows.len().div_ceil(ROW_GROUP);
     for group in 0..groups {
@@ -219,7 +221,10 @@ fn write_groups(
         let mut made = Vec::with_capacity(layout.schema.fields().len());
         if let Some(id) = &layout.id {
             let ids = rows.places.ids(id, range.clone())?;
+            let values: Vec<ArrayRef> = in_texts.iter().map(|values| values.slice(range.start, range.len())).collect();
+            let texts = layout.texts.as_ref().map(|texts| texts.of(&ids, &values)).transpose()?;
             made.push(sink.encoded(made.len(), &IdValues { ids, present: None })?);
+            made.extend(texts.map(|texts| GroupColumn::Values(Arc::new(texts))));
         }
         let (keys, attributes) = columns.split_at_mut(layout.key.len());
         for column in keys {
@@ -234,6 +239,16 @@ fn write_groups(
         sink.write_group(range.len() as u32, made)?;
     }
     Ok(())
+}
+
+/// The values that a table's text IDs have in them, of what `column` gives for a column of the rows, by its place.
+fn in_texts(run: &RunContext, table: u32, column: impl Fn(usize) -> Result<ArrayRef>) -> Result<Vec<ArrayRef>> {
+    let columns = run.table(table).texts.iter().flat_map(TextIds::columns);
+    let value = |name: &String| {
+        let at = row_columns(run, table).position(|column| column == name);
+        column(at.ok_or_else(|| IngestError::internal(format!("column '{name}' is not in the rows")))?)
+    };
+    columns.map(value).collect()
 }
 
 /// A column on its way into row groups.
@@ -297,7 +312,13 @@ fn assemble(
     let layout = run.table(rows.table);
     let mut columns: Vec<ArrayRef> = Vec::with_capacity(layout.schema.fields().len());
     if let Some(id) = &layout.id {
-        columns.push(Arc::new(Int64Array::from(rows.places.ids(id, 0..rows.len())?)));
+        let ids = rows.places.ids(id, 0..rows.len())?;
+        let texts = layout.texts.as_ref();
+        let texts = texts.map(|texts| texts.of(&ids, &in_texts(run, rows.table, |at| Ok(values[at].clone()))?));
+        columns.push(Arc::new(Int64Array::from(ids)));
+        if let Some(texts) = texts.transpose()? {
+            columns.push(Arc::new(texts));
+        }
     }
     let mut values = values.into_iter();
     columns.extend(values.by_ref().take(layout.key.len()));
@@ -323,6 +344,7 @@ pub(super) fn ids_in(id: &Id, places: Range<u64>) -> Result<Vec<i64>> {
 }
 
 /// The values of a column in some rows of a chunk, row group by row group.
+#[derive(Clone)]
 struct Gathered {
     parts: Vec<Picked>,
     data_type: DataType,

@@ -6,7 +6,7 @@ use std::path::Path;
 use proptest::prelude::*;
 use seriatim_ingest::Paths;
 use seriatim_pipeline::model::{
-    Compression, Format, Id, Ids, OnBadFile, OnConflict, OnNullKey, Output, Pipeline, Source, Table,
+    Compression, Format, Id, Ids, OnBadFile, OnConflict, OnNullKey, Output, Pipeline, Source, Table, TextId,
 };
 
 use crate::cells::{Cell, KINDS, Kind};
@@ -126,6 +126,7 @@ impl Case {
         let (columns, mut spreads) = draw_columns(&mut rng, sizes);
         let mut tables = draw_tables(&mut rng, sizes, &columns);
         settle_conflicts(&mut rng, &mut tables, &columns, &mut spreads);
+        draw_texts(&mut Rng::at(sizes.seed, &[5]), &mut tables, &columns);
         rng.shuffle(&mut tables);
         let transform = sizes.transform;
         let compression = rng.pick(&[
@@ -253,10 +254,9 @@ fn draw_tables(rng: &mut Rng, sizes: &Sizes, columns: &[Column]) -> Vec<Table> {
         let key = free.split_off(free.len() - key_columns);
         let columns: Vec<String> = free.split_off(rng.below(free.len() as u64 + 1) as usize);
         let id = Id {
-            column: format!("id_{index}"),
             start: rng.pick(&[1, 1, 0, 1000, -5]),
             step: rng.pick(&[1, 1, 1, 10, -1]),
-            sequence: None,
+            ..Id::new(format!("id_{index}"))
         };
         let references: Vec<String> =
             tables.iter().filter(|t| t.is_keyed() && rng.percent(50)).map(|t| t.name.clone()).collect();
@@ -274,6 +274,34 @@ fn draw_tables(rng: &mut Rng, sizes: &Sizes, columns: &[Column]) -> Vec<Table> {
         });
     }
     tables
+}
+
+/// Gives some tables text IDs, with values in them that have one form as text.
+fn draw_texts(rng: &mut Rng, tables: &mut [Table], columns: &[Column]) {
+    let is_plain = |name: &&String| {
+        let kind = columns.iter().find(|column| column.name == **name).map(|column| column.kind);
+        kind.is_some_and(|kind| matches!(kind, Kind::Bool | Kind::Text) || is_number(kind))
+    };
+    for table in tables.iter_mut() {
+        let known: Vec<String> = table.key.iter().chain(&table.columns).filter(is_plain).cloned().collect();
+        let Some(id) = table.id.as_mut().filter(|_| rng.percent(40)) else { continue };
+        let number = rng.pick(&["{}", "{:03}", "{:012}"]);
+        let mut values: String = String::new();
+        for _ in 0..rng.below(3) {
+            if !known.is_empty() {
+                values.push_str(&format!("{{{}}}{}", rng.pick(&known), rng.pick(&["", "/", "-"])));
+            }
+        }
+        let before = rng.percent(50);
+        let format = if before { format!("{values}_{number}x") } else { format!("x1{number}:{values}") };
+        let column = format!("{}_text", id.column);
+        id.text = Some(TextId { column, format });
+    }
+}
+
+fn is_number(kind: Kind) -> bool {
+    use Kind::{I8, I16, I32, I64, U8, U16, U32, U64};
+    matches!(kind, I8 | I16 | I32 | I64 | U8 | U16 | U32 | U64)
 }
 
 /// Makes some tables strict about attributes, and lets their attributes follow from their keys, most of the time.

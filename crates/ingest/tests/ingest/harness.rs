@@ -167,7 +167,7 @@ pub(crate) fn compare(place: &Place, pipeline: &Pipeline, oracle: &Oracle) -> Re
 /// Float keys are published as they came first; what matters is which key it is.
 fn normalise_keys(table: &Table, read: &mut Read) {
     for row in &mut read.rows {
-        let first = usize::from(table.id.is_some());
+        let first = table.id.as_ref().map_or(0, Id::width);
         for cell in &mut row[first..first + table.key.len()] {
             *cell = cell.as_key();
         }
@@ -256,7 +256,7 @@ pub(crate) fn keyed(name: &str, key: &[&str], references: &[&str], columns: &[&s
     Table {
         name: name.to_owned(),
         key: owned(key),
-        id: Some(Id { column: format!("{name}_id"), start: 1, step: 1, sequence: None }),
+        id: Some(Id::new(format!("{name}_id"))),
         references: owned(references),
         columns: owned(columns),
         on_conflict: OnConflict::default(),

@@ -28,3 +28,4 @@ mod recover;
 mod rng;
 mod shared;
 mod store;
+mod text_ids;

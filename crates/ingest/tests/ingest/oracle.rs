@@ -208,20 +208,24 @@ impl Oracle {
     /// The names of a table's columns, in order: ID, key, references' IDs, columns.
     pub(crate) fn header(&self, table: &Table) -> Vec<String> {
         let id = table.id.iter().map(|id| id.column.clone());
+        let text = table.id.iter().filter_map(|id| id.text.as_ref()).map(|text| text.column.clone());
         let references = table.references.iter().map(|name| {
             let target = self.pipeline.tables.iter().find(|t| &t.name == name).expect("a reference leads to a table");
             target.id.as_ref().expect("a keyed table has an ID").column.clone()
         });
-        id.chain(table.key.iter().cloned()).chain(references).chain(table.columns.iter().cloned()).collect()
+        id.chain(text).chain(table.key.iter().cloned()).chain(references).chain(table.columns.iter().cloned()).collect()
     }
 
     /// The rows of the table at `index`, in order, with the columns of [`Oracle::header`]. Float keys are in the form
     /// in which they are compared.
     pub(crate) fn rows(&self, index: usize) -> Vec<Vec<Cell>> {
+        let table = &self.pipeline.tables[index];
         let row = |row: &Row| {
             let id = row.id.iter().map(|id| Cell::Int((*id).into()));
+            let text = table.id.iter().filter_map(|id| id.text.as_ref());
+            let text = text.map(|text| Cell::Text(text_id(table, row, &text.format)));
             let key = row.key.iter().map(Cell::as_key);
-            id.chain(key).chain(row.attributes.iter().cloned()).collect()
+            id.chain(text).chain(key).chain(row.attributes.iter().cloned()).collect()
         };
         self.tables[index].rows.iter().map(row).collect()
     }
@@ -257,4 +261,46 @@ impl TableState {
 
 fn id_at(table: &Table, position: usize) -> Option<i64> {
     table.id.as_ref().map(|id| id.start + id.step * position as i64)
+}
+
+/// The text ID of a row: each `{...}` of the format in turn.
+fn text_id(table: &Table, row: &Row, format: &str) -> String {
+    let (mut text, mut rest) = (String::new(), format);
+    while let Some((before, after)) = rest.split_once('{') {
+        let (inside, after) = after.split_once('}').expect("a brace is closed");
+        text.push_str(before);
+        match inside.strip_prefix(":0") {
+            Some(width) => {
+                let id = row.id.expect("a text has a number");
+                let (sign, digits) = (if id < 0 { "-" } else { "" }, id.unsigned_abs().to_string());
+                let width: usize = width.parse().expect("a width");
+                let zeros = width.saturating_sub(sign.len() + digits.len());
+                text.push_str(&format!("{sign}{}{digits}", "0".repeat(zeros)));
+            }
+            None if inside.is_empty() => text.push_str(&row.id.expect("a text has a number").to_string()),
+            None => text.push_str(&as_text(value(table, row, inside))),
+        }
+        rest = after;
+    }
+    text + rest
+}
+
+/// What a row has in a column of its key or of its own.
+fn value<'a>(table: &Table, row: &'a Row, name: &str) -> &'a Cell {
+    if let Some(at) = table.key.iter().position(|key| key == name) {
+        return &row.key[at];
+    }
+    let at = table.columns.iter().position(|column| column == name).expect("a format names columns of the table");
+    &row.attributes[table.references.len() + at]
+}
+
+/// Only numbers, truth values and texts are in the formats of random cases.
+fn as_text(cell: &Cell) -> String {
+    match cell {
+        Cell::Null => String::new(),
+        Cell::Bool(value) => value.to_string(),
+        Cell::Int(value) => value.to_string(),
+        Cell::Text(text) => text.clone(),
+        other => panic!("{other:?} in a text ID"),
+    }
 }
