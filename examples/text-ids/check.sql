@@ -15,5 +15,7 @@ SELECT 'first line', * FROM first JOIN 'out/orders/*.parquet' o USING (order_no)
 WHERE o.order_code NOT LIKE concat(first.country, '-', first.year, '-%');
 -- All of it is there, and the text stands right after the number.
 SELECT 'orders', count(*) FROM 'out/orders/*.parquet' HAVING count(*) <> 1200;
+SELECT 'customers', count(*) FROM 'out/customers/*.parquet' HAVING count(*) <> 300;
+SELECT 'lines', count(*) FROM 'out/lines/*.parquet' HAVING count(*) <> 3600;
 SELECT column_name FROM (SELECT column_name, row_number() OVER () AS n FROM (DESCRIBE FROM 'out/orders/*.parquet'))
 WHERE n = 2 AND column_name <> 'order_code';

@@ -5,14 +5,17 @@
 //! The entry is [`Runner`]: it runs a [`Project`] on any task hub. [`check`], [`plan`] and [`verify`] look without
 //! changing anything.
 
+mod adopt;
 mod artifacts;
 mod committed;
 mod context;
 mod engine;
 mod error;
+mod existing;
 mod facts;
 mod files;
 mod ids;
+mod in_group;
 mod keymap;
 mod keys;
 mod layout;
@@ -37,6 +40,7 @@ mod resolve;
 mod runner;
 mod scan;
 mod sequence;
+mod settled;
 mod shared;
 mod sound;
 mod source;
@@ -59,8 +63,8 @@ pub use project::Project;
 pub use record::{request_cancel, run_record, runs};
 pub use recover::{RecoverReport, RecoveredTable};
 pub use report::{
-    AsideFile, CheckReport, CheckTable, IdRange, LedgerEntry, LedgerReport, LedgerTable, PlanFile, PlanReport,
-    RunReport, RunStatus, TableReport, VerifyCheck, VerifyReport, WhoReport,
+    AsideFile, CheckReport, CheckTable, FoundStart, IdRange, LedgerEntry, LedgerReport, LedgerTable, PlanFile,
+    PlanReport, RunReport, RunStatus, TableReport, VerifyCheck, VerifyReport, WhoReport,
 };
 pub use runner::{Runner, RunnerOptions};
 pub use suggest::{LeftOut, SuggestOptions, SuggestedColumn, SuggestedTable, Suggestion, counted, grouped, suggest};

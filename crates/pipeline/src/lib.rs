@@ -12,6 +12,8 @@ mod compression;
 mod decode;
 mod env;
 mod error;
+mod existing;
+mod groups;
 mod load;
 pub mod model;
 mod nearest;

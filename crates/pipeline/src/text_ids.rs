@@ -34,7 +34,8 @@ pub(crate) fn text_of(
             return None;
         }
     };
-    if format.confuses_signs() && numbers.is_some_and(|(start, step)| start < 0 || step < 0) {
+    let counts_all = matches!(raw.per, Field::Absent);
+    if counts_all && format.confuses_signs() && numbers.is_some_and(|(start, step)| start < 0 || step < 0) {
         let message = format!("{setting} has `-` before the number, and numbers below zero begin with it, too");
         problems.push(Draft::new(given.span, message).help("put another character between the value and the number"));
         return None;
@@ -70,6 +71,19 @@ pub(crate) fn column_of(raw: &RawId) -> Option<Text> {
             Some(Text { value: named(&column.value), shown: named(&column.shown), span: format.span })
         }
     }
+}
+
+/// Whether a name in a setting is that of a column of the key or of the table's own; complains if not.
+pub(crate) fn refuse_unknown(setting: &str, name: &Text, table: &RawTable, problems: &mut Problems) -> bool {
+    is_column(&name.value, table, |known| {
+        let message = format!("{} has {}, which is no column of the table", quoted(setting), quoted(&name.shown));
+        let help = match nearest(&name.value, known.iter().copied()) {
+            Some(near) => format!("did you mean {}?", quoted(near)),
+            None if known.is_empty() => "the table has no key and no columns".to_owned(),
+            None => format!("the columns are {}", listed(known.iter().copied())),
+        };
+        problems.push(Draft::new(name.span, message).help(help));
+    })
 }
 
 /// Whether a name is that of a column of the key or of the table's own, as far as these can be told; if not, calls `refuse`

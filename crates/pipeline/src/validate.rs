@@ -5,6 +5,8 @@ use std::collections::HashMap;
 
 use crate::compression;
 use crate::error::{Draft, Problems, Span, listed, quoted};
+use crate::existing;
+use crate::groups;
 use crate::model::{Compression, Format, Id, Ids, OnBadFile, OnConflict, OnNullKey, Output, Pipeline, Source, Table};
 use crate::nearest::nearest;
 use crate::raw::{Field, RawId, RawOutput, RawPipeline, RawSource, RawTable, Text, TextList};
@@ -29,6 +31,7 @@ pub(crate) fn validate(raw: &RawPipeline, problems: &mut Problems) -> Option<Pip
     let ids = or_default(&raw.ids, Ids::default(), |ids| sequences::ids_of(ids, problems));
     if let Some(ids) = &ids {
         sequences::check(ids, raw, problems);
+        existing::check(ids, raw, problems);
     }
     // Decoding has refused every version but the one there is.
     raw.version.given()?;
@@ -52,11 +55,11 @@ pub(crate) fn or_default<T, U>(field: &Field<T>, default: U, read: impl FnOnce(&
     }
 }
 
-fn values(list: &TextList) -> Vec<String> {
+pub(crate) fn values(list: &TextList) -> Vec<String> {
     list.items.iter().map(|text| text.value.clone()).collect()
 }
 
-fn not_empty<'l>(list: &'l TextList, at: &str, help: &str, problems: &mut Problems) -> Option<&'l TextList> {
+pub(crate) fn not_empty<'l>(list: &'l TextList, at: &str, help: &str, problems: &mut Problems) -> Option<&'l TextList> {
     if !list.items.is_empty() {
         return Some(list);
     }
@@ -206,6 +209,7 @@ fn table_of(name: &Text, raw: &RawTable, problems: &mut Problems) -> Option<Tabl
         let values = [("null", OnNullKey::Null), ("quarantine", OnNullKey::Quarantine), ("error", OnNullKey::Error)];
         choice(text, &format!("{at}.on_null_key"), &values, problems)
     });
+    let adopt = existing::adopt_of(name, raw, &at, problems);
     Some(Table {
         name: name.value.clone(),
         key: key?,
@@ -214,6 +218,7 @@ fn table_of(name: &Text, raw: &RawTable, problems: &mut Problems) -> Option<Tabl
         columns: or_default(&raw.columns, Vec::new(), |list| Some(values(list)))?,
         on_conflict: on_conflict?,
         on_null_key: on_null_key?,
+        adopt: adopt?,
     })
 }
 
@@ -238,7 +243,7 @@ fn needs_key(name: &Text, setting: &str, span: Span) -> Draft {
 }
 
 fn id_of(raw: &RawId, table: &RawTable, at: &str, problems: &mut Problems) -> Option<Id> {
-    let start = or_default(&raw.start, 1, |number| Some(number.value));
+    let start = existing::start_of(raw, at, problems);
     let step = or_default(&raw.step, 1, |number| {
         if number.value != 0 {
             return Some(number.value);
@@ -248,15 +253,19 @@ fn id_of(raw: &RawId, table: &RawTable, at: &str, problems: &mut Problems) -> Op
         None
     });
     let sequence = or_default(&raw.sequence, None, |text| sequences::name_of(text, at, problems).map(Some));
-    let text = text_ids::text_of(raw, table, at, start.zip(step), problems);
+    let group = groups::group_of(raw, table, at, problems);
+    let first = start.as_ref().map(|(number, _)| number.unwrap_or(1));
+    let text = text_ids::text_of(raw, table, at, first.zip(step), problems);
     let column = raw.column.given()?.value.clone();
-    Some(Id { column, start: start?, step: step?, sequence: sequence?, text: text? })
+    Some(Id { column, start: first?, step: step?, sequence: sequence?, group: group?, text: text?, after: start?.1 })
 }
 
 /// Why a table has a column.
 #[derive(Clone, Copy)]
 enum Origin<'t> {
     Id,
+    /// The number within its group.
+    Number,
     /// Its text.
     Text,
     Key,
@@ -268,6 +277,7 @@ impl Origin<'_> {
     fn words(self) -> String {
         match self {
             Self::Id => "as its ID".to_owned(),
+            Self::Number => "as the number within its group".to_owned(),
             Self::Text => "as the text of its ID".to_owned(),
             Self::Key => "in its key".to_owned(),
             Self::Reference(table) => format!("as its reference to {}", quoted(table)),
@@ -283,6 +293,7 @@ fn check_columns(name: &Text, table: &RawTable, references: &[(&(Text, RawTable)
     let items = |raw: &Field<TextList>| raw.given().map(|list| list.items.clone()).unwrap_or_default();
     let mut columns: Vec<(Text, Origin<'_>)> = Vec::new();
     columns.extend(id(&table.id).map(|column| (column, Origin::Id)));
+    columns.extend(table.id.given().and_then(groups::column_of).map(|column| (column, Origin::Number)));
     columns.extend(table.id.given().and_then(text_ids::column_of).map(|column| (column, Origin::Text)));
     columns.extend(items(&table.key).into_iter().map(|column| (column, Origin::Key)));
     for ((other, target), reference) in references {
@@ -324,6 +335,9 @@ fn twice(table: &Text, first: &(Text, Origin<'_>), second: &(Text, Origin<'_>)) 
             format!("remove it from `columns`: the reference adds it; or give the ID of {} another name", quoted(other))
         }
         (_, Origin::Reference(other)) => format!("give the ID of {} another name", quoted(other)),
+        (Origin::Number, _) | (_, Origin::Number) => {
+            "give the numbers another name: `number: ...` beside `per`".to_owned()
+        }
         (Origin::Text, _) | (_, Origin::Text) => {
             "give the text another name: `text: ...` beside its `format`".to_owned()
         }

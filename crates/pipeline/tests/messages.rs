@@ -180,6 +180,26 @@ fn text_ids() {
 }
 
 #[test]
+fn existing() {
+    let with = |settings: &str| with_tables(&format!("  orders: {{key: [shop, number], {settings}}}\n"));
+    let outside = |settings: &str| format!("{}ids: {{from: postgres, url: \"postgresql://u@h/d\"}}\n", with(settings));
+    shows!(all(&[
+        ("start as a map without files", with("id: {column: i, start: {column: n}}")),
+        ("start with a wrong key", with("id: {column: i, start: {afte: a}}")),
+        ("start after nothing", with("id: {column: i, start: {after: []}}")),
+        ("start after a map", with("id: {column: i, start: {after: {a: b}}}")),
+        ("start after, with a counter outside", outside("id: {column: i, start: {after: a}}")),
+        ("adopting nothing", with("id: i, adopt: []")),
+        ("adopting without files", with("id: i, adopt: {id: n}")),
+        ("adopting what is empty", with("id: i, adopt: ")),
+        ("a key of another form", with("id: i, adopt: {files: a, key: mail}")),
+        ("a column that is not of the key", with("id: i, adopt: {files: a, key: {nubmer: no, warehouse: w}}")),
+        ("adopting without a key", with_tables("  t: {id: i, adopt: a}\n")),
+        ("adopting with a counter outside", outside("id: i, adopt: a")),
+    ]));
+}
+
+#[test]
 fn names() {
     let long = "n".repeat(101);
     shows!(all(&[

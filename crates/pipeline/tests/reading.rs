@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use common::{SALES, SMALL, env, read, with_tables};
-use seriatim_pipeline::model::{Compression, Format, Id, OnBadFile, OnConflict, OnNullKey, Pipeline};
+use seriatim_pipeline::model::{After, Compression, Format, Id, OnBadFile, OnConflict, OnNullKey, Pipeline};
 use seriatim_pipeline::{MAX_FILE_BYTES, OutputColumn, Overrides, load, parse};
 
 fn good(text: &str) -> Pipeline {
@@ -67,6 +67,36 @@ fn an_id_may_have_a_text() {
     let pipeline = good(&with_tables("  t: {key: k, id: {column: i, format: \"{}\"}, columns: c}\n"));
     let columns = pipeline.output_columns(&pipeline.tables[0]);
     assert_eq!(columns.iter().map(OutputColumn::name).collect::<Vec<_>>(), ["i", "i_text", "k", "c"]);
+}
+
+#[test]
+fn ids_may_begin_after_what_exists() {
+    let id = |start: &str| {
+        let text = with_tables(&format!("  t: {{key: k, id: {{column: i, start: {start}}}}}\n"));
+        good(&text).tables[0].id.clone().map(|id| (id.start, id.after))
+    };
+    let after = |files: &[&str], column: &str| {
+        let files = files.iter().map(|file| (*file).to_owned()).collect();
+        Some((1, Some(After { files, column: column.to_owned() })))
+    };
+    assert_eq!(id("{after: a/*.parquet}"), after(&["a/*.parquet"], "i"));
+    assert_eq!(id("{after: [a, b], column: n}"), after(&["a", "b"], "n"));
+    assert_eq!(id("7"), Some((7, None)));
+}
+
+#[test]
+fn a_table_may_be_taken_over() {
+    let adopt = |adopt: &str| {
+        let text = with_tables(&format!("  t: {{key: [k, l], id: {{column: i, start: 5}}, adopt: {adopt}}}\n"));
+        good(&text).tables[0].adopt.clone().map(|adopt| (adopt.files, adopt.key, adopt.id, adopt.start))
+    };
+    let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let whole = |files: &[&str], key: &[&str], id: &str| Some((owned(files), owned(key), id.to_owned(), Some(5)));
+    assert_eq!(adopt("a/*.parquet"), whole(&["a/*.parquet"], &["k", "l"], "i"));
+    assert_eq!(adopt("[a, b]"), whole(&["a", "b"], &["k", "l"], "i"));
+    assert_eq!(adopt("{files: a, key: {l: m}, id: n}"), whole(&["a"], &["k", "m"], "n"));
+    let text = with_tables("  t: {key: k, id: i, adopt: {files: a}}\n");
+    assert_eq!(good(&text).tables[0].adopt.as_ref().map(|adopt| adopt.start), Some(None));
 }
 
 #[test]

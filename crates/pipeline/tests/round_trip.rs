@@ -68,6 +68,7 @@ fn table(i: usize, draw: Draw, earlier: &[Table]) -> Table {
         } else {
             OnNullKey::Null
         },
+        adopt: None,
     }
 }
 

@@ -53,6 +53,7 @@ fn table(types: &[DataType]) -> TableLayout {
         name: "things".to_owned(),
         key,
         codec: Some(KeyCodec::new(types.to_vec()).unwrap()),
+        group: None,
         texts: None,
         id: Some(Id { start: 1000, step: -3, ..Id::new("thing_id") }),
         references: Vec::new(),

@@ -23,8 +23,8 @@ use crate::source::{SourceColumn, contain};
 use crate::text_ids::TextIds;
 
 /// Which of a chunk's records make rows of a table, and with which places in its sequence.
-pub(super) struct Chosen {
-    pub(super) table: u32,
+pub(crate) struct Chosen {
+    table: u32,
     /// The records; `None` for all.
     records: Option<Vec<u32>>,
     places: Places,
@@ -46,7 +46,21 @@ impl Places {
 }
 
 impl Chosen {
-    pub(super) fn len(&self) -> usize {
+    /// The records; `None` for all.
+    pub(crate) fn records(&self) -> Option<&[u32]> {
+        self.records.as_deref()
+    }
+
+    /// The place of a row.
+    pub(crate) fn place(&self, row: usize) -> u64 {
+        match &self.places {
+            Places::Range(range) => range.start + row as u64,
+            Places::List(list) => list[row],
+        }
+    }
+
+    /// How many rows there are.
+    pub(crate) fn len(&self) -> usize {
         match &self.places {
             Places::Range(range) => (range.end - range.start) as usize,
             Places::List(list) => list.len(),
@@ -68,7 +82,7 @@ impl Chosen {
 }
 
 /// Chooses the records of a chunk that make rows of a table.
-pub(super) fn choose(run: &RunContext, reserved: &Reserved, table: u32, chunk: u32) -> Result<Chosen> {
+pub(crate) fn choose(run: &RunContext, reserved: &Reserved, table: u32, chunk: u32) -> Result<Chosen> {
     let layout = run.table(table);
     let block = &reserved.tables[table as usize];
     let numbering = run.numbering(table, block)?;
@@ -161,12 +175,13 @@ pub(super) fn build(
             let columns: Vec<Gathered> = columns.into_iter().flatten().collect();
             let sink = to.file(rows.table)?.filter(|sink| sink.takes_groups(rows.len()));
             if let Some(sink) = sink.filter(|_| run.plan.chunks[chunk as usize].groups == 1) {
-                write_groups(run, chunk, scan, rows, columns, ids, sink)?;
+                let numbers = numbers_in_groups(run, reserved, rows)?;
+                write_groups(run, chunk, scan, (rows, numbers), columns, ids, sink)?;
                 continue;
             }
             let values = columns.into_iter().map(Gathered::into_array).collect::<Result<_>>()?;
             let references = references(run, chunk, scan, rows, ids)?;
-            to.write(rows.table, &assemble(run, rows, values, references)?)?;
+            to.write(rows.table, &assemble(run, reserved, rows, values, references)?)?;
             continue;
         }
         for name in absent {
@@ -196,7 +211,7 @@ pub(super) fn build(
             });
         }
         let references = references(run, chunk, scan, rows, ids)?;
-        to.write(rows.table, &assemble(run, rows, values, references)?)?;
+        to.write(rows.table, &assemble(run, reserved, rows, values, references)?)?;
     }
     Ok(())
 }
@@ -206,7 +221,7 @@ fn write_groups(
     run: &RunContext,
     chunk: u32,
     scan: &ChunkScan,
-    rows: &Chosen,
+    (rows, numbers): (&Chosen, Option<Vec<i64>>),
     columns: Vec<Gathered>,
     ids: &BTreeMap<usize, Ids<'_>>,
     sink: &mut Sink,
@@ -222,8 +237,12 @@ fn write_groups(
         if let Some(id) = &layout.id {
             let ids = rows.places.ids(id, range.clone())?;
             let values: Vec<ArrayRef> = in_texts.iter().map(|values| values.slice(range.start, range.len())).collect();
-            let texts = layout.texts.as_ref().map(|texts| texts.of(&ids, &values)).transpose()?;
-            made.push(sink.encoded(made.len(), &IdValues { ids, present: None })?);
+            let numbers = numbers.as_ref().map(|numbers| numbers[range.clone()].to_vec());
+            let texts = layout.texts.as_ref();
+            let texts = texts.map(|texts| texts.of(numbers.as_ref().unwrap_or(&ids), &values)).transpose()?;
+            for ids in [Some(ids), numbers].into_iter().flatten() {
+                made.push(sink.encoded(made.len(), &IdValues { ids, present: None })?);
+            }
             made.extend(texts.map(|texts| GroupColumn::Values(Arc::new(texts))));
         }
         let (keys, attributes) = columns.split_at_mut(layout.key.len());
@@ -239,6 +258,15 @@ fn write_groups(
         sink.write_group(range.len() as u32, made)?;
     }
     Ok(())
+}
+
+/// The numbers of rows within their groups, if the table has any.
+fn numbers_in_groups(run: &RunContext, reserved: &Reserved, rows: &Chosen) -> Result<Option<Vec<i64>>> {
+    if run.table(rows.table).group.is_none() {
+        return Ok(None);
+    }
+    let numbers = run.in_group(rows.table, reserved)?;
+    Ok(Some(numbers.at((0..rows.len()).map(|row| rows.place(row)))))
 }
 
 /// The values that a table's text IDs have in them, of what `column` gives for a column of the rows, by its place.
@@ -305,6 +333,7 @@ fn references(
 
 fn assemble(
     run: &RunContext,
+    reserved: &Reserved,
     rows: &Chosen,
     values: Vec<ArrayRef>,
     references: Vec<Int64Array>,
@@ -313,9 +342,11 @@ fn assemble(
     let mut columns: Vec<ArrayRef> = Vec::with_capacity(layout.schema.fields().len());
     if let Some(id) = &layout.id {
         let ids = rows.places.ids(id, 0..rows.len())?;
-        let texts = layout.texts.as_ref();
-        let texts = texts.map(|texts| texts.of(&ids, &in_texts(run, rows.table, |at| Ok(values[at].clone()))?));
+        let numbers = numbers_in_groups(run, reserved, rows)?;
+        let in_texts = in_texts(run, rows.table, |at| Ok(values[at].clone()))?;
+        let texts = layout.texts.as_ref().map(|texts| texts.of(numbers.as_ref().unwrap_or(&ids), &in_texts));
         columns.push(Arc::new(Int64Array::from(ids)));
+        columns.extend(numbers.map(|numbers| Arc::new(Int64Array::from(numbers)) as ArrayRef));
         if let Some(texts) = texts.transpose()? {
             columns.push(Arc::new(texts));
         }

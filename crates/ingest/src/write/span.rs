@@ -208,7 +208,7 @@ fn write_chunk(
             chosen.push(rows);
         } else if let Some(sink) = targets[table as usize].file(run, reserved, span)? {
             if copies {
-                copy::write_copies(run, sink, table, chunk, rows.first(), &found, ids)?;
+                copy::write_copies(run, reserved, sink, (table, chunk), rows.first(), &found, ids)?;
             } else {
                 chosen.push(rows);
             }
@@ -237,7 +237,7 @@ pub(super) fn write_all_rows(
         return Ok(());
     }
     if copy::is_possible(run, chunk, &scan) {
-        return copy::write_copies(run, sink, table, chunk, rows.first(), &scan, ids);
+        return copy::write_copies(run, reserved, sink, (table, chunk), rows.first(), &scan, ids);
     }
     build(run, reserved, chunk, &scan, &[rows], ids, sink)
 }

@@ -6,7 +6,8 @@ use std::path::Path;
 use proptest::prelude::*;
 use seriatim_ingest::Paths;
 use seriatim_pipeline::model::{
-    Compression, Format, Id, Ids, OnBadFile, OnConflict, OnNullKey, Output, Pipeline, Source, Table, TextId,
+    Adopt, Compression, Format, Id, Ids, OnBadFile, OnConflict, OnNullKey, Output, PerGroup, Pipeline, Source, Table,
+    TextId,
 };
 
 use crate::cells::{Cell, KINDS, Kind};
@@ -95,6 +96,8 @@ pub(crate) struct Case {
     pub(crate) columns: Vec<Column>,
     spreads: Vec<Spread>,
     transform: Option<usize>,
+    /// The tables that exist already: place, IDs and keys.
+    existing: Vec<(usize, Vec<(i64, Record)>)>,
 }
 
 const NAMES: [&str; 20] = [
@@ -127,8 +130,10 @@ impl Case {
         let mut tables = draw_tables(&mut rng, sizes, &columns);
         settle_conflicts(&mut rng, &mut tables, &columns, &mut spreads);
         draw_texts(&mut Rng::at(sizes.seed, &[5]), &mut tables, &columns);
+        draw_groups(&mut Rng::at(sizes.seed, &[8]), &mut tables);
         rng.shuffle(&mut tables);
         let transform = sizes.transform;
+        let existing = draw_existing(&mut Rng::at(sizes.seed, &[6]), &mut tables, &columns, &spreads, sizes.seed);
         let compression = rng.pick(&[
             Compression::None,
             Compression::Snappy,
@@ -153,16 +158,44 @@ impl Case {
             state: "state".to_owned(),
             ids: Ids::default(),
         };
-        Self { sizes: sizes.clone(), pipeline, columns, spreads, transform }
+        Self { sizes: sizes.clone(), pipeline, columns, spreads, transform, existing }
     }
 
     /// The oracle of this case, before any run.
     pub(crate) fn oracle(&self) -> Oracle {
+        let mut oracle = self.oracle_of_records();
+        for (index, rows) in &self.existing {
+            let adopted = rows.iter().map(|(id, key)| (key.iter().map(Cell::as_key).collect(), *id));
+            oracle.adopt(*index, adopted.collect());
+        }
+        oracle
+    }
+
+    fn oracle_of_records(&self) -> Oracle {
         let names: Vec<String> = self.columns.iter().map(|c| c.name.clone()).collect();
         let Some(transform) = self.transform else { return Oracle::new(&self.pipeline, &names, &[], |_| true) };
         let (_, computed, by_hand) = TRANSFORMS[transform];
         let added: Vec<String> = computed.iter().map(|_| "computed".to_owned()).collect();
         Oracle::new(&self.pipeline, &names, &added, by_hand)
+    }
+
+    /// Writes the tables that exist already, in two files each.
+    pub(crate) fn write_existing(&self, folder: &Path) {
+        for (index, rows) in &self.existing {
+            let table = &self.pipeline.tables[*index];
+            let mut columns = vec![Column::new("old id", Kind::I64)];
+            columns.extend(table.key.iter().zip(0..).map(|(name, at)| Column {
+                name: format!("k{at}"),
+                kind: self.kind(name).expect("a column of the source"),
+            }));
+            let records: Vec<Record> =
+                rows.iter().map(|(id, key)| [&[Cell::Int((*id).into())], key.as_slice()].concat()).collect();
+            let (first, second) = records.split_at(records.len() / 3);
+            for (part, records) in [first, second].into_iter().enumerate() {
+                let layout = Layout::random(&mut Rng::at(self.sizes.seed, &[7, *index as u64, part as u64]));
+                write(&folder.join(format!("existing/{}/{part}.parquet", table.name)), &columns, records, &layout);
+            }
+        }
     }
 
     /// The kind of a column of the source or of the transform's result.
@@ -173,6 +206,9 @@ impl Case {
 
     /// Writes the files that are new in run `run` (from 0) below `folder` and returns them.
     pub(crate) fn write_files(&self, folder: &Path, run: usize) -> Vec<SourceFile> {
+        if run == 0 {
+            self.write_existing(folder);
+        }
         let mut rng = Rng::at(self.sizes.seed, &[2]);
         let mut names = NAMES;
         rng.shuffle(&mut names);
@@ -271,6 +307,7 @@ fn draw_tables(rng: &mut Rng, sizes: &Sizes, columns: &[Column]) -> Vec<Table> {
             columns,
             on_conflict: if rng.percent(50) { OnConflict::First } else { OnConflict::Last },
             on_null_key: if rng.percent(25) { strict } else { OnNullKey::Null },
+            adopt: None,
         });
     }
     tables
@@ -296,6 +333,56 @@ fn draw_texts(rng: &mut Rng, tables: &mut [Table], columns: &[Column]) {
         let format = if before { format!("{values}_{number}x") } else { format!("x1{number}:{values}") };
         let column = format!("{}_text", id.column);
         id.text = Some(TextId { column, format });
+    }
+}
+
+/// Lets some tables exist already: with keys that records may have, and IDs with gaps, in any order.
+fn draw_existing(
+    rng: &mut Rng,
+    tables: &mut [Table],
+    columns: &[Column],
+    spreads: &[Spread],
+    seed: u64,
+) -> Vec<(usize, Vec<(i64, Record)>)> {
+    let mut existing = Vec::new();
+    for (index, table) in tables.iter_mut().enumerate() {
+        let at = |name: &String| columns.iter().position(|column| column.name == *name).filter(|at| *at > 0);
+        let Some(key) = table.key.iter().map(at).collect::<Option<Vec<usize>>>() else { continue };
+        let (Some(id), false, true) = (&mut table.id, key.is_empty(), rng.percent(25)) else { continue };
+        if id.group.is_some() {
+            continue;
+        }
+        let mut rows: Vec<(i64, Record)> = Vec::new();
+        let (mut seen, mut next) = (std::collections::HashSet::new(), rng.pick(&[1, 100, -7]));
+        for _ in 0..rng.pick(&[0, 1, 10, 200]) {
+            let value = |at: &usize| columns[*at].kind.value(seed ^ *at as u64, rng.below(spreads[*at].distinct));
+            let cells: Record = key.iter().map(value).collect();
+            if !cells.contains(&Cell::Null) && seen.insert(cells.iter().map(Cell::as_key).collect::<Vec<_>>()) {
+                rows.push((next, cells));
+                next += id.step * rng.pick(&[1, 1, 2, 9]);
+            }
+        }
+        rng.shuffle(&mut rows);
+        table.adopt = Some(Adopt {
+            files: vec![format!("existing/{}/*.parquet", table.name)],
+            key: (0..key.len()).map(|at| format!("k{at}")).collect(),
+            id: "old id".to_owned(),
+            start: None,
+        });
+        id.start = 1;
+        existing.push((index, rows));
+    }
+    existing
+}
+
+/// Numbers the rows of some tables within groups.
+fn draw_groups(rng: &mut Rng, tables: &mut [Table]) {
+    for table in tables.iter_mut() {
+        let mut columns: Vec<String> = table.key.iter().chain(&table.columns).cloned().collect();
+        let Some(id) = table.id.as_mut().filter(|_| !columns.is_empty() && rng.percent(30)) else { continue };
+        rng.shuffle(&mut columns);
+        columns.truncate(1 + rng.below(2) as usize);
+        id.group = Some(PerGroup { columns, number: format!("{}_in_group", id.column) });
     }
 }
 

@@ -237,6 +237,12 @@ pub(crate) fn compare_report(report: &RunReport, facts: &RunFacts, oracle: &Orac
             );
         }
     }
+    for (index, table) in report.tables.iter().enumerate() {
+        let expected = if report.number == Some(1) { oracle.adopted(index) } else { 0 };
+        if table.adopted_keys != expected {
+            _ = write!(wrong, "{}: {} adopted keys instead of {expected}; ", table.table, table.adopted_keys);
+        }
+    }
     if wrong.is_empty() { Ok(()) } else { Err(wrong) }
 }
 
@@ -261,6 +267,7 @@ pub(crate) fn keyed(name: &str, key: &[&str], references: &[&str], columns: &[&s
         columns: owned(columns),
         on_conflict: OnConflict::default(),
         on_null_key: OnNullKey::default(),
+        adopt: None,
     }
 }
 
