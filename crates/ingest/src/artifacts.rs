@@ -25,6 +25,10 @@ pub(crate) enum ArtifactKey {
     Last(u32, u32),
     /// The new keys of a table.
     NewKeys(u32),
+    /// The groups of the rows that a chunk brings to a table.
+    Groups(u32, u32),
+    /// The numbers of a table's new things within their groups.
+    InGroup(u32),
     /// The rows of a table that a span leaves for a shared file.
     Piece(u32, u32),
 }
@@ -32,7 +36,7 @@ pub(crate) enum ArtifactKey {
 impl ArtifactKey {
     /// Whether every span needs it; the others are needed once, or a few times close together.
     fn is_for_all(self) -> bool {
-        matches!(self, Self::Numbering(_) | Self::Places(..) | Self::NewKeys(_))
+        matches!(self, Self::Numbering(_) | Self::Places(..) | Self::NewKeys(_) | Self::InGroup(_))
     }
 
     fn file_name(self) -> String {
@@ -43,6 +47,8 @@ impl ArtifactKey {
             Self::Places(table, part) => format!("places-{table}-{part}"),
             Self::Last(table, part) => format!("last-{table}-{part}"),
             Self::NewKeys(table) => format!("new-keys-{table}"),
+            Self::Groups(table, chunk) => format!("groups-{table}-{chunk}"),
+            Self::InGroup(table) => format!("in-group-{table}"),
             Self::Piece(table, span) => format!("piece-{table}-{span}"),
         }
     }

@@ -41,6 +41,12 @@ pub(crate) struct CommittedTable {
     /// The last block, where IDs come from a counter outside: there it may be open still.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) last: Option<Range>,
+    /// The segments that have the last number of each group.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) groups: Vec<String>,
+    /// How many keys were taken over from a table that existed before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) adopted: Option<u64>,
 }
 
 fn committed_path(state: &Path, pipeline: &str) -> PathBuf {

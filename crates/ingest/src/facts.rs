@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::committed::{Committed, files_name, ledger_name};
-use crate::context::{RunContext, pipeline_folder};
+use crate::context::{RunContext, SegmentKind, pipeline_folder};
 use crate::error::{IngestError, Result};
 use crate::output::{FACTS, Held, LOCK, Output, Put};
 
@@ -83,7 +83,9 @@ impl Facts {
         let plain = |name: &str| !matches!(name, "" | "." | "..") && !name.contains(['/', '\\', ':', '\0']);
         let tables = &self.committed.tables;
         if self.committed.number != number
-            || !tables.iter().all(|table| plain(&table.table) && table.segments.iter().all(|segment| plain(segment)))
+            || !tables.iter().all(|table| {
+                plain(&table.table) && table.segments.iter().chain(&table.groups).all(|segment| plain(segment))
+            })
         {
             return false;
         }
@@ -144,7 +146,8 @@ fn needed(committed: &Committed) -> Vec<String> {
     let mut files = vec![files_name(number)];
     files.extend((1..=number).map(ledger_name));
     for table in &committed.tables {
-        files.extend(table.segments.iter().map(|segment| format!("keys/{}/{segment}", table.table)));
+        files.extend(table.segments.iter().map(|segment| SegmentKind::Keys.file(&table.table, segment)));
+        files.extend(table.groups.iter().map(|segment| SegmentKind::Groups.file(&table.table, segment)));
     }
     files
 }

@@ -466,7 +466,7 @@ pub(crate) fn write_segment(path: &Path, table: &TableLayout, keys: &mut impl In
 
 fn segment_schema(table: &TableLayout, id: &str) -> Arc<Schema> {
     let mut fields: Vec<Field> =
-        table.schema.fields().iter().skip(1).take(table.key.len()).map(|f| f.as_ref().clone()).collect();
+        table.schema.fields().iter().skip(table.id_width()).take(table.key.len()).map(|f| f.as_ref().clone()).collect();
     fields.push(Field::new(id, DataType::Int64, false));
     if table.on_conflict == seriatim_pipeline::model::OnConflict::Error {
         fields.push(Field::new(ATTRIBUTES, DataType::UInt64, false));

@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
-use seriatim_pipeline::model::{Id, OnConflict, OnNullKey, Pipeline, Table};
+use seriatim_pipeline::model::{Id, OnConflict, OnNullKey, PerGroup, Pipeline, Table};
 
 use crate::checks::Checks;
 use crate::error::{IngestError, Result};
 use crate::keys::{KeyCodec, is_key_type};
+use crate::text_ids::{TextIds, is_text_type};
 
 /// All output tables.
 #[derive(Debug, Clone)]
@@ -29,12 +30,16 @@ pub(crate) struct TableLayout {
     /// The canonical form of its keys; `None` for a table without key.
     pub(crate) codec: Option<KeyCodec>,
     pub(crate) id: Option<Id>,
+    /// What makes the groups within which its rows are numbered.
+    pub(crate) group: Option<Box<GroupLayout>>,
+    /// The texts of its IDs.
+    pub(crate) texts: Option<TextIds>,
     /// Indices of the tables that it refers to.
     pub(crate) references: Vec<usize>,
     pub(crate) columns: Vec<String>,
     pub(crate) on_conflict: OnConflict,
     pub(crate) on_null_key: OnNullKey,
-    /// ID, key, references, columns.
+    /// ID with its number within the group and its text, key, references, columns.
     pub(crate) schema: SchemaRef,
 }
 
@@ -43,12 +48,57 @@ impl TableLayout {
         self.codec.is_some()
     }
 
+    /// How many columns come before those of the key.
+    pub(crate) fn id_width(&self) -> usize {
+        self.id.as_ref().map_or(0, Id::width)
+    }
+
     /// The record's columns that decide whether two records of a key agree: the attributes, and the keys of what the
     /// table refers to.
     pub(crate) fn compared_columns(&self, layout: &Layout) -> Vec<String> {
         let referenced = self.references.iter().flat_map(|&r| layout.tables[r].key.iter());
         let mut seen = BTreeSet::new();
         self.columns.iter().chain(referenced).filter(|c| seen.insert(c.as_str())).cloned().collect()
+    }
+}
+
+/// The groups of a table, as they are kept: like keys, whose place is the last number given.
+#[derive(Debug, Clone)]
+pub(crate) struct GroupLayout(TableLayout);
+
+impl GroupLayout {
+    fn new(table: &str, group: &PerGroup, fields: Vec<Field>) -> Result<Self> {
+        let codec = KeyCodec::with_nulls(fields.iter().map(|field| field.data_type().clone()).collect())?;
+        let mut all = vec![Field::new(&group.number, DataType::Int64, false)];
+        all.extend(fields);
+        Ok(Self(TableLayout {
+            name: table.to_owned(),
+            key: group.columns.clone(),
+            codec: Some(codec),
+            id: Some(Id { start: 0, ..Id::new(&group.number) }),
+            group: None,
+            texts: None,
+            references: Vec::new(),
+            columns: Vec::new(),
+            on_conflict: OnConflict::First,
+            on_null_key: OnNullKey::Null,
+            schema: Arc::new(Schema::new(all)),
+        }))
+    }
+
+    /// The columns whose values make a group.
+    pub(crate) fn columns(&self) -> &[String] {
+        &self.0.key
+    }
+
+    /// The canonical form of groups.
+    pub(crate) fn codec(&self) -> Result<&KeyCodec> {
+        self.0.codec.as_ref().ok_or_else(|| IngestError::internal("groups have no form"))
+    }
+
+    /// The table that they are kept as.
+    pub(crate) fn table(&self) -> &TableLayout {
+        &self.0
     }
 }
 
@@ -87,6 +137,10 @@ impl Layout {
     fn signature(&self, table: &TableLayout) -> TableSignature {
         let mut roles = Vec::new();
         roles.extend(table.id.iter().map(|_| "id".to_owned()));
+        let group = table.id.as_ref().and_then(|id| id.group.as_ref());
+        roles.extend(group.map(|group| format!("number per {}", group.columns.join(", "))));
+        let text = table.id.as_ref().and_then(|id| id.text.as_ref());
+        roles.extend(text.map(|text| format!("text `{}`", text.format)));
         roles.extend(table.key.iter().map(|_| "key".to_owned()));
         roles.extend(table.references.iter().map(|&r| format!("reference to {}", self.tables[r].name)));
         roles.extend(table.columns.iter().map(|_| "column".to_owned()));
@@ -103,6 +157,10 @@ impl Layout {
 fn bind(pipeline: &Pipeline, table: &Table, records: &Schema) -> Result<TableLayout> {
     let mut fields = Vec::new();
     fields.extend(table.id.iter().map(|id| Field::new(&id.column, DataType::Int64, false)));
+    let group = table.id.as_ref().and_then(|id| id.group.as_ref());
+    fields.extend(group.map(|group| Field::new(&group.number, DataType::Int64, false)));
+    let text = table.id.as_ref().and_then(|id| id.text.as_ref());
+    fields.extend(text.map(|text| Field::new(&text.column, DataType::Utf8, false)));
     let mut key_types = Vec::new();
     for column in &table.key {
         let field = find(pipeline, table, records, column, "key")?;
@@ -136,7 +194,10 @@ fn bind(pipeline: &Pipeline, table: &Table, records: &Schema) -> Result<TableLay
         name: table.name.clone(),
         key: table.key.clone(),
         codec,
-        id: table.id.clone(),
+        // Where they begin is settled: nothing that is kept has to say from which files.
+        id: table.id.clone().map(|id| Id { after: None, ..id }),
+        group: group.map(|group| bind_group(pipeline, table, group, records)).transpose()?,
+        texts: text.map(TextIds::new).transpose()?,
         references,
         columns: table.columns.clone(),
         on_conflict: table.on_conflict,
@@ -144,7 +205,25 @@ fn bind(pipeline: &Pipeline, table: &Table, records: &Schema) -> Result<TableLay
         schema: Arc::new(Schema::new(fields)),
     };
     check_comparable(pipeline, &layout, records)?;
+    check_texts(&layout, records)?;
     Ok(layout)
+}
+
+fn bind_group(pipeline: &Pipeline, table: &Table, group: &PerGroup, records: &Schema) -> Result<Box<GroupLayout>> {
+    let mut fields = Vec::new();
+    for column in &group.columns {
+        let field = find(pipeline, table, records, column, "column")?;
+        if !is_key_type(field.data_type()) {
+            return Err(IngestError::pipeline(format!(
+                "table '{}': '{column}' is a {}, whose values make no groups",
+                table.name,
+                field.data_type()
+            ))
+            .help("use columns of numbers, strings, binaries, dates, times, timestamps or booleans in `per`"));
+        }
+        fields.push(field.clone().with_nullable(true));
+    }
+    GroupLayout::new(&table.name, group, fields).map(Box::new)
 }
 
 fn find<'a>(pipeline: &Pipeline, table: &Table, records: &'a Schema, column: &str, role: &str) -> Result<&'a Field> {
@@ -157,6 +236,23 @@ fn find<'a>(pipeline: &Pipeline, table: &Table, records: &'a Schema, column: &st
             None => format!("there are: {}", names.join(", ")),
         })
     })
+}
+
+/// Values in text IDs must have one form as text.
+fn check_texts(table: &TableLayout, records: &Schema) -> Result<()> {
+    for column in table.texts.iter().flat_map(TextIds::columns) {
+        if let Ok(field) = records.field_with_name(column)
+            && !is_text_type(field.data_type())
+        {
+            return Err(IngestError::pipeline(format!(
+                "table '{}': the format of its text ID has '{column}', a {}, which has no one form as text",
+                table.name,
+                field.data_type()
+            ))
+            .help("make a text of it in `transform`, or take it out of the `format`"));
+        }
+    }
+    Ok(())
 }
 
 /// `on_conflict: error` compares attributes, so it must be able to.

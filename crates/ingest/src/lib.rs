@@ -5,15 +5,18 @@
 //! The entry is [`Runner`]: it runs a [`Project`] on any task hub. [`check`], [`plan`] and [`verify`] look without
 //! changing anything.
 
+mod adopt;
 mod artifacts;
 mod checks;
 mod committed;
 mod context;
 mod engine;
 mod error;
+mod existing;
 mod facts;
 mod files;
 mod ids;
+mod in_group;
 mod keymap;
 mod keys;
 mod layout;
@@ -39,12 +42,14 @@ mod resolve;
 mod runner;
 mod scan;
 mod sequence;
+mod settled;
 mod shared;
 mod sound;
 mod source;
 mod state_id;
 mod steps;
 mod suggest;
+mod text_ids;
 mod things;
 mod verify;
 mod who;
@@ -61,9 +66,9 @@ pub use record::{request_cancel, run_record, runs};
 pub use recover::{RecoverReport, RecoveredTable};
 pub use replay::{quarantine, replay};
 pub use report::{
-    AsideFile, CheckOutcome, CheckReport, CheckTable, IdRange, LedgerEntry, LedgerReport, LedgerTable, Place, PlanFile,
-    PlanReport, QuarantineReason, QuarantineReport, RunReport, RunStatus, TableReport, VerifyCheck, VerifyReport,
-    WhoReport,
+    AsideFile, CheckOutcome, CheckReport, CheckTable, FoundStart, IdRange, LedgerEntry, LedgerReport, LedgerTable,
+    Place, PlanFile, PlanReport, QuarantineReason, QuarantineReport, RunReport, RunStatus, TableReport, VerifyCheck,
+    VerifyReport, WhoReport,
 };
 pub use runner::{Runner, RunnerOptions};
 pub use suggest::{LeftOut, SuggestOptions, SuggestedColumn, SuggestedTable, Suggestion, counted, grouped, suggest};

@@ -4,8 +4,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use seriatim_pipeline::model::OnBadFile;
+use seriatim_pipeline::model::{OnBadFile, Table};
 
+use crate::adopt::adopt;
 use crate::checks::{self, CheckFacts};
 use crate::committed::{Committed, read_committed, read_files};
 use crate::context::RunContext;
@@ -18,18 +19,20 @@ use crate::project::Project;
 use crate::publish::check_output;
 use crate::record::runs;
 use crate::report::{
-    AsideFile, CheckReport, CheckTable, IdRange, PlanFile, PlanReport, RunReport, RunStatus, TableReport,
+    AsideFile, CheckReport, CheckTable, FoundStart, IdRange, PlanFile, PlanReport, RunReport, RunStatus, TableReport,
 };
 use crate::runner::RunnerOptions;
+use crate::settled::{Settled, look_folder, settle};
 use crate::sound::{self, find_bad};
 
 /// Validates a pipeline against the real schema of its files, whether they were ingested or not.
 pub fn check(project: &Project) -> Result<CheckReport> {
     let cut = RunnerOptions::default();
-    let (plan, bound) = make_plan(project, "check", &FileMemory::new(), cut.cut(), cut.workers, Purpose::Look, &[])?;
+    let committed = read_committed(&project.state(), &project.pipeline().name)?;
+    let settled = settle(project, &committed)?;
+    let (plan, bound) = make_plan(&settled, "check", &FileMemory::new(), cut.cut(), cut.workers, Purpose::Look, &[])?;
     let bound = bound.ok_or_else(|| IngestError::input("there is no file to check the pipeline against"))?;
     let pipeline = project.pipeline();
-    let committed = read_committed(&project.state(), &pipeline.name)?;
     let first = plan.files.first().map_or("the source", |file| &file.name);
     refuse_layout_change(&committed.layout, &bound.layout, first)?;
     check_settled_output(project, &committed)?;
@@ -75,16 +78,18 @@ fn check_settled_output(project: &Project, committed: &Committed) -> Result<()> 
 
 /// The plan that a run would come to, and the run if there is a file to read: without the files that cannot be read,
 /// where such files are set aside.
-fn sound_plan(project: &Project, memory: &FileMemory, options: &RunnerOptions) -> Result<(Plan, Option<RunContext>)> {
+fn sound_plan(settled: &Settled, memory: &FileMemory, options: &RunnerOptions) -> Result<(Plan, Option<RunContext>)> {
+    let project = &settled.project;
     let mut aside = Vec::new();
     loop {
         let cut = options.cut();
-        let (plan, bound) = make_plan(project, "plan", memory, cut, options.workers, Purpose::Look, &aside)?;
+        let (plan, bound) = make_plan(settled, "plan", memory, cut, options.workers, Purpose::Look, &aside)?;
         let Some(bound) = bound else { return Ok((plan, None)) };
         // Nothing is spilled: a plan writes nothing, also not aside. What it fetches of objects is nobody's.
         let folder = std::env::temp_dir().join(format!("seriatim-plan-{}", uuid::Uuid::new_v4().as_simple()));
         let progress = Arc::new(Progress::default());
         let run = RunContext::new(plan.clone(), bound, &project.state(), u64::MAX, progress).for_a_look(folder);
+        let run = if plan.adopted.is_empty() { run } else { run.with_key_maps(look_folder()) };
         if project.pipeline().source.on_bad_file == OnBadFile::Fail {
             return Ok((plan, Some(run)));
         }
@@ -104,7 +109,8 @@ pub fn plan(project: &Project, options: &RunnerOptions) -> Result<PlanReport> {
     let committed = read_committed(&state, &pipeline.name)?;
     let memory = read_files(&state, &pipeline.name, committed.number)?;
     check_settled_output(project, &committed)?;
-    let (plan, run) = sound_plan(project, &memory, options)?;
+    let settled = settle(project, &committed)?;
+    let (plan, run) = sound_plan(&settled, &memory, options)?;
     let mut report = PlanReport {
         pipeline: pipeline.name.clone(),
         interrupted: interrupted_run(project)?,
@@ -119,9 +125,46 @@ pub fn plan(project: &Project, options: &RunnerOptions) -> Result<PlanReport> {
         aside_known: plan.aside_known,
         chunks: plan.chunks.len() as u64,
         tables: Vec::new(),
+        begins: begins(&settled, &committed),
         shared: None,
     };
     let Some(run) = run else { return Ok(report) };
+    let outcome = plan_tables(&mut report, &run, &committed, options);
+    if !plan.adopted.is_empty() {
+        // Keys of tables that would be taken over: this look's alone.
+        for adopted in &plan.adopted {
+            let _ = std::fs::remove_dir_all(run.keymap_folder(adopted.table));
+        }
+        let _ = run.keymap_folder(0).parent().map(std::fs::remove_dir);
+    }
+    outcome.map(|()| report)
+}
+
+/// Where IDs begin that come after what exists, while no run is published.
+fn begins(settled: &Settled, committed: &Committed) -> Vec<FoundStart> {
+    if committed.number > 0 {
+        return Vec::new();
+    }
+    let begin = |(index, table): (usize, &Table)| {
+        let id = table.id.as_ref()?;
+        let adopted = settled.adopted.iter().find(|adopted| adopted.table as usize == index);
+        let first = id_of(id, adopted.map_or(0, |adopted| adopted.first))?;
+        let mut after = table.adopt.iter().map(|adopt| &adopt.files).chain(id.after.iter().map(|after| &after.files));
+        let mut files = after.next()?.clone();
+        files.extend(after.flatten().cloned());
+        Some(FoundStart { table: table.name.clone(), first, after: files })
+    };
+    settled.project.pipeline().tables.iter().enumerate().filter_map(begin).collect()
+}
+
+/// What a run would do to each table.
+fn plan_tables(
+    report: &mut PlanReport,
+    run: &RunContext,
+    committed: &Committed,
+    options: &RunnerOptions,
+) -> Result<()> {
+    let (plan, pipeline) = (&run.plan, &run.plan.pipeline);
     let first = plan.files.first().map_or("the source", |file| &file.name);
     refuse_layout_change(&committed.layout, &run.layout, first)?;
     let chunks: Vec<u32> = (0..run.plan.chunks.len() as u32).collect();
@@ -144,8 +187,13 @@ pub fn plan(project: &Project, options: &RunnerOptions) -> Result<PlanReport> {
         let before = committed.tables.iter().find(|t| t.table == table.name);
         let look = looks.as_ref().and_then(|looks| looks.as_ref().ok()?.get(index as usize)?.as_ref());
         // Where others have taken some, the counter is further than this pipeline.
-        let first = before.map_or(0, |t| t.next).max(look.map_or(0, |look| look.next));
-        let segments = before.map(|t| t.segments.clone()).unwrap_or_default();
+        let mut first = before.map_or(0, |t| t.next).max(look.map_or(0, |look| look.next));
+        let mut segments = before.map(|t| t.segments.clone()).unwrap_or_default();
+        let adopted = plan.adopted.iter().find(|adopted| adopted.table == index);
+        let adopted = adopted.map(|adopted| adopt(run, adopted)).transpose()?;
+        if let Some(adopted) = &adopted {
+            (first, segments) = (adopted.first, vec![adopted.segment.clone()]);
+        }
         let (mut new, mut known) = (records, 0);
         if table.is_keyed() {
             let shards: Vec<u32> = (0..run.plan.shards).collect();
@@ -165,10 +213,11 @@ pub fn plan(project: &Project, options: &RunnerOptions) -> Result<PlanReport> {
             total_rows: before.map_or(0, |t| t.next - t.others) + new,
             ids,
             known_keys: known,
+            adopted_keys: adopted.map_or(0, |adopted| adopted.keys),
             null_keys: scans.iter().map(|s| s.tables[index as usize].null_keys).sum(),
             files: Vec::new(),
             bytes: 0,
         });
     }
-    Ok(report)
+    Ok(())
 }

@@ -50,6 +50,17 @@ pub(crate) struct ManifestTable {
     pub(crate) columns: Vec<(String, String, String)>,
     pub(crate) rows: u64,
     pub(crate) files: Vec<ManifestFile>,
+    /// What the first run took over from a table that existed before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) adopted: Option<AdoptedPlaces>,
+}
+
+/// Keys with IDs that no file here has a row of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct AdoptedPlaces {
+    pub(crate) keys: u64,
+    /// Their IDs are among so many places of the sequence, before the first row's.
+    pub(crate) places: u64,
 }
 
 /// One published file.
@@ -82,6 +93,7 @@ impl Manifest {
             columns: signature.columns,
             rows: 0,
             files: Vec::new(),
+            adopted: None,
         };
         Self {
             format: FORMAT,

@@ -41,6 +41,12 @@ pub(crate) struct ReservedTable {
     /// Places before `first` that are not this pipeline's.
     #[serde(default, skip_serializing_if = "crate::sequence::is_zero")]
     pub(crate) others: u64,
+    /// The segments that have the last number of each group, if rows are numbered within groups.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) groups: Vec<String>,
+    /// How many keys were taken over from a table that existed before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) adopted: Option<u64>,
 }
 
 /// The ID at a place of a sequence; `None` if it does not fit into 64 bits.
@@ -170,8 +176,9 @@ pub(crate) struct Places {
     values: PlaceValues,
 }
 
+/// Numbers that are mostly small.
 #[derive(Debug, PartialEq, Eq)]
-enum PlaceValues {
+pub(crate) enum PlaceValues {
     Narrow(Vec<u32>),
     Wide(Vec<u64>),
 }
@@ -199,6 +206,46 @@ impl Places {
 }
 
 impl PlaceValues {
+    /// None yet, with room for so many small ones.
+    pub(crate) fn with_capacity(count: usize) -> Self {
+        Self::Narrow(Vec::with_capacity(count))
+    }
+
+    /// The one at a place, which must be below [`Self::len`].
+    pub(crate) fn get(&self, at: usize) -> u64 {
+        match self {
+            Self::Narrow(values) => values[at].into(),
+            Self::Wide(values) => values[at],
+        }
+    }
+
+    /// Bytes in memory.
+    pub(crate) fn bytes(&self) -> u64 {
+        (match self {
+            Self::Narrow(values) => values.capacity() * 4,
+            Self::Wide(values) => values.capacity() * 8,
+        }) as u64
+    }
+
+    /// Appends their form on disk.
+    pub(crate) fn encode(&self, out: &mut Encoder) {
+        match self {
+            Self::Narrow(values) => {
+                out.u64(0);
+                out.u32s(values);
+            }
+            Self::Wide(values) => {
+                out.u64(1);
+                out.u64s(values);
+            }
+        }
+    }
+
+    /// Reads them back.
+    pub(crate) fn decode(from: &mut Decoder<'_>) -> Option<Self> {
+        Some(if from.u64()? == 0 { Self::Narrow(from.u32s()?) } else { Self::Wide(from.u64s()?) })
+    }
+
     fn len(&self) -> usize {
         match self {
             Self::Narrow(values) => values.len(),
@@ -206,7 +253,7 @@ impl PlaceValues {
         }
     }
 
-    fn push(&mut self, place: u64) {
+    pub(crate) fn push(&mut self, place: u64) {
         match (&mut *self, u32::try_from(place)) {
             (Self::Narrow(values), Ok(place)) => values.push(place),
             (Self::Wide(values), _) => values.push(place),
@@ -326,31 +373,16 @@ impl Artifact for Numbering {
 
 impl Artifact for Places {
     fn bytes(&self) -> u64 {
-        let values = match &self.values {
-            PlaceValues::Narrow(values) => values.capacity() * 4,
-            PlaceValues::Wide(values) => values.capacity() * 8,
-        };
-        (values + self.starts.len() * 4) as u64
+        self.values.bytes() + self.starts.len() as u64 * 4
     }
 
     fn encode(&self, out: &mut Encoder) {
         out.u32s(&self.starts);
-        match &self.values {
-            PlaceValues::Narrow(values) => {
-                out.u64(0);
-                out.u32s(values);
-            }
-            PlaceValues::Wide(values) => {
-                out.u64(1);
-                out.u64s(values);
-            }
-        }
+        self.values.encode(out);
     }
 
     fn decode(from: &mut Decoder<'_>) -> Option<Self> {
-        let starts = from.u32s()?;
-        let values = if from.u64()? == 0 { PlaceValues::Narrow(from.u32s()?) } else { PlaceValues::Wide(from.u64s()?) };
-        Some(Self { starts, values })
+        Some(Self { starts: from.u32s()?, values: PlaceValues::decode(from)? })
     }
 }
 
@@ -361,14 +393,14 @@ mod tests {
     #[test]
     fn g2_ids_and_places_are_each_other_s_inverse_up_to_the_last_id() {
         for (start, step) in [(1, 1), (0, 5), (-7, -3), (i64::MIN, 1), (i64::MAX, -1)] {
-            let id = Id { column: "id".to_owned(), start, step, sequence: None };
+            let id = Id { start, step, ..Id::new("id") };
             for place in [0, 1, 2, 1000] {
                 assert_eq!(ordinal_of(&id, id_of(&id, place).unwrap()), Some(place));
             }
         }
-        let id = Id { column: "id".to_owned(), start: i64::MAX - 1, step: 1, sequence: None };
+        let id = Id { start: i64::MAX - 1, ..Id::new("id") };
         assert_eq!((id_of(&id, 1), id_of(&id, 2)), (Some(i64::MAX), None));
-        let fives = Id { column: "id".to_owned(), start: 10, step: 5, sequence: None };
+        let fives = Id { start: 10, step: 5, ..Id::new("id") };
         assert_eq!((ordinal_of(&fives, 12), ordinal_of(&fives, 5)), (None, None));
     }
 

@@ -6,17 +6,20 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use seriatim_durable::EntityId;
-use seriatim_pipeline::model::{OnBadFile, Pipeline};
+use seriatim_pipeline::model::{OnBadFile, Pipeline, Table};
 
+use crate::adopt::{AdoptKeys, after_adoption};
 use crate::checks;
 use crate::engine::Engine;
 use crate::error::{IngestError, Result};
 use crate::ids;
+use crate::in_group::{FindGroups, KeepGroups};
 use crate::number::{Reserved, ReservedTable};
 use crate::plan::Cut;
 use crate::report::{AsideFile, CheckOutcome};
 use crate::sequence::{
-    CatalogState, CommitCatalog, CommitSequence, Reservation, SequenceState, catalog_id, is_zero, sequence_id,
+    AdoptedKeys, CatalogState, CommitCatalog, CommitSequence, Reservation, SequenceState, catalog_id, is_zero,
+    sequence_id,
 };
 use crate::shared::resolve_steps;
 use crate::sound;
@@ -96,6 +99,12 @@ pub(crate) struct TableOutput {
     /// Places before `first` that are not this pipeline's.
     #[serde(default, skip_serializing_if = "crate::sequence::is_zero")]
     pub(crate) others: u64,
+    /// Where the sequence begins, if that was found in files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) start: Option<i64>,
+    /// Keys that the run has taken over from a table that existed before.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) adopted: u64,
     /// File names and bytes, in order.
     pub(crate) files: Vec<(String, u64)>,
 }
@@ -193,11 +202,12 @@ async fn critical_section<E: Engine>(
 ) -> Result<Option<RunOutput>> {
     let catalog: Vec<CatalogState> = engine.call("get", vec![(catalog_id(&input.pipeline.name), ())]).await?;
     let catalog = catalog.into_iter().next().unwrap_or_default();
-    let states: Vec<SequenceState> = engine.call("get", to_all(sequences, &())).await?;
+    let mut states: Vec<SequenceState> = engine.call("get", to_all(sequences, &())).await?;
     let admit = Admit { run: input.run.clone(), catalog: catalog.clone(), sequences: states.clone() };
     if engine.step(admit).await? == Admission::Outdated {
         return Ok(None);
     }
+    let adopted = adopt(engine, input, plan, &mut states).await?;
     let shards = resolve(engine, input, plan, &states).await?;
     let counts = new_things(input, scans, &shards);
     let number = catalog.number + 1;
@@ -208,11 +218,11 @@ async fn critical_section<E: Engine>(
     };
     match work.await {
         Ok((reserved, published)) => {
-            commit(engine, input, plan, sequences, &reserved, &published.segments).await?;
-            let (run, segments) = (input.run.clone(), published.segments);
+            commit(engine, input, plan, sequences, &reserved, &published, adopted).await?;
+            let (run, segments, groups) = (input.run.clone(), published.segments, published.groups);
             // The run is published and committed; a copy that could not be kept is brought up to date by the next run.
-            let _ = engine.step(KeepCommitted { run, reserved: reserved.clone(), segments }).await;
-            Ok(Some(report(plan, scans, &shards, &reserved, &published.staged)))
+            let _ = engine.step(KeepCommitted { run, reserved: reserved.clone(), segments, groups }).await;
+            Ok(Some(report(input, plan, scans, &shards, &reserved, &published.staged)))
         }
         Err(error) => {
             // The first error is the one to tell; the next run's admission withdraws what could not be withdrawn now.
@@ -224,6 +234,22 @@ async fn critical_section<E: Engine>(
 
 pub(crate) fn to_all<I: Clone>(entities: &[EntityId], input: &I) -> Vec<(EntityId, I)> {
     entities.iter().map(|entity| (entity.clone(), input.clone())).collect()
+}
+
+/// Takes over tables that exist, of which only the first run knows; gives what each table begins with.
+async fn adopt<E: Engine>(
+    engine: &E,
+    input: &RunInput,
+    plan: &PlanFacts,
+    states: &mut [SequenceState],
+) -> Result<BTreeMap<u32, AdoptedKeys>> {
+    let step = |&table| AdoptKeys { run: input.run.clone(), table };
+    let found = engine.all(plan.adopted.iter().map(step).collect()).await?;
+    let adopted: BTreeMap<u32, AdoptedKeys> = plan.adopted.iter().copied().zip(found).collect();
+    for (&table, adopted) in &adopted {
+        after_adoption(&mut states[table as usize], adopted);
+    }
+    Ok(adopted)
 }
 
 /// Steps that a table's shards are shared out to, at most: enough for many workers, few enough to journal.
@@ -277,13 +303,19 @@ async fn reserve<E: Engine>(
     let calls = calls.map(|(id, &count)| (id.clone(), Reservation { run: input.holder(), count })).collect();
     let mut firsts: Vec<u64> = engine.call("reserve", calls).await?;
     ids::reserve(engine, input, states, counts, &mut firsts).await?;
+    for (first, state) in firsts.iter_mut().zip(states) {
+        // An entity does not know of IDs that were taken over until the run that does it has committed.
+        *first = state.next.max(*first);
+    }
     let tables = firsts.into_iter().zip(counts).zip(states);
     let tables = tables
         .map(|((first, &count), state)| ReservedTable {
             first,
             count,
             segments: state.segments.clone(),
+            groups: state.groups.clone(),
             others: state.others + (first - state.next),
+            adopted: state.adopted,
         })
         .collect();
     Ok(Reserved { number, tables, holder: input.holder.clone() })
@@ -293,6 +325,8 @@ async fn reserve<E: Engine>(
 struct Published {
     staged: Vec<Staged>,
     segments: Vec<Vec<String>>,
+    /// The same of groups; none at all if no table has any.
+    groups: Vec<Vec<String>>,
 }
 
 async fn publish<E: Engine>(
@@ -306,11 +340,18 @@ async fn publish<E: Engine>(
     let keyed = (0..).zip(&input.pipeline.tables).filter(|(_, t)| t.is_keyed()).map(|(index, _)| index);
     let keep = keyed.map(|table| KeepKeys { run: run.clone(), reserved: reserved.clone(), table }).collect::<Vec<_>>();
     let tables: Vec<u32> = keep.iter().map(|k| k.table).collect();
+    let grouped = find_groups(engine, input, plan, reserved).await?;
     // Neither needs anything of the other. All have ended before an error is told, so that nothing is at work then.
     let (kept, written) = engine.both(engine.all(keep), write(engine, run, plan, reserved)).await;
     let mut segments = vec![Vec::new(); input.pipeline.tables.len()];
     for (table, kept) in tables.into_iter().zip(kept?) {
         segments[table as usize] = kept;
+    }
+    let mut groups = if grouped.is_empty() { Vec::new() } else { vec![Vec::new(); input.pipeline.tables.len()] };
+    let step = |&table: &u32| KeepGroups { run: run.clone(), reserved: reserved.clone(), table };
+    let kept = engine.all(grouped.iter().map(step).collect()).await?;
+    for (table, kept) in grouped.into_iter().zip(kept) {
+        groups[table as usize] = kept;
     }
     let mut staged = Vec::new();
     let mut pieces = BTreeSet::new();
@@ -329,11 +370,30 @@ async fn publish<E: Engine>(
         reserved: reserved.clone(),
         staged: staged.clone(),
         segments: segments.clone(),
+        groups: groups.clone(),
         filtered: scans.iter().map(|s| s.filtered).sum(),
         quarantined: scans.iter().map(|s| s.quarantined).sum(),
     };
     engine.step(step).await?;
-    Ok(Published { staged, segments })
+    Ok(Published { staged, segments, groups })
+}
+
+/// Finds the groups of all new things, if some table numbers within groups; gives these tables.
+async fn find_groups<E: Engine>(
+    engine: &E,
+    input: &RunInput,
+    plan: &PlanFacts,
+    reserved: &Reserved,
+) -> Result<Vec<u32>> {
+    let has_groups = |table: &Table| table.id.as_ref().is_some_and(|id| id.group.is_some());
+    let tables = (0..).zip(&input.pipeline.tables).filter(|(_, table)| has_groups(table));
+    let tables: Vec<u32> = tables.map(|(index, _)| index).collect();
+    // Workers with state folders of their own cannot use what another one finds.
+    if !tables.is_empty() && plan.parts == 0 {
+        let step = |(from, to)| FindGroups { run: input.run.clone(), reserved: reserved.clone(), from, to };
+        engine.all(cut_scan(plan.chunks).map(step).collect()).await?;
+    }
+    Ok(tables)
 }
 
 /// Writes the rows of all spans.
@@ -361,13 +421,24 @@ async fn commit<E: Engine>(
     plan: &PlanFacts,
     sequences: &[EntityId],
     reserved: &Reserved,
-    segments: &[Vec<String>],
+    published: &Published,
+    mut adopted: BTreeMap<u32, AdoptedKeys>,
 ) -> Result<()> {
-    let tables = input.pipeline.tables.iter().zip(&reserved.tables);
-    let calls = sequences.iter().zip(segments).zip(tables).map(|((id, segments), (table, block))| {
-        let outside = ids::outside(&input.pipeline, table, block);
-        (id.clone(), CommitSequence { run: input.holder(), segments: segments.clone(), outside })
-    });
+    let tables = (0..).zip(&input.pipeline.tables).zip(&reserved.tables);
+    let calls =
+        sequences.iter().zip(&published.segments).zip(tables).map(|((id, segments), ((index, table), block))| {
+            let outside = ids::outside(&input.pipeline, table, block);
+            (
+                id.clone(),
+                CommitSequence {
+                    run: input.holder(),
+                    segments: segments.clone(),
+                    groups: published.groups.get(index as usize).cloned().unwrap_or_default(),
+                    outside,
+                    adopted: adopted.remove(&index),
+                },
+            )
+        });
     let _: Vec<u64> = engine.call("commit", calls.collect()).await?;
     let catalog = CommitCatalog { run: input.run.clone(), number: reserved.number, layout: plan.layout.clone() };
     let _: Vec<()> = engine.call("commit", vec![(catalog_id(&input.pipeline.name), catalog)]).await?;
@@ -375,6 +446,7 @@ async fn commit<E: Engine>(
 }
 
 fn report(
+    input: &RunInput,
     plan: &PlanFacts,
     scans: &[ScanFacts],
     shards: &TableShards,
@@ -386,6 +458,8 @@ fn report(
         count: block.count,
         known: shards.iter().map(|s| s.known).sum(),
         others: block.others,
+        start: found_start(input, plan, index),
+        adopted: if plan.adopted.contains(&(index as u32)) { block.adopted.unwrap_or_default() } else { 0 },
         null_keys: scans.iter().map(|s| s.null_keys[index]).sum(),
         files: staged
             .iter()
@@ -405,4 +479,11 @@ fn report(
         aside_known: plan.aside_known,
         tables: reserved.tables.iter().zip(shards).enumerate().map(table_output).collect(),
     }
+}
+
+/// Where a table's IDs begin, if the pipeline does not say it itself.
+fn found_start(input: &RunInput, plan: &PlanFacts, table: usize) -> Option<i64> {
+    let settings = &input.pipeline.tables[table];
+    let is_found = settings.adopt.is_some() || settings.id.as_ref().is_some_and(|id| id.after.is_some());
+    plan.layout.get(table).filter(|_| is_found)?.start
 }

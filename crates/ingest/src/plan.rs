@@ -18,6 +18,7 @@ use crate::layout::Layout;
 use crate::output::REPLAY;
 use crate::project::Project;
 use crate::resolve::MOST_RECORDS;
+use crate::settled::{Adopted, Settled};
 use crate::source::{
     FileFacts, Found, Listing, Records, SourceFile, bad_file, changed, content_hash, file_facts, list, stamp,
 };
@@ -67,6 +68,9 @@ pub(crate) struct Plan {
     /// How many listed files earlier runs have set aside.
     #[serde(default, skip_serializing_if = "crate::sequence::is_zero")]
     pub(crate) aside_known: u64,
+    /// Tables that exist and are taken over, because no run is published yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) adopted: Vec<Adopted>,
     /// The columns that all these files have, with the same type, in the order of names: what a record in quarantine
     /// shows of its source.
     pub(crate) source_columns: Vec<String>,
@@ -142,7 +146,7 @@ pub(crate) enum Purpose {
 /// Makes the plan of `run`; with no new file, its `files` are empty. `aside`: files that were found to be bad while an
 /// earlier plan was carried out; what has changed since is looked at anew.
 pub(crate) fn make_plan(
-    project: &Project,
+    settled: &Settled,
     run: &str,
     memory: &FileMemory,
     cut: Cut,
@@ -150,7 +154,8 @@ pub(crate) fn make_plan(
     purpose: Purpose,
     aside: &[SourceFile],
 ) -> Result<(Plan, Option<Bound>)> {
-    let listing = list(project.folder(), &project.pipeline().source.files)?;
+    let project = &settled.project;
+    let listing = list(project.folder(), &project.pipeline().source.files, "source.files")?;
     refuse_own_output(project, &listing)?;
     if listing.files.is_empty() && memory.is_empty() {
         let patterns = listing.unmatched.join("', '");
@@ -207,6 +212,7 @@ pub(crate) fn make_plan(
         files_known,
         aside: bad,
         aside_known,
+        adopted: settled.adopted.clone(),
         source_columns,
         replayed: project.replayed().to_vec(),
         spans: cut_spans(&chunks, span_rows),
@@ -386,7 +392,7 @@ pub(crate) fn in_parallel<T: Sync, R: Send>(
 }
 
 /// Cuts a file into chunks of at most `chunk_rows` rows: small row groups together, large ones apart.
-fn cut_file(file: u32, metadata: &ParquetMetaData, cut: Cut) -> Vec<Chunk> {
+pub(crate) fn cut_file(file: u32, metadata: &ParquetMetaData, cut: Cut) -> Vec<Chunk> {
     let chunk_rows = cut.chunk_rows.max(1);
     let whole = if cut.paths == Paths::General { chunk_rows } else { chunk_rows.saturating_mul(WHOLE_GROUP) };
     let mut chunks: Vec<Chunk> = Vec::new();

@@ -46,6 +46,13 @@ impl Project {
         self
     }
 
+    /// Says where the IDs of a table begin; the table is given by its place.
+    pub(crate) fn set_start(&mut self, table: usize, start: i64) {
+        if let Some(id) = self.pipeline.tables.get_mut(table).and_then(|table| table.id.as_mut()) {
+            id.start = start;
+        }
+    }
+
     /// The pipeline.
     pub fn pipeline(&self) -> &Pipeline {
         &self.pipeline
@@ -58,7 +65,17 @@ impl Project {
 
     /// Refuses addresses of the source that make no sense, or hold a credential: a pipeline is kept with its runs.
     pub(crate) fn check_places(&self) -> Result<()> {
-        Ok(self.pipeline.source.files.iter().try_for_each(|pattern| Location::check(pattern))?)
+        Ok(self.places().try_for_each(|pattern| Location::check(pattern))?)
+    }
+
+    /// Every path and address of files that are read.
+    fn places(&self) -> impl Iterator<Item = &String> {
+        let tables = self.pipeline.tables.iter();
+        let existing = tables.flat_map(|table| {
+            let after = table.id.iter().filter_map(|id| id.after.as_ref()).flat_map(|after| &after.files);
+            after.chain(table.adopt.iter().flat_map(|adopt| &adopt.files))
+        });
+        self.pipeline.source.files.iter().chain(existing)
     }
 
     /// The state folder.

@@ -8,8 +8,9 @@ use std::path::Path;
 
 use seriatim_pipeline::model::{OnConflict, Pipeline};
 
+use crate::adopt::bring_adopted;
 use crate::committed::{Committed, CommittedTable, read_committed, read_files, write_committed, write_files};
-use crate::context::RunContext;
+use crate::context::{RunContext, SegmentKind};
 use crate::error::{IngestError, Result};
 use crate::facts::{keep_facts, prune_facts, read_facts};
 use crate::files::make_folder;
@@ -19,13 +20,14 @@ use crate::keymap::{
 use crate::keys::{KeyRef, shard_of};
 use crate::layout::refuse_layout_change;
 use crate::ledger::keep_ledger;
-use crate::manifest::{Manifest, ManifestFile, ManifestRun};
+use crate::manifest::{AdoptedPlaces, Manifest, ManifestFile, ManifestRun};
 use crate::number::{Reserved, ReservedTable, id_of, out_of_range};
 use crate::output::{Held, Output, Put};
 use crate::plan::FileMemory;
 use crate::project::Project;
 use crate::report::AsideFile;
 use crate::sequence::{CatalogState, Range, SequenceState};
+use crate::settled::is_outdated;
 use crate::shared::{bring_committed, bring_kept, each_new_key, is_being_written, keep_segment};
 use crate::source::SourceFile;
 use crate::steps::{Admission, Publish};
@@ -48,6 +50,10 @@ pub(crate) fn admit(run: &RunContext, catalog: &CatalogState, sequences: &[Seque
         .help("give the second output its own `state`, or its own pipeline `name`"));
     }
     crate::ids::check_sources(pipeline, sequences)?;
+    // Another run has published since the plan was made, and said for ever where IDs begin.
+    if is_outdated(&pipeline.tables, &run.plan.adopted, &catalog.layout) {
+        return Ok(Admission::Outdated);
+    }
     let held = run.take_output()?;
     if let Some(shared) = run.shared()
         && !shared.work.has_plan()?
@@ -117,6 +123,8 @@ fn refresh_copy(run: &RunContext, catalog: &CatalogState, sequences: &[SequenceS
         others: sequence.others,
         source: sequence.source.clone(),
         last: sequence.source.as_ref().and_then(|_| sequence.ledger.last().cloned()),
+        groups: sequence.groups.clone(),
+        adopted: sequence.adopted,
     });
     let fresh = Committed { number: catalog.number, output, layout: catalog.layout.clone(), tables: tables.collect() };
     write_committed(run.state(), &pipeline.name, &fresh)?;
@@ -128,7 +136,10 @@ fn refresh_copy(run: &RunContext, catalog: &CatalogState, sequences: &[SequenceS
 fn check_sequences(pipeline: &Pipeline, copy: &Committed, sequences: &[SequenceState]) -> Result<()> {
     for (table, sequence) in pipeline.tables.iter().zip(sequences) {
         let kept = copy.tables.iter().find(|kept| kept.table == table.name);
-        if kept.is_some_and(|kept| (kept.next, &kept.segments) != (sequence.next, &sequence.segments)) {
+        let differs = |kept: &CommittedTable| {
+            (kept.next, &kept.segments, &kept.groups) != (sequence.next, &sequence.segments, &sequence.groups)
+        };
+        if kept.is_some_and(differs) {
             return Err(IngestError::state(format!(
                 "the sequence of table '{}' in the task hub is not as the last published run left it",
                 table.name
@@ -211,7 +222,7 @@ pub(crate) fn keep_keys(run: &RunContext, reserved: &Reserved, table: u32) -> Re
     make_folder(&folder)?;
     let merge = block.segments.len() + 1 >= MERGE_SEGMENTS;
     let name = run.segment_name(reserved.number, merge);
-    run.bring_segments(table, &block.segments)?;
+    run.bring_segments(SegmentKind::Keys, table, &block.segments)?;
     let layout = run.table(table);
     let fixed = layout.codec.as_ref().is_some_and(crate::keys::KeyCodec::is_fixed);
     let before = if merge { count_keys(&folder, &block.segments)? } else { 0 };
@@ -235,7 +246,7 @@ pub(crate) fn keep_keys(run: &RunContext, reserved: &Reserved, table: u32) -> Re
         write_segment(&path, layout, &mut sorting)?;
     }
     if let Some(shared) = run.shared() {
-        keep_segment(run, shared, table, &name)?;
+        keep_segment(run, shared, SegmentKind::Keys, table, &name)?;
     }
     Ok(if merge { vec![name] } else { [block.segments.as_slice(), &[name]].concat() })
 }
@@ -312,15 +323,20 @@ pub(crate) fn publish(run: &RunContext, step: &Publish) -> Result<()> {
             .help("give this pipeline an `output.path` of its own"));
     }
     if let Some(shared) = run.shared() {
-        for (table, segments) in (0..).zip(&step.segments) {
-            let new = segments.iter().filter(|name| !step.reserved.tables[table as usize].segments.contains(name));
-            new.into_iter().try_for_each(|name| bring_kept(run, shared, table, name))?;
+        run.plan.adopted.iter().try_for_each(|adopted| bring_adopted(run, shared, adopted.table))?;
+        for (kind, all) in [(SegmentKind::Keys, &step.segments), (SegmentKind::Groups, &step.groups)] {
+            for (table, segments) in (0..).zip(all) {
+                let block = &step.reserved.tables[table as usize];
+                let before = if kind == SegmentKind::Keys { &block.segments } else { &block.groups };
+                let new = segments.iter().filter(|name| !before.contains(name));
+                new.into_iter().try_for_each(|name| bring_kept(run, shared, kind, table, name))?;
+            }
         }
     }
     // What may still fail for want of space comes first; none of it is looked at before the manifest is in place.
     write_files(run.state(), &pipeline.name, number, &memory)?;
     keep_ledger(run, &step.reserved)?;
-    keep_facts(run, &held, committed(run, &step.reserved, &step.segments))?;
+    keep_facts(run, &held, committed(run, &step.reserved, &step.segments, &step.groups))?;
     place_all(run, &held, &step.reserved, &step.staged)?;
     match held.put_manifest(&added.to(manifest), seen.as_ref())? {
         Put::Done => Ok(()),
@@ -335,6 +351,8 @@ struct Added {
     tables: Vec<Vec<ManifestFile>>,
     quarantine: Vec<ManifestFile>,
     run: ManifestRun,
+    /// What each table begins with, if this is the first run.
+    adopted: Vec<Option<AdoptedPlaces>>,
 }
 
 impl Added {
@@ -370,7 +388,12 @@ impl Added {
             aside: AsideFile::of(&run.plan.aside),
             replayed: run.plan.replayed.clone(),
         };
-        Ok(Self { tables, quarantine, run })
+        let adopted = |block: &ReservedTable| {
+            let keys = block.adopted.filter(|_| number == 1)?;
+            Some(AdoptedPlaces { keys, places: block.others })
+        };
+        let adopted = step.reserved.tables.iter().map(adopted).collect();
+        Ok(Self { tables, quarantine, run, adopted })
     }
 
     /// The manifest after the run.
@@ -379,6 +402,9 @@ impl Added {
         for (table, files) in manifest.tables.iter_mut().zip(&self.tables) {
             table.rows += files.iter().map(|f| f.rows).sum::<u64>();
             table.files.extend(files.iter().cloned());
+        }
+        for (table, adopted) in manifest.tables.iter_mut().zip(&self.adopted) {
+            table.adopted = table.adopted.take().or_else(|| adopted.clone());
         }
         manifest.runs.push(self.run.clone());
         manifest
@@ -437,9 +463,10 @@ fn place_all(run: &RunContext, held: &Held, reserved: &Reserved, staged: &[Stage
 }
 
 /// The sequences as they are once the run has committed.
-fn committed(run: &RunContext, reserved: &Reserved, segments: &[Vec<String>]) -> Committed {
+fn committed(run: &RunContext, reserved: &Reserved, segments: &[Vec<String>], groups: &[Vec<String>]) -> Committed {
     let pipeline = &run.plan.pipeline;
-    let tables = pipeline.tables.iter().zip(&reserved.tables).zip(segments).map(|((table, block), segments)| {
+    let tables = pipeline.tables.iter().zip(&reserved.tables).zip(segments).enumerate();
+    let tables = tables.map(|(index, ((table, block), segments))| {
         let outside = crate::ids::outside(pipeline, table, block);
         let last = reserved.holder.as_ref().filter(|_| outside.is_some()).map(|run| Range {
             run: run.clone(),
@@ -453,6 +480,8 @@ fn committed(run: &RunContext, reserved: &Reserved, segments: &[Vec<String>]) ->
             others: block.others,
             source: crate::ids::source(pipeline, table).filter(|_| block.first + block.count > 0),
             last,
+            groups: groups.get(index).cloned().unwrap_or_default(),
+            adopted: block.adopted,
         }
     });
     Committed {
@@ -464,11 +493,20 @@ fn committed(run: &RunContext, reserved: &Reserved, segments: &[Vec<String>]) ->
 }
 
 /// Keeps the copy of the entities after they have committed, and removes what no longer counts.
-pub(crate) fn keep_committed(run: &RunContext, reserved: &Reserved, segments: &[Vec<String>]) -> Result<()> {
-    write_committed(run.state(), &run.plan.pipeline.name, &committed(run, reserved, segments))?;
-    for (table, kept) in (0..).zip(segments) {
-        for segment in reserved.tables[table as usize].segments.iter().filter(|s| !kept.contains(s)) {
-            let _ = fs::remove_file(run.keymap_folder(table).join(segment));
+pub(crate) fn keep_committed(
+    run: &RunContext,
+    reserved: &Reserved,
+    segments: &[Vec<String>],
+    groups: &[Vec<String>],
+) -> Result<()> {
+    write_committed(run.state(), &run.plan.pipeline.name, &committed(run, reserved, segments, groups))?;
+    for (kind, all) in [(SegmentKind::Keys, segments), (SegmentKind::Groups, groups)] {
+        for (table, kept) in (0..).zip(all) {
+            let block = &reserved.tables[table as usize];
+            let before = if kind == SegmentKind::Keys { &block.segments } else { &block.groups };
+            for segment in before.iter().filter(|s| !kept.contains(s)) {
+                let _ = fs::remove_file(run.segment_folder(kind, table).join(segment));
+            }
         }
     }
     let held = run.held_output()?;

@@ -103,6 +103,8 @@ async fn critical_section<E: Engine>(
             others: table.others,
             source: table.source.clone(),
             last: table.last.clone(),
+            groups: table.groups.clone(),
+            adopted: table.adopted,
         };
         (id.clone(), restore)
     });
@@ -249,8 +251,9 @@ fn check_counts(state: &Path, pipeline: &Pipeline, manifest: &Manifest, restored
             None
         };
         let given = facts.next.checked_sub(facts.others);
-        let alone = facts.source.is_none() && facts.others > 0;
-        if given != Some(rows) || alone || keys.is_some_and(|keys| keys != rows) {
+        let alone = facts.source.is_none() && facts.adopted.is_none() && facts.others > 0;
+        let known = rows + facts.adopted.unwrap_or_default();
+        if given != Some(rows) || alone || keys.is_some_and(|keys| keys != known) {
             let keys = keys.map_or_else(String::new, |keys| format!(", its key map has {keys} keys"));
             return Err(IngestError::output(format!(
                 "the facts beside the output are not of what is published: table '{}' has {rows} rows{keys}, and its IDs \

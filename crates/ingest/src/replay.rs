@@ -203,7 +203,7 @@ struct Mended {
 impl Mended {
     fn read(project: &Project, patterns: &[String], schema: &SchemaRef) -> Result<Self> {
         let mut batches = Vec::new();
-        for (name, found) in list(project.folder(), patterns)?.files {
+        for (name, found) in list(project.folder(), patterns, "--mended")?.files {
             let Found::Local(path) = found else {
                 return Err(IngestError::input(format!("{name} is an object, and mended records are read from files"))
                     .help("bring the file here first"));

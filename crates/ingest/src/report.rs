@@ -52,6 +52,9 @@ pub struct TableReport {
     pub ids: Option<IdRange>,
     /// Distinct keys that this run met and that had an ID already. 0 for a table without key.
     pub known_keys: u64,
+    /// Keys that this run took over with their IDs from a table that existed before.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub adopted_keys: u64,
     /// Records whose key for this table was null and that made no row in it.
     pub null_keys: u64,
     /// Files written, relative to the output folder, in reading order.
@@ -257,9 +260,23 @@ pub struct PlanReport {
     pub chunks: u64,
     /// Each table: the rows, new keys and exact IDs that the run would give.
     pub tables: Vec<TableReport>,
+    /// Where IDs begin, of tables that begin after what exists.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub begins: Vec<FoundStart>,
     /// What keeps the IDs from being certain, if they come from a counter that others use as well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shared: Option<String>,
+}
+
+/// Where a table's IDs begin that come after what exists.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FoundStart {
+    /// The table's name.
+    pub table: String,
+    /// The first ID that the first run gives.
+    pub first: i64,
+    /// Where the IDs before it are, as the pipeline names the files.
+    pub after: Vec<String>,
 }
 
 /// One file of a plan.

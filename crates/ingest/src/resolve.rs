@@ -5,7 +5,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::artifacts::{Artifact, Decoder, Encoder};
-use crate::context::RunContext;
+use crate::context::{RunContext, SegmentKind};
 use crate::error::{IngestError, Result};
 use crate::keymap::{Prefixes, UNKNOWN, visit_shard};
 use crate::keys::{Entry, KeyRef, KeyShard, Keys};
@@ -131,7 +131,7 @@ fn look_up(run: &RunContext, table: u32, shard: u32, segments: &[String], keys: 
     }
     let wanted: Prefixes = keys.iter().map(|key| key.key.hash()).collect();
     let layout = run.table(table);
-    run.bring_segments(table, segments)?;
+    run.bring_segments(SegmentKind::Keys, table, segments)?;
     visit_shard(&run.keymap_folder(table), segments, layout, shard, run.plan.shards, &wanted, |entry| {
         if let Some(key) = keys.find(entry.key, entry.hash) {
             let slot = &mut found[key.number as usize];

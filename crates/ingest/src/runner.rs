@@ -13,6 +13,8 @@ use seriatim_durable::{
     StartOptions, Worker, WorkerHandle,
 };
 
+use seriatim_pipeline::model::Id;
+
 use crate::committed::read_committed;
 use crate::engine::OneByOne;
 use crate::error::{ErrorKind, IngestError, Result};
@@ -545,7 +547,8 @@ fn fill(report: &mut RunReport, input: &RunInput, output: RunOutput) {
     report.aside_known = output.aside_known;
     for (table, done) in input.pipeline.tables.iter().zip(output.tables) {
         let range = table.id.as_ref().filter(|_| done.count > 0).map(|id| {
-            let ends = id_of(id, done.first).zip(id_of(id, done.first + done.count - 1));
+            let id = Id { start: done.start.unwrap_or(id.start), ..id.clone() };
+            let ends = id_of(&id, done.first).zip(id_of(&id, done.first + done.count - 1));
             ends.map(|(first, last)| IdRange { first, last, step: id.step, count: done.count })
         });
         report.tables.push(TableReport {
@@ -554,6 +557,7 @@ fn fill(report: &mut RunReport, input: &RunInput, output: RunOutput) {
             total_rows: done.first + done.count - done.others,
             ids: range.flatten(),
             known_keys: done.known,
+            adopted_keys: done.adopted,
             null_keys: done.null_keys,
             bytes: done.files.iter().map(|(_, bytes)| bytes).sum(),
             files: done.files.into_iter().map(|(file, _)| format!("{}/{file}", table.name)).collect(),

@@ -41,6 +41,22 @@ pub(crate) struct SequenceState {
     /// The counter that IDs come from, if it is not this entity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) source: Option<String>,
+    /// The segments that have the last number of each group, by file name, if rows are numbered within groups.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) groups: Vec<String>,
+    /// How many keys were taken over with their IDs from a table that existed before; their places are among the others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) adopted: Option<u64>,
+}
+
+/// Keys that are taken over with their IDs from a table that existed before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct AdoptedKeys {
+    /// The key map's segment that has them.
+    pub(crate) segment: String,
+    pub(crate) keys: u64,
+    /// The place of the first ID that comes after theirs.
+    pub(crate) first: u64,
 }
 
 /// Whether a field that most pipelines do not need is left out.
@@ -70,9 +86,15 @@ pub(crate) struct CommitSequence {
     pub(crate) run: String,
     /// The key map's segments from now on.
     pub(crate) segments: Vec<String>,
+    /// The segments of groups from now on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) groups: Vec<String>,
     /// Where the block is, if another counter has given it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) outside: Option<Outside>,
+    /// What the sequence begins with, if this is its first block and comes after IDs that existed before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) adopted: Option<AdoptedKeys>,
 }
 
 /// A block that another counter has given.
@@ -102,6 +124,12 @@ pub(crate) struct RestoreSequence {
     /// The last block that it gave.
     #[serde(default)]
     pub(crate) last: Option<Range>,
+    /// The segments of groups from now on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) groups: Vec<String>,
+    /// How many keys were taken over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) adopted: Option<u64>,
 }
 
 /// A table's sequence: hands out its IDs, one block per run.
@@ -178,20 +206,33 @@ fn commit(state: &mut SequenceState, commit: CommitSequence) -> Result<(), Failu
         }
         None => state.next,
     };
+    let first = match commit.adopted {
+        Some(adopted) if state.next == 0 => {
+            state.others = adopted.first;
+            state.adopted = Some(adopted.keys);
+            adopted.first
+        }
+        Some(_) => {
+            let text = format!("run '{}' takes a table over that has given {} IDs", block.run, state.next);
+            return Err(Failure::non_retriable("InternalError", text));
+        }
+        None => first,
+    };
     state.ledger.push(Range { run: block.run, first, count: block.count });
     if state.ledger.len() > LEDGER {
         state.ledger.remove(0);
     }
     state.next = first + block.count;
     state.segments = commit.segments;
+    state.groups = commit.groups;
     Ok(())
 }
 
 /// Goes forward only: an ID that was given must never be given again. What other state folders' runs have given stands
 /// in their ledgers.
 fn restore(state: &mut SequenceState, to: RestoreSequence) -> Result<(), Failure> {
-    let RestoreSequence { before, next, segments, others, source, last } = to;
-    if (state.next, &state.segments) == (next, &segments) {
+    let RestoreSequence { before, next, segments, groups, others, source, last, adopted } = to;
+    if (state.next, &state.segments, &state.groups) == (next, &segments, &groups) {
         return Ok(());
     }
     if state.next != before || next < before {
@@ -200,7 +241,8 @@ fn restore(state: &mut SequenceState, to: RestoreSequence) -> Result<(), Failure
             format!("a sequence at {} is to be restored from {before} to {next}", state.next),
         ));
     }
-    *state = SequenceState { next, segments, others, source, reserved: None, ledger: last.into_iter().collect() };
+    let ledger = last.into_iter().collect();
+    *state = SequenceState { next, segments, groups, others, source, reserved: None, ledger, adopted };
     Ok(())
 }
 
@@ -285,7 +327,13 @@ mod tests {
     }
 
     fn done(run: &str) -> CommitSequence {
-        CommitSequence { run: run.to_owned(), segments: vec![format!("{run}.parquet")], outside: None }
+        CommitSequence {
+            run: run.to_owned(),
+            segments: vec![format!("{run}.parquet")],
+            groups: Vec::new(),
+            outside: None,
+            adopted: None,
+        }
     }
 
     #[test]
@@ -318,6 +366,8 @@ mod tests {
             others: 0,
             source: None,
             last: None,
+            groups: Vec::new(),
+            adopted: None,
         };
         let mut state = SequenceState::default();
         restore(&mut state, to(0, 10)).unwrap();
@@ -340,6 +390,20 @@ mod tests {
         assert_eq!((state.next, state.others, state.ledger[1].first), (35, 15, 25));
         reserve(&mut state, asked("c", 1)).unwrap();
         assert!(commit(&mut state, CommitSequence { outside: outside(34), ..done("c") }).is_err());
+    }
+
+    #[test]
+    fn g1_a_sequence_begins_after_the_ids_of_a_table_that_it_takes_over() {
+        let mut state = SequenceState::default();
+        let adopted = AdoptedKeys { segment: "000000.parquet".to_owned(), keys: 7, first: 20 };
+        for run in ["a", "b"] {
+            reserve(&mut state, asked(run, 5)).unwrap();
+            let adopted = Some(adopted.clone()).filter(|_| run == "a");
+            commit(&mut state, CommitSequence { adopted, ..done(run) }).unwrap();
+        }
+        assert_eq!((state.next, state.others, state.adopted, state.ledger[0].first), (30, 20, Some(7), 20));
+        reserve(&mut state, asked("c", 5)).unwrap();
+        assert!(commit(&mut state, CommitSequence { adopted: Some(adopted), ..done("c") }).is_err());
     }
 
     /// What most pipelines do not need is not in their state, so that it is as it always was.

@@ -10,12 +10,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::{Deserialize, Serialize};
 use seriatim_durable::{ActivityContext, Failure, Registry};
 
+use crate::adopt::AdoptKeys;
 use crate::checks::CheckFacts;
+use crate::committed::read_committed;
 use crate::context::{RunContext, keep_plan, keep_shared_plan, work_folder};
 use crate::engine::Step;
 use crate::error::{ErrorKind, IngestError, Result};
 use crate::files::remove_folder;
 use crate::ids::{CommitIds, ReleaseIds, ReserveIds};
+use crate::in_group::{FindGroups, KeepGroups};
 use crate::layout::{Layout, TableSignature};
 use crate::number::Reserved;
 use crate::orchestration::RunInput;
@@ -27,6 +30,7 @@ use crate::publish::{admit, file_memory, keep_committed, keep_keys, publish, ref
 use crate::recover::{BringBack, KeepRestored};
 use crate::report::AsideFile;
 use crate::sequence::{CatalogState, SequenceState, is_zero};
+use crate::settled::settle;
 use crate::shared::{Others, Place, bring_committed, chunks_of, claim, clear, cut_parts, resolve_group, scan_or_find};
 use crate::sound::find_bad;
 use crate::source::SourceFile;
@@ -175,11 +179,14 @@ pub(crate) fn register(registry: &mut Registry, steps: &Arc<Process>) {
     add::<ScanChunks>(registry, steps);
     add::<ScanPart>(registry, steps);
     add::<Admit>(registry, steps);
+    add::<AdoptKeys>(registry, steps);
     add::<ResolveShards>(registry, steps);
+    add::<FindGroups>(registry, steps);
     add::<WriteSpan>(registry, steps);
     add::<WritePart>(registry, steps);
     add::<Assemble>(registry, steps);
     add::<KeepKeys>(registry, steps);
+    add::<KeepGroups>(registry, steps);
     add::<ReserveIds>(registry, steps);
     add::<Publish>(registry, steps);
     add::<CommitIds>(registry, steps);
@@ -229,6 +236,9 @@ pub(crate) struct PlanFacts {
     pub(crate) aside: Vec<AsideFile>,
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(crate) aside_known: u64,
+    /// Tables that exist and are taken over.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) adopted: Vec<u32>,
 }
 
 impl PlanFacts {
@@ -244,6 +254,7 @@ impl PlanFacts {
             layout: layout.map(Layout::signatures).unwrap_or_default(),
             aside: AsideFile::of(&plan.aside),
             aside_known: plan.aside_known,
+            adopted: plan.adopted.iter().map(|adopted| adopted.table).collect(),
         }
     }
 }
@@ -257,11 +268,12 @@ fn make_shared_plan(steps: &Steps, place: &Place, input: RunInput) -> Result<Pla
         let project = Project::new(pipeline, folder).replaying(replayed);
         bring_committed(&project.output()?, project.pipeline(), &steps.state)?;
         let memory = file_memory(&steps.state, &project.pipeline().name)?;
+        let project = settle(&project, &read_committed(&steps.state, &project.pipeline().name)?)?;
         let (mut plan, bound) = make_plan(&project, &run, &memory, cut, steps.workers, Purpose::Run, &aside)?;
         plan.owner = owner;
         plan.parts = cut_parts(&plan.spans, &plan.chunks);
         let Some(bound) = bound else {
-            refuse_lost(&project, &steps.state)?;
+            refuse_lost(&project.project, &steps.state)?;
             return Ok(PlanFacts::new(&plan, None));
         };
         keep_shared_plan(place, &plan, bound.records.source_schema())?;
@@ -289,6 +301,7 @@ impl Doable for MakePlan {
         remove_folder(&work_folder(&steps.state, &run))?;
         let project = Project::new(pipeline, folder).replaying(replayed);
         let memory = file_memory(&steps.state, &project.pipeline().name)?;
+        let project = settle(&project, &read_committed(&steps.state, &project.pipeline().name)?)?;
         let (mut plan, bound) = make_plan(&project, &run, &memory, cut, steps.workers, Purpose::Run, &aside)?;
         plan.owner = owner;
         let facts = PlanFacts::new(&plan, bound.as_ref().map(|b| &b.layout));
@@ -298,7 +311,7 @@ impl Doable for MakePlan {
             keep_plan(&steps.state, &plan, bound.records.source_schema())?;
             steps.keep(RunContext::new(plan, bound, &steps.state, steps.memory, steps.progress.clone()));
         } else {
-            refuse_lost(&project, &steps.state)?;
+            refuse_lost(&project.project, &steps.state)?;
         }
         steps.done();
         Ok(facts)
@@ -529,6 +542,8 @@ Publish, "publish", (), {
     reserved: Reserved,
     staged: Vec<Staged>,
     segments: Vec<Vec<String>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    groups: Vec<Vec<String>>,
     filtered: u64,
     quarantined: u64,
 });
@@ -542,12 +557,18 @@ impl Doable for Publish {
 }
 
 step!(
-    /// Keeps a copy of what the sequences have committed.
-    KeepCommitted, "committed", (), { run: String, reserved: Reserved, segments: Vec<Vec<String>> });
+/// Keeps a copy of what the sequences have committed.
+KeepCommitted, "committed", (), {
+    run: String,
+    reserved: Reserved,
+    segments: Vec<Vec<String>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    groups: Vec<Vec<String>>,
+});
 
 impl Doable for KeepCommitted {
     fn run(self, steps: &Steps) -> Result<()> {
-        keep_committed(&*steps.uncancelled(&self.run)?, &self.reserved, &self.segments)
+        keep_committed(&*steps.uncancelled(&self.run)?, &self.reserved, &self.segments, &self.groups)
     }
 }
 

@@ -12,6 +12,7 @@ use crate::plan::{FileMemory, Purpose, make_plan};
 use crate::progress::Progress;
 use crate::project::Project;
 use crate::runner::RunnerOptions;
+use crate::settled::Settled;
 
 /// The records of a pipeline's files, whether they were ingested or not.
 #[derive(Debug)]
@@ -32,7 +33,9 @@ impl Things {
     /// Lists the files and cuts them into chunks.
     pub fn open(project: &Project, options: &RunnerOptions) -> Result<Self> {
         let memory = FileMemory::new();
-        let (plan, bound) = make_plan(project, "things", &memory, options.cut(), options.workers, Purpose::Look, &[])?;
+        // Which IDs the things have does not matter here.
+        let settled = Settled::without_looking(project);
+        let (plan, bound) = make_plan(&settled, "things", &memory, options.cut(), options.workers, Purpose::Look, &[])?;
         let bound = bound.ok_or_else(|| IngestError::input("there is no file to look into"))?;
         // Nothing is kept of a chunk, so nothing is spilled.
         let run = RunContext::new(plan, bound, &project.state(), u64::MAX, Arc::new(Progress::default()));

@@ -1,12 +1,19 @@
 //! The audit: proves the guarantees from the outputs alone, by reading every byte and every row. It trusts the manifest
 //! only to say what should be there. Must never look at the state folder, and never write.
 
+mod adopted;
+mod groups;
+
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use seriatim_pipeline::model::{Id, Pipeline};
+
+use adopted::Adoptions;
+use groups::Groups;
 
 use crate::error::Result;
 use crate::keys::{Interner, KeyCodec};
@@ -19,6 +26,7 @@ use crate::publish::check_output;
 use crate::report::{VerifyCheck, VerifyReport};
 use crate::source::{contain, hash_of};
 use crate::suggest::counted;
+use crate::text_ids::TextIds;
 use crate::write::QUARANTINE;
 
 /// Audits a pipeline's outputs with up to `workers` threads.
@@ -29,7 +37,9 @@ pub fn verify(project: &Project, workers: usize) -> Result<VerifyReport> {
     let mut checks = vec![check_folder(&output, pipeline, &manifest)];
     let files: Vec<&ManifestFile> = manifest.files().collect();
     let found = in_parallel(workers, &files, |file| Ok(check_file(&output, file)))?;
-    let audited = in_parallel(workers, &manifest.tables, |table| Ok(audit_table(&output, table, &manifest, pipeline)))?;
+    let adopted = Adoptions::read(&output, &manifest)?;
+    let audit = |table: &_| Ok(audit_table(&output, table, &manifest, pipeline, &adopted));
+    let audited = in_parallel(workers, &manifest.tables, audit)?;
     let (audited, hashes): (Vec<_>, Vec<_>) = audited.into_iter().unzip();
     checks.push(summary("files", None, found.into_iter().chain(hashes), || {
         let bytes: u64 = files.iter().map(|f| f.bytes).sum();
@@ -96,7 +106,11 @@ fn check_hash(file: &ManifestFile, hash: &str) -> Option<String> {
 struct Audit<'a> {
     table: &'a ManifestTable,
     codec: Option<KeyCodec>,
+    /// How its text IDs are made.
+    texts: Option<Arc<TextIds>>,
     keys: Interner,
+    /// The groups within which its rows are numbered.
+    groups: Groups,
     rows: u64,
     /// Whether others take IDs from the same counter: then each run has a block of its own.
     shared: bool,
@@ -108,11 +122,18 @@ struct Audit<'a> {
     problems: BTreeMap<&'static str, String>,
     /// The columns that refer to another table, that table, and the places that its IDs have.
     referenced: Vec<(String, &'a ManifestTable, Blocks)>,
+    /// Keys that existed before, of all tables.
+    adopted: &'a Adoptions,
 }
 
 /// Whether a table's IDs come from a counter that others may use.
 fn is_shared(pipeline: &Pipeline, table: &ManifestTable) -> bool {
     pipeline.tables.iter().any(|t| t.name == table.table && pipeline.sequence(t).is_some())
+}
+
+/// The places before those of a table's rows: of IDs that existed before.
+fn places_before(table: &ManifestTable) -> u64 {
+    table.adopted.as_ref().map_or(0, |adopted| adopted.places)
 }
 
 /// Places of IDs: where each block begins, and how many it has.
@@ -138,10 +159,12 @@ fn audit_table(
     table: &ManifestTable,
     manifest: &Manifest,
     pipeline: &Pipeline,
+    adopted: &Adoptions,
 ) -> (Vec<VerifyCheck>, Option<String>) {
     let find = |name: &str| manifest.tables.iter().find(|t| t.table == name);
-    let with_blocks =
-        |table: &ManifestTable| if is_shared(pipeline, table) { blocks(table) } else { vec![(0, table.rows)] };
+    let with_blocks = |table: &ManifestTable| {
+        if is_shared(pipeline, table) { blocks(table) } else { vec![(places_before(table), table.rows)] }
+    };
     let referenced = table.references.iter().filter_map(|(column, name)| {
         let target = find(name)?;
         Some((column.clone(), target, with_blocks(target)))
@@ -149,14 +172,24 @@ fn audit_table(
     let mut audit = Audit {
         table,
         codec: None,
+        texts: None,
         keys: Interner::new(true),
+        groups: Groups::new(),
         rows: 0,
         shared: is_shared(pipeline, table),
-        shift: 0,
+        shift: places_before(table),
         run: 0,
         problems: BTreeMap::new(),
         referenced: referenced.collect(),
+        adopted,
     };
+    if let Err(text) = audit.adopted_keys(output) {
+        audit.problem("adopted", text);
+    }
+    match table.id.as_ref().and_then(|id| id.text.as_ref()).map(TextIds::new).transpose() {
+        Ok(texts) => audit.texts = texts.map(Arc::new),
+        Err(error) => audit.problem("text", error.message),
+    }
     for file in &table.files {
         audit.begin(file);
         if let Err(e) = contain(|| audit.file(output, file)) {
@@ -209,6 +242,15 @@ impl Audit<'_> {
         if let Some(id) = &self.table.id {
             self.ids(id, &column(&id.column)?, file)?;
         }
+        if let Some(group) = self.table.id.as_ref().and_then(|id| id.group.as_ref()) {
+            let columns = group.columns.iter().map(|name| column(name)).collect::<Result<Vec<_>, _>>()?;
+            self.numbers(&columns, &column(&group.number)?, file)?;
+        }
+        if let Some((id, texts)) = self.table.id.as_ref().zip(self.texts.clone()) {
+            let values = texts.columns().iter().map(|name| column(name)).collect::<Result<Vec<_>, _>>()?;
+            let number = id.group.as_ref().map_or(&id.column, |group| &group.number);
+            self.texts(&texts, &column(number)?, &values, &column(self.text_column())?, file)?;
+        }
         if !self.table.key.is_empty() {
             let columns: Vec<ArrayRef> = self.table.key.iter().map(|k| column(k)).collect::<Result<_, _>>()?;
             self.unique_keys(&columns, batch.num_rows(), file)?;
@@ -222,6 +264,39 @@ impl Audit<'_> {
             self.references(index, name, values, file)?;
         }
         self.rows += batch.num_rows() as u64;
+        Ok(())
+    }
+
+    fn text_column(&self) -> &str {
+        self.table.id.as_ref().and_then(|id| id.text.as_ref()).map_or("", |text| &text.column)
+    }
+
+    /// A text is made of its row alone, in a form of which the number can be read again.
+    fn texts(
+        &mut self,
+        texts: &TextIds,
+        ids: &ArrayRef,
+        values: &[ArrayRef],
+        found: &ArrayRef,
+        file: &str,
+    ) -> Result<(), String> {
+        let ids = ids.as_primitive_opt::<Int64Type>().ok_or("the ID column is not of 64-bit integers")?;
+        let found = found.as_string_opt::<i32>().ok_or("the column of text IDs is not of texts")?;
+        let expected = texts.of(ids.values(), values).map_err(|e| e.message)?;
+        for (row, (found, expected)) in (0..).zip(found.iter().zip(&expected)) {
+            if found != expected {
+                let show = |text: Option<&str>| text.map_or_else(|| "none".to_owned(), |text| format!("'{text}'"));
+                let (row, found, expected) = (self.rows + row, show(found), show(expected));
+                self.problem(
+                    "text",
+                    format!(
+                        "{file}: row {row} of the table has the {} {found} where {expected} is due",
+                        self.text_column()
+                    ),
+                );
+                break;
+            }
+        }
         Ok(())
     }
 
@@ -278,7 +353,9 @@ impl Audit<'_> {
             let after = blocks.partition_point(|&(first, _)| first <= place);
             after.checked_sub(1).is_some_and(|at| place - blocks[at].0 < blocks[at].1)
         };
-        let stranger = values.iter().flatten().find(|&v| !ordinal_of(id, v).is_some_and(is_there));
+        let adopted = |place: u64| target.adopted.is_some() && self.adopted.has(&target.table, place);
+        let known = |value| ordinal_of(id, value).is_some_and(|place| is_there(place) || adopted(place));
+        let stranger = values.iter().flatten().find(|&value| !known(value));
         if let Some(stranger) = stranger {
             let text = format!("{file}: {name} {stranger} is not an ID of '{}'", target.table);
             self.problem("references", text);
@@ -295,7 +372,7 @@ impl Audit<'_> {
             self.problem("G7", format!("{rows} rows where the manifest has {}", table.rows));
         }
         if let Some(id) = &table.id {
-            let blocks = if self.shared { blocks(table) } else { vec![(0, rows)] };
+            let blocks = if self.shared { blocks(table) } else { vec![(places_before(table), rows)] };
             let first = blocks.first().map_or(0, |(first, _)| *first);
             let last = blocks.last().and_then(|(first, count)| (first + count).checked_sub(1)).filter(|_| rows > 0);
             let range = match last.and_then(|last| id_of(id, first).zip(id_of(id, last))) {
@@ -309,10 +386,23 @@ impl Audit<'_> {
             let problem = self.problems.remove("G2");
             checks.push(summary("G1", name, [problem.clone()], || format!("{rows} IDs, none twice")));
             checks.push(summary("G2", name, [problem], || format!("{range}: {gaps}, in the order of the rows")));
+            checks.extend(self.numbers_check());
+            if let Some(text) = &id.text {
+                let problem = self.problems.remove("text");
+                checks.push(summary("text", name, [problem], || {
+                    let number = id.group.as_ref().map_or(&id.column, |group| &group.number);
+                    let within = if id.group.is_some() { " within a group" } else { "" };
+                    format!(
+                        "every {} is its {number} as `{}`, so none is there twice{within}",
+                        text.column, text.format
+                    )
+                }));
+            }
         }
+        checks.extend(self.adopted_check());
         if !table.key.is_empty() {
             let problem = self.problems.remove("G4");
-            let keys = self.keys.len();
+            let keys = self.keys.len() as u64 - self.adopted_count();
             checks.push(summary("G4", name, [problem], || {
                 format!("{keys} keys ({}), each with one ID", table.key.join(", "))
             }));
@@ -320,7 +410,8 @@ impl Audit<'_> {
         for (column, target, _) in &self.referenced {
             let problem = self.problems.get("references").filter(|p| p.contains(column.as_str())).cloned();
             checks.push(summary("references", name, [problem], || {
-                format!("every {column} is one of the {} IDs of '{}', or null", target.rows, target.table)
+                let before = target.adopted.as_ref().map_or(0, |adopted| adopted.keys);
+                format!("every {column} is one of the {} IDs of '{}', or null", target.rows + before, target.table)
             }));
         }
         let problem = self.problems.remove("G7");

@@ -9,6 +9,7 @@ use arrow::array::{ArrayRef, RecordBatch};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
+use crate::committed::read_committed;
 use crate::context::RunContext;
 use crate::error::{ErrorKind, IngestError, Result};
 use crate::ledger::{LedgerChunk, read_ledger};
@@ -22,6 +23,7 @@ use crate::publish::file_memory;
 use crate::record::runs;
 use crate::report::WhoReport;
 use crate::runner::RunnerOptions;
+use crate::settled::settle;
 use crate::write::QUARANTINE_COLUMNS;
 
 /// Finds out where the row of a table with this ID comes from.
@@ -117,6 +119,9 @@ fn find_file(table: &ManifestTable, id: i64) -> Result<(&ManifestFile, u64)> {
     let ends = table.files.iter().filter_map(|file| file.ids);
     let ends = ends.fold(None, |all: Option<(i64, i64)>, (first, last)| Some((all.map_or(first, |all| all.0), last)));
     Err(IngestError::input(format!("'{name}' has no row with the {} {id}", of.column)).help(match ends {
+        _ if table.adopted.as_ref().is_some_and(|adopted| place(id).is_some_and(|place| place < adopted.places)) => {
+            "if there is one, it is of the table that the pipeline has adopted: its row is there".to_owned()
+        }
         Some((first, last)) => format!("what is published has {first} to {last}, step {}", of.step),
         None => "no row of this table is published".to_owned(),
     }))
@@ -220,6 +225,7 @@ fn open_source(project: &Project, file: &str) -> Result<RunContext> {
         ))
     })?;
     let cut = RunnerOptions::default().cut();
+    let alone = settle(&alone, &read_committed(&project.state(), &project.pipeline().name)?)?;
     let look = |memory: &FileMemory| make_plan(&alone, "who", memory, cut, 1, Purpose::Look, &[]);
     // With the memory it is only held against what was ingested.
     look(&FileMemory::from([(file.to_owned(), known)]))?;

@@ -11,6 +11,16 @@ pub enum OutputColumn {
         /// The name of the column.
         name: String,
     },
+    /// The number within its group.
+    Number {
+        /// The name of the column.
+        name: String,
+    },
+    /// The text of the table's own ID.
+    Text {
+        /// The name of the column.
+        name: String,
+    },
     /// A column of the table's natural key.
     Key {
         /// The name of the column, in the output and in the records.
@@ -34,7 +44,12 @@ impl OutputColumn {
     /// The name of the column in the output.
     pub fn name(&self) -> &str {
         match self {
-            Self::Id { name } | Self::Key { name } | Self::Reference { name, .. } | Self::Column { name } => name,
+            Self::Id { name }
+            | Self::Number { name }
+            | Self::Text { name }
+            | Self::Key { name }
+            | Self::Reference { name, .. }
+            | Self::Column { name } => name,
         }
     }
 }
@@ -45,18 +60,22 @@ impl Pipeline {
         self.tables.iter().find(|table| table.name == name)
     }
 
-    /// The columns of `table` in the order of the output: its ID, its key, its references, its columns.
+    /// The columns of `table` in the order of the output: its ID with its number within its group and its text, its key, its references, its columns.
     ///
     /// A reference to a table that is not in the pipeline, or has no ID, adds no column; in a validated pipeline there
     /// is no such reference.
     pub fn output_columns(&self, table: &Table) -> Vec<OutputColumn> {
         let id = table.id.iter().map(|id| OutputColumn::Id { name: id.column.clone() });
+        let number = table.id.iter().filter_map(|id| id.group.as_ref());
+        let number = number.map(|group| OutputColumn::Number { name: group.number.clone() });
+        let text = table.id.iter().filter_map(|id| id.text.as_ref());
+        let text = text.map(|text| OutputColumn::Text { name: text.column.clone() });
         let key = table.key.iter().map(|name| OutputColumn::Key { name: name.clone() });
         let references = table.references.iter().filter_map(|other| {
             let id = self.table(other)?.id.as_ref()?;
             Some(OutputColumn::Reference { name: id.column.clone(), table: other.clone() })
         });
         let columns = table.columns.iter().map(|name| OutputColumn::Column { name: name.clone() });
-        id.chain(key).chain(references).chain(columns).collect()
+        id.chain(number).chain(text).chain(key).chain(references).chain(columns).collect()
     }
 }

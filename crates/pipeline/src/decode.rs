@@ -5,7 +5,8 @@ use crate::env;
 use crate::error::{Draft, Problems, Span, listed, quoted};
 use crate::nearest::nearest;
 use crate::raw::{
-    Address, Field, Number, RawCheck, RawId, RawIds, RawOutput, RawPipeline, RawSource, RawTable, Text, TextList,
+    Address, Field, Number, RawAdopt, RawAfter, RawCheck, RawId, RawIds, RawOutput, RawPipeline, RawSource, RawStart,
+    RawTable, Text, TextList,
 };
 use crate::yaml::{Entry, Kind, Node, Scalar};
 
@@ -197,6 +198,7 @@ impl Decoder<'_> {
                 columns: Field::Broken,
                 on_conflict: Field::Broken,
                 on_null_key: Field::Broken,
+                adopt: Field::Broken,
             };
         };
         RawTable {
@@ -212,6 +214,7 @@ impl Decoder<'_> {
                 }
                 _ => self.text(node, &format!("{at}.on_null_key")),
             }),
+            adopt: fields.read("adopt", |node, key| self.adopt(node, &format!("{at}.adopt"), key)),
         }
     }
 
@@ -219,7 +222,7 @@ impl Decoder<'_> {
         match &node.kind {
             Kind::Scalar(scalar) if !scalar.is_null() => {
                 let column = Field::from(self.text(node, at));
-                Some(RawId { column, start: Field::Absent, step: Field::Absent, sequence: Field::Absent })
+                Some(RawId { column, ..RawId::default() })
             }
             Kind::List(_) => {
                 let help = "write the name of one column, or `{column: name, start: 1, step: 1}`";
@@ -230,12 +233,62 @@ impl Decoder<'_> {
                 let fields = self.map(node, at, key, RawId::KEYS, &["column"])?;
                 Some(RawId {
                     column: fields.read("column", |node, _| self.text(node, &format!("{at}.column"))),
-                    start: fields.read("start", |node, _| self.number(node, &format!("{at}.start"))),
+                    start: fields.read("start", |node, span| self.start(node, &format!("{at}.start"), span)),
                     step: fields.read("step", |node, _| self.number(node, &format!("{at}.step"))),
                     sequence: fields.read("sequence", |node, _| self.text(node, &format!("{at}.sequence"))),
+                    per: fields.read("per", |node, _| self.text_list(node, &format!("{at}.per"))),
+                    number: fields.read("number", |node, _| self.text(node, &format!("{at}.number"))),
+                    format: fields.read("format", |node, _| self.text(node, &format!("{at}.format"))),
+                    text: fields.read("text", |node, _| self.text(node, &format!("{at}.text"))),
                 })
             }
         }
+    }
+
+    /// Where IDs begin: a number, or a map.
+    fn start(&mut self, node: &Node, at: &str, key: Span) -> Option<RawStart> {
+        let Kind::Map(_) = &node.kind else { return self.number(node, at).map(RawStart::Number) };
+        let fields = self.map(node, at, key, RawAfter::KEYS, &["after"])?;
+        Some(RawStart::After(RawAfter {
+            after: fields.read("after", |node, _| self.text_list(node, &format!("{at}.after"))),
+            column: fields.read("column", |node, _| self.text(node, &format!("{at}.column"))),
+            span: key,
+        }))
+    }
+
+    /// A table that exists: its files, or a map.
+    fn adopt(&mut self, node: &Node, at: &str, key: Span) -> Option<RawAdopt> {
+        let is_short = match &node.kind {
+            Kind::Scalar(scalar) => !scalar.is_null(),
+            Kind::List(_) => true,
+            Kind::Map(_) => false,
+        };
+        if is_short {
+            let files = Field::from(self.text_list(node, at));
+            return Some(RawAdopt { files, key: Field::Absent, id: Field::Absent, span: key });
+        }
+        let fields = self.map(node, at, key, RawAdopt::KEYS, &["files"])?;
+        Some(RawAdopt {
+            files: fields.read("files", |node, _| self.text_list(node, &format!("{at}.files"))),
+            key: fields.read("key", |node, _| self.renamed(node, &format!("{at}.key"))),
+            id: fields.read("id", |node, _| self.text(node, &format!("{at}.id"))),
+            span: key,
+        })
+    }
+
+    /// Names, each with another one.
+    fn renamed(&mut self, node: &Node, at: &str) -> Option<Vec<(Text, Text)>> {
+        let Kind::Map(entries) = &node.kind else {
+            let help = "write each column of the key, a colon, and its name there: `{email: mail}`";
+            self.wrong_type(node, at, "a map of names", help);
+            return None;
+        };
+        let pair = |entry: &Entry| {
+            let own = Text { value: entry.key.clone(), shown: entry.key.clone(), span: entry.key_span };
+            Some((own, self.text(&entry.value, &format!("{at}.{}", entry.key))?))
+        };
+        let pairs: Vec<_> = entries.iter().map(pair).collect();
+        pairs.into_iter().collect()
     }
 
     /// A map with these keys only, and at least the required ones. `key` is the place of the key whose value it is.
@@ -466,6 +519,7 @@ fn example(key: &str) -> &'static str {
         "path" => "path: out",
         "from" => "from: postgres",
         "where" => "where: price >= 0",
+        "after" => "after: existing/*.parquet",
         _ => "column: customer_id",
     }
 }

@@ -197,6 +197,9 @@ pub struct Table {
     /// What happens to a record whose key is null (that is: has a null in any of its columns). Has no meaning
     /// without a key.
     pub on_null_key: OnNullKey,
+    /// An existing table that the first run takes keys and IDs from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adopt: Option<Adopt>,
 }
 
 impl Table {
@@ -211,13 +214,75 @@ impl Table {
 pub struct Id {
     /// The name of the column.
     pub column: String,
-    /// The first ID ever given.
+    /// The first ID ever given. While `after` stands beside it, what holds if nothing is found there.
     pub start: i64,
     /// The distance from an ID to the next; never 0, may be negative.
     pub step: i64,
     /// The sequence in the counter that IDs come from, if it has another name than `<pipeline>.<table>`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sequence: Option<String>,
+    /// The numbers within groups beside it, if there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<PerGroup>,
+    /// The text beside the number, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<TextId>,
+    /// Where the first ID is found when the first run is planned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<After>,
+}
+
+impl Id {
+    /// 1, 2, 3, ... in a column of this name.
+    pub fn new(column: impl Into<String>) -> Self {
+        Self { column: column.into(), start: 1, step: 1, sequence: None, group: None, text: None, after: None }
+    }
+
+    /// How many columns the ID has.
+    pub fn width(&self) -> usize {
+        1 + usize::from(self.group.is_some()) + usize::from(self.text.is_some())
+    }
+}
+
+/// Numbers within groups: 1, 2, 3, ... for things whose values in some columns are the same, in the order of their IDs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PerGroup {
+    /// The columns, of the key or of the table's own, whose values make a group. Never empty.
+    pub columns: Vec<String>,
+    /// The name of the column of the numbers.
+    pub number: String,
+}
+
+/// A text ID: the number as people write it; with groups, the number within its group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TextId {
+    /// The name of the column.
+    pub column: String,
+    /// How the text is made, as [`crate::TextFormat`] reads it.
+    pub format: String,
+}
+
+/// Files after whose largest ID a table's own begin; the smallest one, if the step is negative.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct After {
+    /// Paths, folders and globs, as written. Never empty.
+    pub files: Vec<String>,
+    /// The column of IDs in them.
+    pub column: String,
+}
+
+/// A table that exists: its keys keep their IDs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Adopt {
+    /// Paths, folders and globs, as written. Never empty.
+    pub files: Vec<String>,
+    /// What the columns of the key are called there, in the order of the key.
+    pub key: Vec<String>,
+    /// The column of IDs in them.
+    pub id: String,
+    /// The first new ID, if the pipeline says it; otherwise it comes after the last one that is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<i64>,
 }
 
 /// Which attributes a thing gets if its records differ.

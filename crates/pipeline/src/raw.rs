@@ -158,7 +158,7 @@ pub(crate) struct RawCheck {
 #[schemars(extend(
     "required" = [],
     "minProperties" = 1,
-    "dependentRequired" = {"key": ["id"], "on_conflict": ["key"], "on_null_key": ["key"]},
+    "dependentRequired" = {"key": ["id"], "on_conflict": ["key"], "on_null_key": ["key"], "adopt": ["key"]},
 ))]
 pub(crate) struct RawTable {
     /// The natural key: the column, or the columns, whose values tell one thing from another. Without a key every
@@ -181,19 +181,41 @@ pub(crate) struct RawTable {
     /// to quarantine, or the run fails.
     #[schemars(schema_with = "schema::on_null_key", extend("default" = "null"))]
     pub(crate) on_null_key: Field<Text>,
+    /// An existing table, whose keys keep the IDs that they have there: the first run reads it, and only new keys get new
+    /// IDs and rows. Files alone, if its columns have this table's names.
+    pub(crate) adopt: Field<RawAdopt>,
+}
+
+/// An existing table that keys and IDs are taken from, in its long form. The short form is its files alone.
+#[derive(Debug, JsonSchema)]
+#[schemars(rename = "Adopt", deny_unknown_fields, transform = schema::or_files)]
+#[schemars(extend("required" = ["files"]))]
+pub(crate) struct RawAdopt {
+    /// Parquet files: a path, a folder, a glob, or a list of them.
+    #[schemars(schema_with = "schema::texts")]
+    pub(crate) files: Field<TextList>,
+    /// What columns of the key are called there, where they have other names.
+    #[schemars(schema_with = "schema::renamed")]
+    pub(crate) key: Field<Vec<(Text, Text)>>,
+    /// What the ID column is called there, if it has another name.
+    #[schemars(schema_with = "schema::text")]
+    pub(crate) id: Field<Text>,
+    #[schemars(skip)]
+    pub(crate) span: Span,
 }
 
 /// The ID column of a table, in its long form. The short form is the column's name alone.
-#[derive(Debug, JsonSchema)]
+#[derive(Debug, Default, JsonSchema)]
 #[schemars(rename = "Id", deny_unknown_fields, transform = schema::or_column_name)]
 #[schemars(extend("required" = ["column"]))]
 pub(crate) struct RawId {
     /// The name of the column.
     #[schemars(schema_with = "schema::text")]
     pub(crate) column: Field<Text>,
-    /// The first ID.
-    #[schemars(schema_with = "schema::integer", extend("default" = 1))]
-    pub(crate) start: Field<Number>,
+    /// The first ID, or `{after: FILES}`: the one after the largest ID in files that exist. The first run looks there, and
+    /// what it finds holds for ever.
+    #[schemars(schema_with = "schema::start", extend("default" = 1))]
+    pub(crate) start: Field<RawStart>,
     /// The distance from an ID to the next. It may be negative, and cannot be 0.
     #[schemars(schema_with = "schema::step", extend("default" = 1))]
     pub(crate) step: Field<Number>,
@@ -201,6 +223,42 @@ pub(crate) struct RawId {
     /// because it exists. It needs `ids.from`.
     #[schemars(schema_with = "schema::sequence")]
     pub(crate) sequence: Field<Text>,
+    /// Columns of the key or of `columns` whose values make a group: beside the ID, which stays unique over all, each row
+    /// gets a number that counts 1, 2, 3, ... within its group. Nulls make a group like any other value.
+    #[schemars(schema_with = "schema::names")]
+    pub(crate) per: Field<TextList>,
+    /// The name of the column of numbers within groups. It needs `per`, and is `<column>_in_group` if it is left out.
+    #[schemars(schema_with = "schema::text")]
+    pub(crate) number: Field<Text>,
+    /// A text beside the number, in a column right after it: `ORD-{:06}` is the number with zeros up to six digits, `{}`
+    /// the number alone (with `per`, the one within the group), `{country}` what the row has in a column of the key or of `columns`; `{{` and `}}` are braces.
+    #[schemars(schema_with = "schema::text")]
+    pub(crate) format: Field<Text>,
+    /// The name of the text's column. It needs `format`, and is `<column>_text` if it is left out.
+    #[schemars(schema_with = "schema::text")]
+    pub(crate) text: Field<Text>,
+}
+
+/// Where a table's IDs begin.
+#[derive(Debug)]
+pub(crate) enum RawStart {
+    Number(Number),
+    After(RawAfter),
+}
+
+/// Begins after the largest ID in files that exist; after the smallest, if `step` is negative.
+#[derive(Debug, JsonSchema)]
+#[schemars(rename = "After", deny_unknown_fields)]
+#[schemars(extend("required" = ["after"]))]
+pub(crate) struct RawAfter {
+    /// Parquet files: a path, a folder, a glob, or a list of them.
+    #[schemars(schema_with = "schema::texts")]
+    pub(crate) after: Field<TextList>,
+    /// The column of IDs in them, if it has another name than this table's.
+    #[schemars(schema_with = "schema::text")]
+    pub(crate) column: Field<Text>,
+    #[schemars(skip)]
+    pub(crate) span: Span,
 }
 
 /// Where the IDs come from.
@@ -262,12 +320,22 @@ impl RawCheck {
 
 impl RawTable {
     /// The keys of this level, as they are written.
-    pub(crate) const KEYS: &[&str] = &["key", "id", "references", "columns", "on_conflict", "on_null_key"];
+    pub(crate) const KEYS: &[&str] = &["key", "id", "references", "columns", "on_conflict", "on_null_key", "adopt"];
 }
 
 impl RawId {
     /// The keys of this level, as they are written.
-    pub(crate) const KEYS: &[&str] = &["column", "start", "step", "sequence"];
+    pub(crate) const KEYS: &[&str] = &["column", "start", "step", "sequence", "per", "number", "format", "text"];
+}
+
+impl RawAdopt {
+    /// The keys of this level, as they are written.
+    pub(crate) const KEYS: &[&str] = &["files", "key", "id"];
+}
+
+impl RawAfter {
+    /// The keys of this level, as they are written.
+    pub(crate) const KEYS: &[&str] = &["after", "column"];
 }
 
 impl RawIds {

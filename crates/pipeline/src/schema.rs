@@ -8,7 +8,7 @@ use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
 use crate::compression;
-use crate::raw::{RawPipeline, RawTable};
+use crate::raw::{RawAfter, RawPipeline, RawTable};
 
 /// The names that pipelines and tables may have, as a regular expression.
 pub(crate) const NAME_PATTERN: &str = "^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$";
@@ -72,8 +72,19 @@ pub(crate) fn text(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "string", "pattern": r"\S"})
 }
 
-pub(crate) fn integer(_: &mut SchemaGenerator) -> Schema {
-    or_placeholder(&json!({"type": "integer", "minimum": i64::MIN, "maximum": i64::MAX}))
+/// The first ID, or files after whose IDs it comes.
+pub(crate) fn start(generator: &mut SchemaGenerator) -> Schema {
+    let integer = json!({"type": "integer", "minimum": i64::MIN, "maximum": i64::MAX});
+    json_schema!({"anyOf": [integer, placeholder(), generator.subschema_for::<RawAfter>()]})
+}
+
+/// Names, each with another one.
+pub(crate) fn renamed(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "minProperties": 1,
+        "additionalProperties": {"type": "string", "pattern": r"\S"},
+    })
 }
 
 pub(crate) fn step(_: &mut SchemaGenerator) -> Schema {
@@ -161,9 +172,20 @@ pub(crate) fn truth_value(_: &mut SchemaGenerator) -> Schema {
 
 /// Makes the schema of an object into that of an object or a column's name.
 pub(crate) fn or_column_name(schema: &mut Schema) {
+    or_short(schema, vec![json!({"type": "string", "pattern": r"\S"})]);
+}
+
+/// Makes the schema of an object into that of an object or files.
+pub(crate) fn or_files(schema: &mut Schema) {
+    let text = json!({"type": "string", "pattern": r"\S"});
+    or_short(schema, vec![text.clone(), json!({"type": "array", "items": text, "minItems": 1})]);
+}
+
+fn or_short(schema: &mut Schema, mut short: Vec<Value>) {
     let mut object = std::mem::take(schema);
     let description = object.remove("description");
-    *schema = json_schema!({"anyOf": [{"type": "string", "pattern": r"\S"}, object]});
+    short.push(object.to_value());
+    *schema = json_schema!({"anyOf": short});
     if let Some(description) = description {
         schema.insert("description".to_owned(), description);
     }

@@ -6,11 +6,14 @@ use std::collections::HashMap;
 use crate::checks::checks_of;
 use crate::compression;
 use crate::error::{Draft, Problems, Span, listed, quoted};
+use crate::existing;
+use crate::groups;
 use crate::model::{Compression, Format, Id, Ids, OnBadFile, OnConflict, OnNullKey, Output, Pipeline, Source, Table};
 use crate::nearest::nearest;
 use crate::raw::{Field, RawId, RawOutput, RawPipeline, RawSource, RawTable, Text, TextList};
 use crate::references::{self, RawTables};
 use crate::sequences;
+use crate::text_ids;
 
 /// The longest name of a pipeline or table: file systems end at 255 bytes, and ours come on top of it.
 const MAX_NAME: usize = 100;
@@ -30,6 +33,7 @@ pub(crate) fn validate(raw: &RawPipeline, problems: &mut Problems) -> Option<Pip
     let ids = or_default(&raw.ids, Ids::default(), |ids| sequences::ids_of(ids, problems));
     if let Some(ids) = &ids {
         sequences::check(ids, raw, problems);
+        existing::check(ids, raw, problems);
     }
     // Decoding has refused every version but the one there is.
     raw.version.given()?;
@@ -54,11 +58,11 @@ pub(crate) fn or_default<T, U>(field: &Field<T>, default: U, read: impl FnOnce(&
     }
 }
 
-fn values(list: &TextList) -> Vec<String> {
+pub(crate) fn values(list: &TextList) -> Vec<String> {
     list.items.iter().map(|text| text.value.clone()).collect()
 }
 
-fn not_empty<'l>(list: &'l TextList, at: &str, help: &str, problems: &mut Problems) -> Option<&'l TextList> {
+pub(crate) fn not_empty<'l>(list: &'l TextList, at: &str, help: &str, problems: &mut Problems) -> Option<&'l TextList> {
     if !list.items.is_empty() {
         return Some(list);
     }
@@ -199,7 +203,7 @@ fn table_of(name: &Text, raw: &RawTable, problems: &mut Problems) -> Option<Tabl
             problems.push(Draft::new(name.span, message).help(help));
         }
     }
-    let id = or_default(&raw.id, None, |id| id_of(id, &at, problems).map(Some));
+    let id = or_default(&raw.id, None, |id| id_of(id, raw, &at, problems).map(Some));
     let on_conflict = or_default(&raw.on_conflict, OnConflict::default(), |text| {
         let values = [("first", OnConflict::First), ("last", OnConflict::Last), ("error", OnConflict::Error)];
         choice(text, &format!("{at}.on_conflict"), &values, problems)
@@ -208,6 +212,7 @@ fn table_of(name: &Text, raw: &RawTable, problems: &mut Problems) -> Option<Tabl
         let values = [("null", OnNullKey::Null), ("quarantine", OnNullKey::Quarantine), ("error", OnNullKey::Error)];
         choice(text, &format!("{at}.on_null_key"), &values, problems)
     });
+    let adopt = existing::adopt_of(name, raw, &at, problems);
     Some(Table {
         name: name.value.clone(),
         key: key?,
@@ -216,6 +221,7 @@ fn table_of(name: &Text, raw: &RawTable, problems: &mut Problems) -> Option<Tabl
         columns: or_default(&raw.columns, Vec::new(), |list| Some(values(list)))?,
         on_conflict: on_conflict?,
         on_null_key: on_null_key?,
+        adopt: adopt?,
     })
 }
 
@@ -239,8 +245,8 @@ fn needs_key(name: &Text, setting: &str, span: Span) -> Draft {
         .help(format!("remove `{setting}`, or give the table a `key`"))
 }
 
-fn id_of(raw: &RawId, at: &str, problems: &mut Problems) -> Option<Id> {
-    let start = or_default(&raw.start, 1, |number| Some(number.value));
+fn id_of(raw: &RawId, table: &RawTable, at: &str, problems: &mut Problems) -> Option<Id> {
+    let start = existing::start_of(raw, at, problems);
     let step = or_default(&raw.step, 1, |number| {
         if number.value != 0 {
             return Some(number.value);
@@ -250,14 +256,21 @@ fn id_of(raw: &RawId, at: &str, problems: &mut Problems) -> Option<Id> {
         None
     });
     let sequence = or_default(&raw.sequence, None, |text| sequences::name_of(text, at, problems).map(Some));
+    let group = groups::group_of(raw, table, at, problems);
+    let first = start.as_ref().map(|(number, _)| number.unwrap_or(1));
+    let text = text_ids::text_of(raw, table, at, first.zip(step), problems);
     let column = raw.column.given()?.value.clone();
-    Some(Id { column, start: start?, step: step?, sequence: sequence? })
+    Some(Id { column, start: first?, step: step?, sequence: sequence?, group: group?, text: text?, after: start?.1 })
 }
 
 /// Why a table has a column.
 #[derive(Clone, Copy)]
 enum Origin<'t> {
     Id,
+    /// The number within its group.
+    Number,
+    /// Its text.
+    Text,
     Key,
     Reference(&'t str),
     Column,
@@ -267,6 +280,8 @@ impl Origin<'_> {
     fn words(self) -> String {
         match self {
             Self::Id => "as its ID".to_owned(),
+            Self::Number => "as the number within its group".to_owned(),
+            Self::Text => "as the text of its ID".to_owned(),
             Self::Key => "in its key".to_owned(),
             Self::Reference(table) => format!("as its reference to {}", quoted(table)),
             Self::Column => "in its columns".to_owned(),
@@ -281,6 +296,8 @@ fn check_columns(name: &Text, table: &RawTable, references: &[(&(Text, RawTable)
     let items = |raw: &Field<TextList>| raw.given().map(|list| list.items.clone()).unwrap_or_default();
     let mut columns: Vec<(Text, Origin<'_>)> = Vec::new();
     columns.extend(id(&table.id).map(|column| (column, Origin::Id)));
+    columns.extend(table.id.given().and_then(groups::column_of).map(|column| (column, Origin::Number)));
+    columns.extend(table.id.given().and_then(text_ids::column_of).map(|column| (column, Origin::Text)));
     columns.extend(items(&table.key).into_iter().map(|column| (column, Origin::Key)));
     for ((other, target), reference) in references {
         // The column is named there, and comes in here.
@@ -321,6 +338,12 @@ fn twice(table: &Text, first: &(Text, Origin<'_>), second: &(Text, Origin<'_>)) 
             format!("remove it from `columns`: the reference adds it; or give the ID of {} another name", quoted(other))
         }
         (_, Origin::Reference(other)) => format!("give the ID of {} another name", quoted(other)),
+        (Origin::Number, _) | (_, Origin::Number) => {
+            "give the numbers another name: `number: ...` beside `per`".to_owned()
+        }
+        (Origin::Text, _) | (_, Origin::Text) => {
+            "give the text another name: `text: ...` beside its `format`".to_owned()
+        }
         (Origin::Id, _) => "give the ID another name".to_owned(),
         _ => "remove one of them, or rename one in `transform`".to_owned(),
     };

@@ -175,6 +175,51 @@ fn ids() {
 }
 
 #[test]
+fn text_ids() {
+    let with =
+        |id: &str| with_tables(&format!("  orders: {{key: number, id: {{column: i, {id}}}, columns: [year, land]}}\n"));
+    shows!(all(&[
+        ("no number", with("format: \"ORD-{year}\"")),
+        ("two numbers", with("format: \"{}-{:06}\"")),
+        ("no closing brace", with("format: \"ORD-{:06\"")),
+        ("no opening brace", with("format: \"ORD-}{}\"")),
+        ("no way to write a number", with("format: \"{:6}\"")),
+        ("an unknown column", with("format: \"{yaer}-{}\"")),
+        ("an unknown column, and nothing near", with("format: \"{warehouse}-{}\"")),
+        ("a padded value", with("format: \"{year:04}-{}\"")),
+        ("a value right before", with("format: \"{year}{:06}\"")),
+        ("a value right after", with("format: \"{}{year}\"")),
+        ("values on both sides", with("format: \"{year}-{:06}-{land}\"")),
+        ("signs", with("start: -5, format: \"{year}-{:06}\"")),
+        ("text without a format", with("text: code")),
+        ("a name that is there", with("format: \"{}\", text: land")),
+        ("a default name that is there", with("format: \"{}\"").replace("land", "I_text")),
+        ("no text", with("format: [a]")),
+        ("in a table without columns", with_tables("  t: {id: {column: i, format: \"{a}-{}\"}}\n")),
+    ]));
+}
+
+#[test]
+fn existing() {
+    let with = |settings: &str| with_tables(&format!("  orders: {{key: [shop, number], {settings}}}\n"));
+    let outside = |settings: &str| format!("{}ids: {{from: postgres, url: \"postgresql://u@h/d\"}}\n", with(settings));
+    shows!(all(&[
+        ("start as a map without files", with("id: {column: i, start: {column: n}}")),
+        ("start with a wrong key", with("id: {column: i, start: {afte: a}}")),
+        ("start after nothing", with("id: {column: i, start: {after: []}}")),
+        ("start after a map", with("id: {column: i, start: {after: {a: b}}}")),
+        ("start after, with a counter outside", outside("id: {column: i, start: {after: a}}")),
+        ("adopting nothing", with("id: i, adopt: []")),
+        ("adopting without files", with("id: i, adopt: {id: n}")),
+        ("adopting what is empty", with("id: i, adopt: ")),
+        ("a key of another form", with("id: i, adopt: {files: a, key: mail}")),
+        ("a column that is not of the key", with("id: i, adopt: {files: a, key: {nubmer: no, warehouse: w}}")),
+        ("adopting without a key", with_tables("  t: {id: i, adopt: a}\n")),
+        ("adopting with a counter outside", outside("id: i, adopt: a")),
+    ]));
+}
+
+#[test]
 fn names() {
     let long = "n".repeat(101);
     shows!(all(&[

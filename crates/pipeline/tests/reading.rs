@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use common::{SALES, SMALL, env, read, with_tables};
-use seriatim_pipeline::model::{Compression, Format, Id, OnBadFile, OnConflict, OnNullKey, Pipeline};
+use seriatim_pipeline::model::{After, Compression, Format, Id, OnBadFile, OnConflict, OnNullKey, Pipeline};
 use seriatim_pipeline::{MAX_FILE_BYTES, OutputColumn, Overrides, load, parse};
 
 fn good(text: &str) -> Pipeline {
@@ -27,7 +27,7 @@ fn reads_every_setting() {
     let names: Vec<_> = sales.tables.iter().map(|table| table.name.as_str()).collect();
     assert_eq!(names, ["customers", "orders", "products", "order_lines"]);
     let orders = sales.table("orders").expect("it is in the file");
-    assert_eq!(orders.id, Some(Id { column: "order_id".to_owned(), start: 1000, step: 1, sequence: None }));
+    assert_eq!(orders.id, Some(Id { start: 1000, ..Id::new("order_id") }));
     assert_eq!(orders.references, ["customers"]);
     assert_eq!(orders.columns, ["order_date"]);
     let products = sales.table("products").expect("it is in the file");
@@ -50,8 +50,53 @@ fn fills_in_defaults() {
     let table = &small.tables[0];
     assert_eq!((&table.id, table.key.len(), table.references.len()), (&None, 0, 0));
     let keyed = good(&with_tables("  t: {key: k, id: i}\n"));
-    assert_eq!(keyed.tables[0].id, Some(Id { column: "i".to_owned(), start: 1, step: 1, sequence: None }));
+    assert_eq!(keyed.tables[0].id, Some(Id::new("i")));
     assert_eq!((keyed.tables[0].on_conflict, keyed.tables[0].on_null_key), (OnConflict::First, OnNullKey::Null));
+}
+
+#[test]
+fn an_id_may_have_a_text() {
+    let text = |id: &str| {
+        let pipeline = good(&with_tables(&format!("  t: {{key: k, id: {{column: i, {id}}}, columns: c}}\n")));
+        pipeline.tables[0].id.clone().and_then(|id| id.text).map(|text| (text.column, text.format))
+    };
+    let some = |column: &str, format: &str| Some((column.to_owned(), format.to_owned()));
+    assert_eq!(text("format: \"ORD-{:06}\", text: code"), some("code", "ORD-{:06}"));
+    assert_eq!(text("format: \"{c}/{k}/{}\""), some("i_text", "{c}/{k}/{}"));
+    assert_eq!(text("start: 7"), None);
+    let pipeline = good(&with_tables("  t: {key: k, id: {column: i, format: \"{}\"}, columns: c}\n"));
+    let columns = pipeline.output_columns(&pipeline.tables[0]);
+    assert_eq!(columns.iter().map(OutputColumn::name).collect::<Vec<_>>(), ["i", "i_text", "k", "c"]);
+}
+
+#[test]
+fn ids_may_begin_after_what_exists() {
+    let id = |start: &str| {
+        let text = with_tables(&format!("  t: {{key: k, id: {{column: i, start: {start}}}}}\n"));
+        good(&text).tables[0].id.clone().map(|id| (id.start, id.after))
+    };
+    let after = |files: &[&str], column: &str| {
+        let files = files.iter().map(|file| (*file).to_owned()).collect();
+        Some((1, Some(After { files, column: column.to_owned() })))
+    };
+    assert_eq!(id("{after: a/*.parquet}"), after(&["a/*.parquet"], "i"));
+    assert_eq!(id("{after: [a, b], column: n}"), after(&["a", "b"], "n"));
+    assert_eq!(id("7"), Some((7, None)));
+}
+
+#[test]
+fn a_table_may_be_taken_over() {
+    let adopt = |adopt: &str| {
+        let text = with_tables(&format!("  t: {{key: [k, l], id: {{column: i, start: 5}}, adopt: {adopt}}}\n"));
+        good(&text).tables[0].adopt.clone().map(|adopt| (adopt.files, adopt.key, adopt.id, adopt.start))
+    };
+    let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let whole = |files: &[&str], key: &[&str], id: &str| Some((owned(files), owned(key), id.to_owned(), Some(5)));
+    assert_eq!(adopt("a/*.parquet"), whole(&["a/*.parquet"], &["k", "l"], "i"));
+    assert_eq!(adopt("[a, b]"), whole(&["a", "b"], &["k", "l"], "i"));
+    assert_eq!(adopt("{files: a, key: {l: m}, id: n}"), whole(&["a"], &["k", "m"], "n"));
+    let text = with_tables("  t: {key: k, id: i, adopt: {files: a}}\n");
+    assert_eq!(good(&text).tables[0].adopt.as_ref().map(|adopt| adopt.start), Some(None));
 }
 
 #[test]
@@ -154,7 +199,7 @@ fn overrides_replace_and_add() {
     .unwrap_or_else(|errors| panic!("{errors}"));
     assert_eq!(pipeline.source.files, ["*.parquet"]);
     assert_eq!(pipeline.output.path, "elsewhere: here");
-    assert_eq!(pipeline.tables[0].id, Some(Id { column: "customer_id".to_owned(), start: 7, step: 1, sequence: None }));
+    assert_eq!(pipeline.tables[0].id, Some(Id { start: 7, ..Id::new("customer_id") }));
     assert_eq!(pipeline.tables[0].on_null_key, OnNullKey::Error);
     assert!(pipeline.tables[1].references.is_empty());
     assert_eq!(pipeline.tables[2].key, ["supplier", "x"]);

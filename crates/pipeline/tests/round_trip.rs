@@ -51,7 +51,7 @@ fn table(i: usize, draw: Draw, earlier: &[Table]) -> Table {
     Table {
         name: format!("{name}-{i}"),
         key: (0..key).map(|k| format!("k {k}")).collect(),
-        id: id.map(|(start, step)| Id { column: format!("id of {i}"), start, step, sequence: None }),
+        id: id.map(|(start, step)| Id { start, step, ..Id::new(format!("id of {i}")) }),
         references: earlier
             .iter()
             .zip(references)
@@ -69,6 +69,7 @@ fn table(i: usize, draw: Draw, earlier: &[Table]) -> Table {
         } else {
             OnNullKey::Null
         },
+        adopt: None,
     }
 }
 

@@ -37,7 +37,7 @@ fn it_is_a_valid_schema_with_a_description_for_every_key() {
     assert!(jsonschema::meta::is_valid(&schema));
     let mut described = 0;
     walk(&schema, "", &mut described);
-    assert_eq!(described, 9 + 2 + 4 + 6 + 4 + 4 + 3);
+    assert_eq!(described, 9 + 2 + 4 + 7 + 6 + 2 + 3 + 4 + 3);
 }
 
 #[test]
@@ -49,6 +49,10 @@ fn the_schema_as_editors_get_it() {
 #[test]
 fn both_accept_what_is_good() {
     let flow = with_tables("  t: {key: [k], id: {column: i, start: 5, step: -2}, on_null_key: \"null\"}\n");
+    let existing = with_tables(
+        "  t: {key: [k], id: {column: i, start: {after: [a], column: n}}, adopt: {files: a, key: {k: l}, id: n}}\n  \
+         u: {key: k, id: {column: j, format: \"{k}-{}\", text: t}, adopt: [a, b]}\n  v: {key: k, id: l, adopt: a}\n",
+    );
     let placeholders = SALES
         .replace("start: 1000", "start: \"${ANSWER}\"")
         .replace("version: 1", "version: ${ONE:-1}")

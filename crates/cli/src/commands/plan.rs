@@ -51,6 +51,13 @@ fn print(report: &PlanReport, ui: &Ui) -> Result<(), CliError> {
     }
     ui.line("")?;
     ui.lines(tables_table(report).lines("  "))?;
+    for begin in &report.begins {
+        let (table, first, files) = (&begin.table, begin.first, begin.after.join(", "));
+        ui.line(format!(
+            "  {table}: IDs begin at {first}, after those in {files}; the first run settles that for ever"
+        ))?;
+    }
+    ui.lines(summary::adopted(&report.tables))?;
     match &report.shared {
         None => ui.line("\nnothing was written; `seriatim run` gives exactly these IDs, if no file comes before"),
         Some(shared) => ui.line(format!("\nnothing was written; {shared}")),

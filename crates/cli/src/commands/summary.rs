@@ -1,6 +1,6 @@
 //! A run in words and figures, for `run`, `show` and `demo`. Must never compute what the report does not say.
 
-use seriatim_ingest::{AsideFile, CheckOutcome, RunReport, RunStatus};
+use seriatim_ingest::{AsideFile, CheckOutcome, RunReport, RunStatus, TableReport};
 use seriatim_pipeline::model::Severity;
 
 use crate::error::CliError;
@@ -48,6 +48,7 @@ pub(crate) fn print(report: &RunReport, ui: &Ui) -> Result<(), CliError> {
     if report.status == RunStatus::Done {
         ui.line("")?;
         ui.lines(tables(report).lines("  "))?;
+        ui.lines(adopted(&report.tables))?;
         ui.line(format!("\noutput in {}", report.output))?;
     }
     Ok(())
@@ -84,6 +85,15 @@ pub(crate) fn aside(files: &[AsideFile], known: u64) -> Vec<String> {
         lines.push(format!("{} set aside before, and as they were", human::counted(known, "file")));
     }
     lines
+}
+
+/// Tables that were taken over, or would be.
+pub(crate) fn adopted(tables: &[TableReport]) -> Vec<String> {
+    let tables = tables.iter().filter(|table| table.adopted_keys > 0);
+    let line = |table: &TableReport| {
+        format!("  {}: {} keep the IDs that they have", table.table, human::counted(table.adopted_keys, "key"))
+    };
+    tables.map(line).collect()
 }
 
 /// The files that were set aside that are listed in full; of more, the first ones and a count.

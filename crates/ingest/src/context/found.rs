@@ -6,13 +6,14 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 
-use super::{Facts, RunContext, work_folder};
+use super::{Facts, RunContext, SegmentKind, work_folder};
 use crate::artifacts::{Artifact, ArtifactKey, Decoder, Encoder};
 use crate::error::{IngestError, Result};
 use crate::files::own_folder;
+use crate::in_group::{ChunkGroups, InGroup};
 use crate::keys::{KeyShard, KeyTable};
 use crate::new_keys::{NewKeys, is_kept};
-use crate::number::{Numbering, Places, ReservedTable, number};
+use crate::number::{Numbering, Places, Reserved, ReservedTable, number};
 use crate::resolve::{Firsts, ShardResolution, resolve};
 use crate::scan::{ChunkScan, scan};
 use crate::shared;
@@ -205,10 +206,20 @@ impl RunContext {
         })
     }
 
-    /// Brings segments of a table's key map that this process's state folder lacks.
-    pub(crate) fn bring_segments(&self, table: u32, segments: &[String]) -> Result<()> {
+    /// The groups of the rows that a chunk brings to a table.
+    pub(crate) fn chunk_groups(&self, table: u32, chunk: u32, reserved: &Reserved) -> Result<Arc<ChunkGroups>> {
+        self.artifacts.get(ArtifactKey::Groups(table, chunk), || ChunkGroups::find(self, table, chunk, reserved))
+    }
+
+    /// The numbers of a table's new things within their groups.
+    pub(crate) fn in_group(&self, table: u32, reserved: &Reserved) -> Result<Arc<InGroup>> {
+        self.artifacts.get(ArtifactKey::InGroup(table), || InGroup::find(self, table, reserved))
+    }
+
+    /// Brings segments of a table's key map, or of its groups, that this process's state folder lacks.
+    pub(crate) fn bring_segments(&self, kind: SegmentKind, table: u32, segments: &[String]) -> Result<()> {
         match &self.shared {
-            Some(shared) => shared::bring_segments(self, shared, table, segments),
+            Some(shared) => shared::bring_segments(self, shared, kind, table, segments),
             None => Ok(()),
         }
     }

@@ -49,6 +49,8 @@ pub(crate) struct RunContext {
     artifacts: Artifacts,
     footers: Mutex<HashMap<u32, ArrowReaderMetadata>>,
     mirrors: Mirrors,
+    /// Where key maps are, if not in the state folder.
+    key_maps: Option<PathBuf>,
     /// Whether no rows will be written.
     looks: bool,
     /// Of each table, whether the last chunk that was scanned brought keys. A guess for what to fetch, no more.
@@ -169,6 +171,7 @@ impl RunContext {
             keys_budget: share,
             footers: Mutex::new(bound.footers),
             mirrors,
+            key_maps: None,
             looks: false,
             grows: bound.layout.tables.iter().map(|_| AtomicBool::new(true)).collect(),
             facts: Mutex::default(),
@@ -206,6 +209,12 @@ impl RunContext {
     pub(crate) fn for_a_look(mut self, folder: PathBuf) -> Self {
         self.mirrors = Mirrors::new(folder);
         self.looks = true;
+        self
+    }
+
+    /// The same with key maps in this folder: of tables that would be taken over.
+    pub(crate) fn with_key_maps(mut self, folder: PathBuf) -> Self {
+        self.key_maps = Some(folder);
         self
     }
 
@@ -304,9 +313,16 @@ impl RunContext {
 
     /// The folder of a table's key map.
     pub(crate) fn keymap_folder(&self, table: u32) -> PathBuf {
-        pipeline_folder(&self.state, &self.plan.pipeline.name)
-            .join("keys")
-            .join(&self.layout.tables[table as usize].name)
+        match &self.key_maps {
+            Some(folder) => folder.join(&self.layout.tables[table as usize].name),
+            None => self.segment_folder(SegmentKind::Keys, table),
+        }
+    }
+
+    /// The folder of a table's segments.
+    pub(crate) fn segment_folder(&self, kind: SegmentKind, table: u32) -> PathBuf {
+        let all = pipeline_folder(&self.state, &self.plan.pipeline.name).join(kind.folder());
+        all.join(&self.layout.tables[table as usize].name)
     }
 
     /// An error if the run is to be cancelled.
@@ -328,6 +344,30 @@ impl RunContext {
     /// A table by its index.
     pub(crate) fn table(&self, table: u32) -> &TableLayout {
         &self.layout.tables[table as usize]
+    }
+}
+
+/// What is kept of a table in segments, of which each run adds one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SegmentKind {
+    /// Its key map.
+    Keys,
+    /// The last number of each group.
+    Groups,
+}
+
+impl SegmentKind {
+    /// The name of its folder in the pipeline's.
+    pub(crate) fn folder(self) -> &'static str {
+        match self {
+            Self::Keys => "keys",
+            Self::Groups => "groups",
+        }
+    }
+
+    /// A segment's name in the pipeline's folder.
+    pub(crate) fn file(self, table: &str, segment: &str) -> String {
+        format!("{}/{table}/{segment}", self.folder())
     }
 }
 

@@ -1,7 +1,8 @@
 //! Between key columns and canonical keys, both ways. A key of one column that fits into 64 bits is that number
 //! (signed types sign-extended, floats by bits with one zero and one NaN); one string or binary column is its bytes;
 //! everything else is each column in turn, fixed-width values in little-endian bytes, the others with their length
-//! before them, so that no two keys look the same. A key with a null in any column has no canonical form.
+//! before them, so that no two keys look the same. A key with a null in any column has no canonical form; but what makes a
+//! group may be null, and then each column has a byte before it that says whether there is a value.
 
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use arrow::array::{
     LargeStringBuilder, PrimitiveArray, StringBuilder,
 };
 use arrow::buffer::NullBuffer;
+use arrow::compute::nullif;
 use arrow::datatypes::{
     ArrowPrimitiveType, DataType, Date32Type, Date64Type, Decimal32Type, Decimal64Type, Decimal128Type, Decimal256Type,
     Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, Time32MillisecondType,
@@ -26,6 +28,8 @@ use crate::error::{IngestError, Result};
 pub(crate) struct KeyCodec {
     types: Vec<DataType>,
     fixed: bool,
+    /// Whether a null is a value like any other.
+    nulls: bool,
 }
 
 /// The keys of the rows of a batch.
@@ -119,7 +123,12 @@ impl KeyCodec {
                 .help("use columns of numbers, strings, binaries, dates, times, timestamps or booleans"));
         }
         let fixed = types.len() == 1 && is_fixed(&types[0]);
-        Ok(Self { types, fixed })
+        Ok(Self { types, fixed, nulls: false })
+    }
+
+    /// The codec of groups with columns of these types: a null equals a null.
+    pub(crate) fn with_nulls(types: Vec<DataType>) -> Result<Self> {
+        Ok(Self { fixed: false, nulls: true, ..Self::new(types)? })
     }
 
     /// Whether keys fit into 64 bits.
@@ -135,6 +144,9 @@ impl KeyCodec {
     /// The canonical keys of rows, from their key columns.
     pub(crate) fn encode(&self, columns: &[ArrayRef]) -> RowKeys {
         debug_assert!(columns.iter().map(Array::data_type).eq(self.types.iter()));
+        if self.nulls {
+            return encode_with_nulls(columns);
+        }
         if let [column] = columns {
             if self.fixed {
                 return RowKeys::Fixed(fixed_values(column), column.logical_nulls());
@@ -164,6 +176,9 @@ impl KeyCodec {
         match keys {
             Keys::Fixed(values) => Ok(vec![fixed_array(&self.types[0], values)]),
             Keys::Bytes { .. } => {
+                if self.nulls {
+                    return self.decode_with_nulls(keys);
+                }
                 let single = self.types.len() == 1;
                 let mut columns: Vec<Column> = self.types.iter().map(Column::new).collect();
                 for index in 0..keys.len() {
@@ -177,6 +192,29 @@ impl KeyCodec {
         }
     }
 
+    fn decode_with_nulls(&self, keys: &Keys) -> Result<Vec<ArrayRef>> {
+        let mut columns: Vec<Column> = self.types.iter().map(Column::new).collect();
+        let mut nulls: Vec<Vec<bool>> = self.types.iter().map(|_| Vec::with_capacity(keys.len())).collect();
+        for index in 0..keys.len() {
+            let KeyRef::Bytes(mut rest) = keys.get(index) else { return Err(damaged()) };
+            for (column, nulls) in columns.iter_mut().zip(&mut nulls) {
+                let is_null = take(&mut rest, 1).ok_or_else(damaged)? == [0];
+                nulls.push(is_null);
+                if is_null {
+                    column.take(&mut vec![0; column.width()].as_slice(), false)
+                } else {
+                    column.take(&mut rest, false)
+                }
+                .ok_or_else(damaged)?;
+            }
+        }
+        let finished = columns.into_iter().zip(nulls).map(|(column, nulls)| {
+            let values = column.finish();
+            nullif(&values, &BooleanArray::from(nulls)).map_err(|e| IngestError::internal(e.to_string()))
+        });
+        finished.collect()
+    }
+
     /// A key as a person would write it, for messages.
     pub(crate) fn display(&self, key: KeyRef<'_>) -> String {
         let mut keys = Keys::new(self.fixed);
@@ -188,6 +226,24 @@ impl KeyCodec {
             .collect();
         if let [value] = values.as_slice() { format!("'{value}'") } else { format!("({})", values.join(", ")) }
     }
+}
+
+/// The groups of rows: for each column whether there is a value, and the value.
+fn encode_with_nulls(columns: &[ArrayRef]) -> RowKeys {
+    let parts: Vec<(Part, Option<NullBuffer>)> = columns.iter().map(|c| (Part::new(c), c.logical_nulls())).collect();
+    let rows = columns.first().map_or(0, Array::len);
+    let (mut ends, mut data) = (Vec::with_capacity(rows), Vec::new());
+    for row in 0..rows {
+        for (part, nulls) in &parts {
+            let valid = nulls.as_ref().is_none_or(|n| n.is_valid(row));
+            data.push(u8::from(valid));
+            if valid {
+                part.append(row, false, &mut data);
+            }
+        }
+        ends.push(data.len() as u64);
+    }
+    RowKeys::Bytes { ends, data, nulls: None }
 }
 
 /// A 64-bit hash of each row over `columns`, nulls included: equal rows have equal hashes, in every version.
@@ -281,6 +337,16 @@ impl Column {
             DataType::LargeBinary => Self::LargeBinary(LargeBinaryBuilder::new()),
             DataType::FixedSizeBinary(width) => Self::FixedBinary(*width as usize, FixedSizeBinaryBuilder::new(*width)),
             other => unreachable!("type {other} is refused before any row is read"),
+        }
+    }
+
+    /// How many bytes stand for the value that takes a null's place.
+    fn width(&self) -> usize {
+        match self {
+            Self::Fixed(..) | Self::Text(_) | Self::LargeText(_) | Self::Binary(_) | Self::LargeBinary(_) => 8,
+            Self::Wide128(..) => 16,
+            Self::Wide256(..) => 32,
+            Self::FixedBinary(width, _) => *width,
         }
     }
 

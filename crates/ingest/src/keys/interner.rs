@@ -106,6 +106,23 @@ impl Interner {
         self.hashes.len()
     }
 
+    /// The hashes of all keys, by number.
+    pub(crate) fn hashes(&self) -> &[u64] {
+        &self.hashes
+    }
+
+    /// The keys, by number.
+    pub(crate) fn into_keys(self) -> Keys {
+        self.keys
+    }
+
+    /// The number of a key that is known; `None` if it is not.
+    pub(crate) fn find(&self, key: KeyRef<'_>, hash: u64) -> Option<u32> {
+        let Self { index, hashes, keys, .. } = self;
+        let is_it = |&number: &u32| hashes[number as usize] == hash && keys.get(number as usize) == key;
+        index.find(hash, is_it).copied()
+    }
+
     /// The number of `key`, and whether it is new.
     pub(crate) fn intern(&mut self, key: KeyRef<'_>) -> (u32, bool) {
         if let Some(last) = self.hashes.len().checked_sub(1).map(|_| self.last)

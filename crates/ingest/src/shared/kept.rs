@@ -7,8 +7,9 @@ use std::path::Path;
 use seriatim_pipeline::model::Pipeline;
 
 use super::{Shared, lock};
+use crate::adopt::bring_adopted;
 use crate::committed::{files_name, read_committed, write_committed};
-use crate::context::{RunContext, pipeline_folder};
+use crate::context::{RunContext, SegmentKind, pipeline_folder};
 use crate::error::{IngestError, Result};
 use crate::facts::{Fact, Facts, read_facts};
 use crate::files::make_folder;
@@ -39,10 +40,16 @@ pub(crate) fn bring_committed(output: &Output, pipeline: &Pipeline, state: &Path
     Ok(Some(committed.number))
 }
 
-/// Brings segments of a table's key map into the state folder, those that are not there.
-pub(crate) fn bring_segments(run: &RunContext, shared: &Shared, table: u32, segments: &[String]) -> Result<()> {
+/// Brings segments of a table into the state folder, those that are not there.
+pub(crate) fn bring_segments(
+    run: &RunContext,
+    shared: &Shared,
+    kind: SegmentKind,
+    table: u32,
+    segments: &[String],
+) -> Result<()> {
     let mut brought = lock(&shared.brought);
-    let name = |segment: &String| format!("keys/{}/{segment}", run.table(table).name);
+    let name = |segment: &String| kind.file(&run.table(table).name, segment);
     let wanted: Vec<String> = segments.iter().map(name).filter(|file| !brought.contains(file)).collect();
     if wanted.is_empty() {
         return Ok(());
@@ -57,9 +64,11 @@ pub(crate) fn bring_segments(run: &RunContext, shared: &Shared, table: u32, segm
             Some(fact) if here == Some(fact.bytes) => {}
             Some(fact) => bring(output, fact, &folder)?,
             None if here.is_some() => {}
+            // Of this run: a table was taken over.
+            None if file == name(&run.segment_name(0, false)) => bring_adopted(run, shared, table)?,
             None => {
                 return Err(IngestError::state(format!(
-                    "the key map {file} is neither in the state folder nor kept beside {output}"
+                    "{file} is neither in the state folder nor kept beside {output}"
                 ))
                 .help(
                     "give this worker the state folder of the runs before this version, or bring it back from a backup",

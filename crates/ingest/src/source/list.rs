@@ -32,13 +32,13 @@ pub(crate) struct Listing {
 
 /// Lists the files of `patterns`: a file, a folder (the `*.parquet` in it, at any depth), or a glob, as a path or as a
 /// URL. Files and folders whose name starts with `_` or `.` are left out where a folder or a glob would find them, as
-/// Hive and Spark do.
-pub(crate) fn list(folder: &Path, patterns: &[String]) -> Result<Listing> {
+/// Hive and Spark do. `setting` is where the pipeline has them, for messages.
+pub(crate) fn list(folder: &Path, patterns: &[String], setting: &str) -> Result<Listing> {
     let mut listing = Listing::default();
     for pattern in patterns {
         let before = listing.files.len();
         if Location::is_url(pattern) && !pattern.starts_with("file://") {
-            add_objects(&mut listing, pattern)?;
+            add_objects(&mut listing, pattern, setting)?;
             if listing.files.len() == before {
                 listing.unmatched.push(pattern.clone());
             }
@@ -51,26 +51,27 @@ pub(crate) fn list(folder: &Path, patterns: &[String]) -> Result<Listing> {
             .map_or_else(|| pattern.clone(), |path| path.to_string_lossy().into_owned());
         let path = folder.join(pattern);
         if path.is_dir() {
-            add_matches(&mut listing, folder, pattern, &format!("{}/**/*.parquet", pattern.trim_end_matches('/')))?;
+            let inside = format!("{}/**/*.parquet", pattern.trim_end_matches('/'));
+            add_matches(&mut listing, folder, pattern, &inside, setting)?;
         } else if is_glob(pattern) && !path.exists() {
-            add_matches(&mut listing, folder, pattern, pattern)?;
+            add_matches(&mut listing, folder, pattern, pattern, setting)?;
         } else if path.exists() {
             listing.files.insert(name_of(folder, &path)?, Found::Local(path));
             continue;
         } else {
             return Err(IngestError::input(format!("there is no file {}", path.display()))
-                .help(format!("correct `source.files` ('{pattern}'), or bring the file")));
+                .help(format!("correct `{setting}` ('{pattern}'), or bring the file")));
         }
         if listing.files.len() == before {
             listing.unmatched.push(pattern.clone());
         }
     }
-    refuse_twice(&listing)?;
+    refuse_twice(&listing, setting)?;
     Ok(listing)
 }
 
 /// Two names for one file (a link, a `..`) would ingest its records twice.
-fn refuse_twice(listing: &Listing) -> Result<()> {
+fn refuse_twice(listing: &Listing, setting: &str) -> Result<()> {
     let mut seen: BTreeMap<PathBuf, &str> = BTreeMap::new();
     for (name, found) in &listing.files {
         let real = match found {
@@ -79,7 +80,7 @@ fn refuse_twice(listing: &Listing) -> Result<()> {
         };
         if let Some(first) = seen.insert(real, name) {
             return Err(IngestError::input(format!("{first} and {name} are the same file"))
-                .help("name it once in `source.files`: its records would be ingested twice"));
+                .help(format!("name it once in `{setting}`: its records would be read twice")));
         }
     }
     Ok(())
@@ -89,14 +90,14 @@ fn is_glob(pattern: &str) -> bool {
     pattern.contains(['*', '?', '['])
 }
 
-fn add_matches(listing: &mut Listing, folder: &Path, pattern: &str, glob_text: &str) -> Result<()> {
+fn add_matches(listing: &mut Listing, folder: &Path, pattern: &str, glob_text: &str, setting: &str) -> Result<()> {
     let full = if Path::new(glob_text).is_absolute() {
         glob_text.to_owned()
     } else {
         // Only the pattern is a glob; the folder it starts at may well be called `data[2026]`.
         format!("{}/{glob_text}", glob::Pattern::escape(&folder.to_string_lossy()))
     };
-    let paths = glob::glob(&full).map_err(|e| not_a_glob(pattern, &e))?;
+    let paths = glob::glob(&full).map_err(|e| not_a_glob(pattern, setting, &e))?;
     for path in paths {
         let path = path.map_err(|e| IngestError::io("list", e.path(), e.error()))?;
         let name = name_of(folder, &path)?;
@@ -107,23 +108,23 @@ fn add_matches(listing: &mut Listing, folder: &Path, pattern: &str, glob_text: &
     Ok(())
 }
 
-fn not_a_glob(pattern: &str, error: &glob::PatternError) -> IngestError {
-    IngestError::pipeline(format!("'{pattern}' in `source.files` is not a glob: {error}"))
+fn not_a_glob(pattern: &str, setting: &str, error: &glob::PatternError) -> IngestError {
+    IngestError::pipeline(format!("'{pattern}' in `{setting}` is not a glob: {error}"))
         .help("`*` stands for any name, `**` for any folders, `[a-c]` for one of these characters")
 }
 
 /// The same for objects: one object, a prefix that ends where a `/` follows, or a glob.
-fn add_objects(listing: &mut Listing, pattern: &str) -> Result<()> {
+fn add_objects(listing: &mut Listing, pattern: &str, setting: &str) -> Result<()> {
     let location = Location::parse(pattern, Path::new(""))?;
     let Some((container, path)) = location.in_container() else {
         return Err(IngestError::internal(format!("'{pattern}' is no place in object storage")));
     };
     let is_glob = is_glob(path);
     let one = if is_glob || path.is_empty() { None } else { container.head(path)? };
-    let found = if let Some(entry) = one { vec![entry] } else { matching(&container, pattern, path)? };
+    let found = if let Some(entry) = one { vec![entry] } else { matching(&container, pattern, path, setting)? };
     if found.is_empty() && !is_glob {
         return Err(IngestError::input(format!("there is no object {location}, and no *.parquet under it"))
-            .help(format!("correct `source.files` ('{pattern}'), or bring the file")));
+            .help(format!("correct `{setting}` ('{pattern}'), or bring the file")));
     }
     for entry in found {
         let place = container.join(&entry.name)?;
@@ -134,14 +135,14 @@ fn add_objects(listing: &mut Listing, pattern: &str) -> Result<()> {
 }
 
 /// The objects of a glob, or the `*.parquet` under a path.
-fn matching(container: &Location, pattern: &str, path: &str) -> Result<Vec<seriatim_storage::Entry>> {
+fn matching(container: &Location, pattern: &str, path: &str, setting: &str) -> Result<Vec<seriatim_storage::Entry>> {
     let (glob_text, prefix) = if is_glob(path) {
         (path.to_owned(), path.split(['*', '?', '[']).next().unwrap_or_default().to_owned())
     } else {
         let folder = if path.is_empty() { String::new() } else { format!("{path}/") };
         (format!("{}**/*.parquet", glob::Pattern::escape(&folder)), folder)
     };
-    let glob = glob::Pattern::new(&glob_text).map_err(|e| not_a_glob(pattern, &e))?;
+    let glob = glob::Pattern::new(&glob_text).map_err(|e| not_a_glob(pattern, setting, &e))?;
     let options = glob::MatchOptions { require_literal_separator: true, ..glob::MatchOptions::new() };
     let mut entries = container.list(&prefix)?;
     entries.retain(|entry| glob.matches_with(&entry.name, options) && !is_hidden(&entry.name, &glob_text));
@@ -169,7 +170,7 @@ mod tests {
 
     fn names(folder: &Path, patterns: &[&str]) -> Vec<String> {
         let patterns: Vec<String> = patterns.iter().map(|&p| p.to_owned()).collect();
-        list(folder, &patterns).unwrap().files.into_keys().collect()
+        list(folder, &patterns, "source.files").unwrap().files.into_keys().collect()
     }
 
     #[test]
@@ -196,15 +197,15 @@ mod tests {
         let absolute = root.join("d/a.parquet").to_string_lossy().into_owned();
         assert_eq!(names(root, &["d/*.parquet", &absolute, "d/./a.parquet", "./d//a.parquet"]), ["d/a.parquet"]);
         std::os::unix::fs::symlink(root.join("d/a.parquet"), root.join("d/b.parquet")).unwrap();
-        let error = list(root, &["d".to_owned()]).unwrap_err();
+        let error = list(root, &["d".to_owned()], "source.files").unwrap_err();
         assert!(error.message.contains("d/a.parquet and d/b.parquet are the same file"), "{error}");
     }
 
     #[test]
     fn a_file_that_is_not_there_is_an_error_and_an_empty_glob_is_reported() {
         let folder = tempfile::tempdir().unwrap();
-        let error = list(folder.path(), &["x.parquet".to_owned()]).unwrap_err();
+        let error = list(folder.path(), &["x.parquet".to_owned()], "source.files").unwrap_err();
         assert!(error.message.contains("x.parquet"), "{error}");
-        assert_eq!(list(folder.path(), &["*.parquet".to_owned()]).unwrap().unmatched, ["*.parquet"]);
+        assert_eq!(list(folder.path(), &["*.parquet".to_owned()], "source.files").unwrap().unmatched, ["*.parquet"]);
     }
 }

@@ -39,7 +39,7 @@ pub(super) struct Sample {
 
 /// Reads up to `most` records of the files of these patterns.
 pub(super) fn take(folder: &Path, patterns: &[String], most: u64, workers: usize) -> Result<Sample> {
-    let listing = list(folder, patterns)?;
+    let listing = list(folder, patterns, "source.files")?;
     if listing.files.is_empty() {
         let patterns = listing.unmatched.join("', '");
         return Err(IngestError::input(format!("no Parquet file matches '{patterns}'"))

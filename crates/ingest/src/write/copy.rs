@@ -2,6 +2,7 @@
 //! chunks that they are, references as the key's indices into another dictionary. Only what cannot be had so is encoded.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch};
 use parquet::file::statistics::Statistics;
@@ -11,11 +12,13 @@ use super::rows::ids_in;
 use super::sink::{GroupColumn, Sink};
 use crate::context::RunContext;
 use crate::error::{IngestError, Result};
-use crate::number::Ids;
+use crate::in_group::InGroup;
+use crate::number::{Ids, Reserved};
 use crate::pages::{Fault, IdValues, copied, exchanged, is_copyable};
 use crate::plan::Paths;
 use crate::scan::{ChunkScan, LocalTable, Part};
 use crate::source::{SourceColumn, contain};
+use crate::text_ids::TextIds;
 
 /// Rows that a row group must have to be worth copying, on average: readers like large ones.
 const COPY_ROWS: u32 = 16_384;
@@ -31,6 +34,10 @@ pub(super) fn is_possible(run: &RunContext, chunk: u32, scan: &ChunkScan) -> boo
 enum Origin<'a> {
     /// The places of the rows, as IDs.
     Own(&'a Id),
+    /// The numbers of these rows within their groups.
+    Number(Arc<InGroup>),
+    /// The texts of these IDs, or of these numbers.
+    Text(&'a Id, &'a TextIds, Option<Arc<InGroup>>),
     /// The IDs of another table's keys.
     Reference { ids: &'a Ids<'a>, keys: &'a LocalTable, column: Option<SourceColumn> },
     /// A column of the source that may be copied.
@@ -42,14 +49,15 @@ enum Origin<'a> {
 /// Writes all rows of a chunk to the file of a table without key; the first row is at `first` in its sequence.
 pub(super) fn write_copies(
     run: &RunContext,
+    reserved: &Reserved,
     sink: &mut Sink,
-    table: u32,
-    chunk: u32,
+    (table, chunk): (u32, u32),
     first: u64,
     scan: &ChunkScan,
     ids: &BTreeMap<usize, Ids<'_>>,
 ) -> Result<()> {
-    let origins = origins(run, sink, table, chunk, scan, ids)?;
+    let numbers = if run.table(table).group.is_some() { Some(run.in_group(table, reserved)?) } else { None };
+    let origins = origins(run, sink, (table, chunk), scan, ids, numbers)?;
     let mut read = Reader { run, chunk, columns: record_columns(&origins), batch: None };
     let place = &run.plan.chunks[chunk as usize];
     let mut row = 0;
@@ -71,14 +79,17 @@ pub(super) fn write_copies(
 fn origins<'a>(
     run: &'a RunContext,
     sink: &Sink,
-    table: u32,
-    chunk: u32,
+    (table, chunk): (u32, u32),
     scan: &'a ChunkScan,
     ids: &'a BTreeMap<usize, Ids<'a>>,
+    numbers: Option<Arc<InGroup>>,
 ) -> Result<Vec<Origin<'a>>> {
     let layout = run.table(table);
     let mut origins = Vec::with_capacity(layout.schema.fields().len());
     origins.extend(layout.id.as_ref().map(Origin::Own));
+    origins.extend(numbers.clone().map(Origin::Number));
+    let texts = layout.id.as_ref().zip(layout.texts.as_ref());
+    origins.extend(texts.map(|(id, texts)| Origin::Text(id, texts, numbers)));
     for &target in &layout.references {
         let ids = ids.get(&target).ok_or_else(|| IngestError::internal("the IDs of a reference are missing"))?;
         let column = match run.layout.tables[target].key.as_slice() {
@@ -103,10 +114,13 @@ fn origins<'a>(
 fn record_columns(origins: &[Origin<'_>]) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     for origin in origins {
-        if let Origin::Records(name) = origin
-            && !names.contains(name)
-        {
-            names.push(name.clone());
+        let needed = match origin {
+            Origin::Records(name) => std::slice::from_ref(name),
+            Origin::Text(_, texts, _) => texts.columns(),
+            Origin::Own(_) | Origin::Number(_) | Origin::Reference { .. } | Origin::Source(..) => &[],
+        };
+        for name in needed.iter().filter(|name| !names.contains(name)).cloned().collect::<Vec<_>>() {
+            names.push(name);
         }
     }
     names
@@ -134,6 +148,19 @@ fn column(
         Origin::Own(id) => {
             let places = first + range.start as u64..first + range.end as u64;
             sink.encoded(at.field, &IdValues { ids: ids_in(id, places)?, present: None })
+        }
+        Origin::Number(numbers) => {
+            let ids = numbers.at(first + range.start as u64..first + range.end as u64);
+            sink.encoded(at.field, &IdValues { ids, present: None })
+        }
+        Origin::Text(id, texts, numbers) => {
+            let places = first + range.start as u64..first + range.end as u64;
+            let ids = match numbers {
+                Some(numbers) => numbers.at(places),
+                None => ids_in(id, places)?,
+            };
+            let values = texts.columns().iter().map(|name| read.column(name, at)).collect::<Result<Vec<_>>>()?;
+            Ok(GroupColumn::Values(Arc::new(texts.of(&ids, &values)?)))
         }
         Origin::Reference { ids, keys, column } => match part(keys, at.group, range) {
             PartOf::Rows(handles) => sink.encoded(at.field, &ids.values(handles)),

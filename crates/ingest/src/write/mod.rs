@@ -14,6 +14,7 @@ mod span;
 pub(crate) use assemble::assemble;
 pub(crate) use piece::Piece;
 pub(crate) use quarantine::QUARANTINE_COLUMNS;
+pub(crate) use rows::choose;
 pub(crate) use sink::{failed, write_file};
 pub(crate) use span::{Shared, SpanOutcome, write_span};
 

@@ -1,4 +1,4 @@
-//! The rows of one table from one chunk: ID, key, references, columns. Of a chunk whose rows are all records, only the
+//! The rows of one table from one chunk: ID and its text, key, references, columns. Of a chunk whose rows are all records, only the
 //! values that rows need are read. Must never touch a file of the output.
 
 use std::collections::BTreeMap;
@@ -18,10 +18,11 @@ use crate::number::{Ids, Reserved, id_of, out_of_range};
 use crate::pages::{Fault, IdValues, Picked, Values, gather, gather_indices};
 use crate::scan::{CHUNKS_AHEAD, ChunkScan, Part};
 use crate::source::{SourceColumn, contain};
+use crate::text_ids::TextIds;
 
 /// Which of a chunk's records make rows of a table, and with which places in its sequence.
-pub(super) struct Chosen {
-    pub(super) table: u32,
+pub(crate) struct Chosen {
+    table: u32,
     /// The records; `None` for all.
     records: Option<Vec<u32>>,
     places: Places,
@@ -43,7 +44,21 @@ impl Places {
 }
 
 impl Chosen {
-    pub(super) fn len(&self) -> usize {
+    /// The records; `None` for all.
+    pub(crate) fn records(&self) -> Option<&[u32]> {
+        self.records.as_deref()
+    }
+
+    /// The place of a row.
+    pub(crate) fn place(&self, row: usize) -> u64 {
+        match &self.places {
+            Places::Range(range) => range.start + row as u64,
+            Places::List(list) => list[row],
+        }
+    }
+
+    /// How many rows there are.
+    pub(crate) fn len(&self) -> usize {
         match &self.places {
             Places::Range(range) => (range.end - range.start) as usize,
             Places::List(list) => list.len(),
@@ -65,7 +80,7 @@ impl Chosen {
 }
 
 /// Chooses the records of a chunk that make rows of a table.
-pub(super) fn choose(run: &RunContext, reserved: &Reserved, table: u32, chunk: u32) -> Result<Chosen> {
+pub(crate) fn choose(run: &RunContext, reserved: &Reserved, table: u32, chunk: u32) -> Result<Chosen> {
     let layout = run.table(table);
     let block = &reserved.tables[table as usize];
     let numbering = run.numbering(table, block)?;
@@ -158,12 +173,13 @@ pub(super) fn build(
             let columns: Vec<Gathered> = columns.into_iter().flatten().collect();
             let sink = to.file(rows.table)?.filter(|sink| sink.takes_groups(rows.len()));
             if let Some(sink) = sink.filter(|_| run.plan.chunks[chunk as usize].groups == 1) {
-                write_groups(run, chunk, scan, rows, columns, ids, sink)?;
+                let numbers = numbers_in_groups(run, reserved, rows)?;
+                write_groups(run, chunk, scan, (rows, numbers), columns, ids, sink)?;
                 continue;
             }
             let values = columns.into_iter().map(Gathered::into_array).collect::<Result<_>>()?;
             let references = references(run, chunk, scan, rows, ids)?;
-            to.write(rows.table, &assemble(run, rows, values, references)?)?;
+            to.write(rows.table, &assemble(run, reserved, rows, values, references)?)?;
             continue;
         }
         for name in absent {
@@ -193,7 +209,7 @@ pub(super) fn build(
             });
         }
         let references = references(run, chunk, scan, rows, ids)?;
-        to.write(rows.table, &assemble(run, rows, values, references)?)?;
+        to.write(rows.table, &assemble(run, reserved, rows, values, references)?)?;
     }
     Ok(())
 }
@@ -203,13 +219,14 @@ fn write_groups(
     run: &RunContext,
     chunk: u32,
     scan: &ChunkScan,
-    rows: &Chosen,
+    (rows, numbers): (&Chosen, Option<Vec<i64>>),
     columns: Vec<Gathered>,
     ids: &BTreeMap<usize, Ids<'_>>,
     sink: &mut Sink,
 ) -> Result<()> {
     let layout = run.table(rows.table);
     let referenced = referenced(run, chunk, scan, rows, ids)?;
+    let in_texts = in_texts(run, rows.table, |at| columns[at].clone().into_array())?;
     let mut columns: Vec<Writable> = columns.into_iter().map(Writable::Picked).collect();
     let groups = rows.len().div_ceil(ROW_GROUP);
     for group in 0..groups {
@@ -217,7 +234,14 @@ fn write_groups(
         let mut made = Vec::with_capacity(layout.schema.fields().len());
         if let Some(id) = &layout.id {
             let ids = rows.places.ids(id, range.clone())?;
-            made.push(sink.encoded(made.len(), &IdValues { ids, present: None })?);
+            let values: Vec<ArrayRef> = in_texts.iter().map(|values| values.slice(range.start, range.len())).collect();
+            let numbers = numbers.as_ref().map(|numbers| numbers[range.clone()].to_vec());
+            let texts = layout.texts.as_ref();
+            let texts = texts.map(|texts| texts.of(numbers.as_ref().unwrap_or(&ids), &values)).transpose()?;
+            for ids in [Some(ids), numbers].into_iter().flatten() {
+                made.push(sink.encoded(made.len(), &IdValues { ids, present: None })?);
+            }
+            made.extend(texts.map(|texts| GroupColumn::Values(Arc::new(texts))));
         }
         let (keys, attributes) = columns.split_at_mut(layout.key.len());
         for column in keys {
@@ -232,6 +256,25 @@ fn write_groups(
         sink.write_group(range.len() as u32, made)?;
     }
     Ok(())
+}
+
+/// The numbers of rows within their groups, if the table has any.
+fn numbers_in_groups(run: &RunContext, reserved: &Reserved, rows: &Chosen) -> Result<Option<Vec<i64>>> {
+    if run.table(rows.table).group.is_none() {
+        return Ok(None);
+    }
+    let numbers = run.in_group(rows.table, reserved)?;
+    Ok(Some(numbers.at((0..rows.len()).map(|row| rows.place(row)))))
+}
+
+/// The values that a table's text IDs have in them, of what `column` gives for a column of the rows, by its place.
+fn in_texts(run: &RunContext, table: u32, column: impl Fn(usize) -> Result<ArrayRef>) -> Result<Vec<ArrayRef>> {
+    let columns = run.table(table).texts.iter().flat_map(TextIds::columns);
+    let value = |name: &String| {
+        let at = row_columns(run, table).position(|column| column == name);
+        column(at.ok_or_else(|| IngestError::internal(format!("column '{name}' is not in the rows")))?)
+    };
+    columns.map(value).collect()
 }
 
 /// A column on its way into row groups.
@@ -288,6 +331,7 @@ fn references(
 
 fn assemble(
     run: &RunContext,
+    reserved: &Reserved,
     rows: &Chosen,
     values: Vec<ArrayRef>,
     references: Vec<Int64Array>,
@@ -295,7 +339,15 @@ fn assemble(
     let layout = run.table(rows.table);
     let mut columns: Vec<ArrayRef> = Vec::with_capacity(layout.schema.fields().len());
     if let Some(id) = &layout.id {
-        columns.push(Arc::new(Int64Array::from(rows.places.ids(id, 0..rows.len())?)));
+        let ids = rows.places.ids(id, 0..rows.len())?;
+        let numbers = numbers_in_groups(run, reserved, rows)?;
+        let in_texts = in_texts(run, rows.table, |at| Ok(values[at].clone()))?;
+        let texts = layout.texts.as_ref().map(|texts| texts.of(numbers.as_ref().unwrap_or(&ids), &in_texts));
+        columns.push(Arc::new(Int64Array::from(ids)));
+        columns.extend(numbers.map(|numbers| Arc::new(Int64Array::from(numbers)) as ArrayRef));
+        if let Some(texts) = texts.transpose()? {
+            columns.push(Arc::new(texts));
+        }
     }
     let mut values = values.into_iter();
     columns.extend(values.by_ref().take(layout.key.len()));
@@ -321,6 +373,7 @@ pub(super) fn ids_in(id: &Id, places: Range<u64>) -> Result<Vec<i64>> {
 }
 
 /// The values of a column in some rows of a chunk, row group by row group.
+#[derive(Clone)]
 struct Gathered {
     parts: Vec<Picked>,
     data_type: DataType,

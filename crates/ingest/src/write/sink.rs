@@ -19,6 +19,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::error::{IngestError, Result};
 use crate::files::{make_folder, sync_folder, temporary};
+use crate::layout::TableLayout;
 use crate::pages::{Finished, IdValues, Picked, encoded_ids, encoded_values};
 
 /// Rows of a row group, at most: the unit in which readers work in parallel.
@@ -83,8 +84,8 @@ impl Write for Hashing {
 }
 
 /// How a file is written: `ids` are the columns of sequential numbers.
-/// `unique` is a column in which no value is twice.
-pub(crate) fn properties(compression: Compression, ids: &[&str], unique: Option<&str>) -> Result<WriterProperties> {
+/// `unique` are columns in which no value is twice.
+pub(crate) fn properties(compression: Compression, ids: &[&str], unique: &[&str]) -> Result<WriterProperties> {
     let wrong = |e: ParquetError| IngestError::pipeline(format!("output.compression: {e}"));
     let codec = match compression {
         Compression::None => Codec::UNCOMPRESSED,
@@ -105,8 +106,8 @@ pub(crate) fn properties(compression: Compression, ids: &[&str], unique: Option<
             .set_column_dictionary_enabled(column.clone(), false)
             .set_column_encoding(column, Encoding::DELTA_BINARY_PACKED);
     }
-    if let Some(unique) = unique {
-        builder = builder.set_column_dictionary_enabled(ColumnPath::new(vec![unique.to_owned()]), false);
+    for unique in unique {
+        builder = builder.set_column_dictionary_enabled(ColumnPath::new(vec![(*unique).to_owned()]), false);
     }
     Ok(builder.build())
 }
@@ -291,10 +292,10 @@ pub(crate) fn failed(path: &Path, error: &ParquetError) -> IngestError {
 }
 
 /// The columns of a table that hold IDs.
-pub(crate) fn id_columns(schema: &SchemaRef, key: usize, references: usize, has_id: bool) -> Vec<String> {
-    let fields = schema.fields();
-    let first_reference = usize::from(has_id) + key;
-    let id = fields.iter().take(usize::from(has_id));
+pub(crate) fn id_columns(table: &TableLayout) -> Vec<String> {
+    let (fields, references) = (table.schema.fields(), table.references.len());
+    let first_reference = table.id_width() + table.key.len();
+    let id = fields.iter().take(table.id_width());
     let references = fields.iter().skip(first_reference).take(references);
     id.chain(references).filter(|f| *f.data_type() == DataType::Int64).map(|f| f.name().clone()).collect()
 }
@@ -315,7 +316,7 @@ pub(crate) fn write_file(
     compression: Compression,
     batches: impl Iterator<Item = Result<RecordBatch>>,
 ) -> Result<Done> {
-    let properties = properties(compression, &[], None)?;
+    let properties = properties(compression, &[], &[])?;
     let mut sink = Sink::create(path.to_owned(), schema.clone(), &[], properties, OWN_GROUP)?;
     for batch in batches {
         sink.write(&batch?)?;

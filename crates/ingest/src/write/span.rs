@@ -14,6 +14,7 @@ use super::sink::{OWN_GROUP, Sink, id_columns, properties};
 use super::{Group, Staged, copy, finish, groups, is_reordered, quarantine_index, staged_path};
 use crate::context::RunContext;
 use crate::error::{IngestError, Result};
+use crate::layout::TableLayout;
 use crate::ledger::draft_ledger;
 use crate::number::{Ids, Reserved};
 use crate::plan::Paths;
@@ -94,22 +95,19 @@ pub(super) fn schema(run: &RunContext, table: u32) -> arrow::datatypes::SchemaRe
 /// Begins a file that will be published.
 pub(super) fn open_file(run: &RunContext, reserved: &Reserved, table: u32, group: u32) -> Result<Sink> {
     let schema = schema(run, table);
-    let ids = if table == quarantine_index(run) {
-        Vec::new()
-    } else {
-        let layout = run.table(table);
-        id_columns(&schema, layout.key.len(), layout.references.len(), layout.id.is_some())
-    };
+    let ids = if table == quarantine_index(run) { Vec::new() } else { id_columns(run.table(table)) };
     let names: Vec<&str> = ids.iter().map(String::as_str).collect();
-    let unique = if table == quarantine_index(run) { None } else { single_key(run, table) };
-    let properties = properties(run.plan.pipeline.output.compression, &names, unique)?;
+    let unique = if table == quarantine_index(run) { Vec::new() } else { unique_columns(run.table(table)) };
+    let properties = properties(run.plan.pipeline.output.compression, &names, &unique)?;
     let own_group = if run.plan.paths == Paths::Pages { 1 } else { OWN_GROUP };
     Sink::create(staged_path(run, reserved, table, group)?, schema, &ids, properties, own_group)
 }
 
-/// The key column of a table whose key is one column.
-fn single_key(run: &RunContext, table: u32) -> Option<&str> {
-    if let [key] = run.table(table).key.as_slice() { Some(key) } else { None }
+/// The columns in which no value is twice, beside the ID: its text, and a key that is one column.
+fn unique_columns(table: &TableLayout) -> Vec<&str> {
+    let text = table.id.as_ref().and_then(|id| id.text.as_ref()).map(|text| text.column.as_str());
+    let key = if let [key] = table.key.as_slice() { Some(key.as_str()) } else { None };
+    text.into_iter().chain(key).collect()
 }
 
 /// Writes a span's rows.
@@ -211,7 +209,7 @@ fn write_chunk(
             chosen.push(rows);
         } else if let Some(sink) = targets[table as usize].file(run, reserved, span)? {
             if copies {
-                copy::write_copies(run, sink, table, chunk, rows.first(), &found, ids)?;
+                copy::write_copies(run, reserved, sink, (table, chunk), rows.first(), &found, ids)?;
             } else {
                 chosen.push(rows);
             }
@@ -240,7 +238,7 @@ pub(super) fn write_all_rows(
         return Ok(());
     }
     if copy::is_possible(run, chunk, &scan) {
-        return copy::write_copies(run, sink, table, chunk, rows.first(), &scan, ids);
+        return copy::write_copies(run, reserved, sink, (table, chunk), rows.first(), &scan, ids);
     }
     build(run, reserved, chunk, &scan, &[rows], ids, sink)
 }

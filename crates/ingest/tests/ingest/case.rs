@@ -6,8 +6,8 @@ use std::path::Path;
 use proptest::prelude::*;
 use seriatim_ingest::Paths;
 use seriatim_pipeline::model::{
-    Check, Compression, Format, Id, Ids, Limit, OnBadFile, OnConflict, OnNullKey, Output, Pipeline, Severity, Source,
-    Table,
+    Adopt, Check, Compression, Format, Id, Ids, Limit, OnBadFile, OnConflict, OnNullKey, Output, PerGroup, Pipeline,
+    Severity, Source, Table, TextId,
 };
 
 use crate::cells::{Cell, KINDS, Kind};
@@ -110,6 +110,8 @@ pub(crate) struct Case {
     transform: Option<usize>,
     /// Which of [`CONDITIONS`] the pipeline's checks are.
     conditions: Vec<usize>,
+    /// The tables that exist already: place, IDs and keys.
+    existing: Vec<(usize, Vec<(i64, Record)>)>,
 }
 
 const NAMES: [&str; 20] = [
@@ -141,9 +143,12 @@ impl Case {
         let (columns, mut spreads) = draw_columns(&mut rng, sizes);
         let mut tables = draw_tables(&mut rng, sizes, &columns);
         settle_conflicts(&mut rng, &mut tables, &columns, &mut spreads);
+        draw_texts(&mut Rng::at(sizes.seed, &[5]), &mut tables, &columns);
+        draw_groups(&mut Rng::at(sizes.seed, &[8]), &mut tables);
         rng.shuffle(&mut tables);
         let transform = sizes.transform;
-        let (checks, conditions) = draw_checks(&mut Rng::at(sizes.seed, &[5]));
+        let (checks, conditions) = draw_checks(&mut Rng::at(sizes.seed, &[9]));
+        let existing = draw_existing(&mut Rng::at(sizes.seed, &[6]), &mut tables, &columns, &spreads, sizes.seed);
         let compression = rng.pick(&[
             Compression::None,
             Compression::Snappy,
@@ -169,16 +174,44 @@ impl Case {
             state: "state".to_owned(),
             ids: Ids::default(),
         };
-        Self { sizes: sizes.clone(), pipeline, columns, spreads, transform, conditions }
+        Self { sizes: sizes.clone(), pipeline, columns, spreads, transform, conditions, existing }
     }
 
     /// The oracle of this case, before any run.
     pub(crate) fn oracle(&self) -> Oracle {
+        let mut oracle = self.oracle_of_records();
+        for (index, rows) in &self.existing {
+            let adopted = rows.iter().map(|(id, key)| (key.iter().map(Cell::as_key).collect(), *id));
+            oracle.adopt(*index, adopted.collect());
+        }
+        oracle
+    }
+
+    fn oracle_of_records(&self) -> Oracle {
         let names: Vec<String> = self.columns.iter().map(|c| c.name.clone()).collect();
         let (_, computed, by_hand) = self.transform.map_or(("", None, (|_| true) as Transform), |t| TRANSFORMS[t]);
         let added: Vec<String> = computed.iter().map(|_| "computed".to_owned()).collect();
         let conditions = self.conditions.iter().map(|&at| CONDITIONS[at].1).collect();
         Oracle::new(&self.pipeline, &names, &added, by_hand).with_conditions(conditions)
+    }
+
+    /// Writes the tables that exist already, in two files each.
+    pub(crate) fn write_existing(&self, folder: &Path) {
+        for (index, rows) in &self.existing {
+            let table = &self.pipeline.tables[*index];
+            let mut columns = vec![Column::new("old id", Kind::I64)];
+            columns.extend(table.key.iter().zip(0..).map(|(name, at)| Column {
+                name: format!("k{at}"),
+                kind: self.kind(name).expect("a column of the source"),
+            }));
+            let records: Vec<Record> =
+                rows.iter().map(|(id, key)| [&[Cell::Int((*id).into())], key.as_slice()].concat()).collect();
+            let (first, second) = records.split_at(records.len() / 3);
+            for (part, records) in [first, second].into_iter().enumerate() {
+                let layout = Layout::random(&mut Rng::at(self.sizes.seed, &[7, *index as u64, part as u64]));
+                write(&folder.join(format!("existing/{}/{part}.parquet", table.name)), &columns, records, &layout);
+            }
+        }
     }
 
     /// The kind of a column of the source or of the transform's result.
@@ -189,6 +222,9 @@ impl Case {
 
     /// Writes the files that are new in run `run` (from 0) below `folder` and returns them.
     pub(crate) fn write_files(&self, folder: &Path, run: usize) -> Vec<SourceFile> {
+        if run == 0 {
+            self.write_existing(folder);
+        }
         let mut rng = Rng::at(self.sizes.seed, &[2]);
         let mut names = NAMES;
         rng.shuffle(&mut names);
@@ -285,10 +321,9 @@ fn draw_tables(rng: &mut Rng, sizes: &Sizes, columns: &[Column]) -> Vec<Table> {
         let key = free.split_off(free.len() - key_columns);
         let columns: Vec<String> = free.split_off(rng.below(free.len() as u64 + 1) as usize);
         let id = Id {
-            column: format!("id_{index}"),
             start: rng.pick(&[1, 1, 0, 1000, -5]),
             step: rng.pick(&[1, 1, 1, 10, -1]),
-            sequence: None,
+            ..Id::new(format!("id_{index}"))
         };
         let references: Vec<String> =
             tables.iter().filter(|t| t.is_keyed() && rng.percent(50)).map(|t| t.name.clone()).collect();
@@ -303,9 +338,88 @@ fn draw_tables(rng: &mut Rng, sizes: &Sizes, columns: &[Column]) -> Vec<Table> {
             columns,
             on_conflict: if rng.percent(50) { OnConflict::First } else { OnConflict::Last },
             on_null_key: if rng.percent(25) { strict } else { OnNullKey::Null },
+            adopt: None,
         });
     }
     tables
+}
+
+/// Gives some tables text IDs, with values in them that have one form as text.
+fn draw_texts(rng: &mut Rng, tables: &mut [Table], columns: &[Column]) {
+    let is_plain = |name: &&String| {
+        let kind = columns.iter().find(|column| column.name == **name).map(|column| column.kind);
+        kind.is_some_and(|kind| matches!(kind, Kind::Bool | Kind::Text) || is_number(kind))
+    };
+    for table in tables.iter_mut() {
+        let known: Vec<String> = table.key.iter().chain(&table.columns).filter(is_plain).cloned().collect();
+        let Some(id) = table.id.as_mut().filter(|_| rng.percent(40)) else { continue };
+        let number = rng.pick(&["{}", "{:03}", "{:012}"]);
+        let mut values: String = String::new();
+        for _ in 0..rng.below(3) {
+            if !known.is_empty() {
+                values.push_str(&format!("{{{}}}{}", rng.pick(&known), rng.pick(&["", "/", "-"])));
+            }
+        }
+        let before = rng.percent(50);
+        let format = if before { format!("{values}_{number}x") } else { format!("x1{number}:{values}") };
+        let column = format!("{}_text", id.column);
+        id.text = Some(TextId { column, format });
+    }
+}
+
+/// Lets some tables exist already: with keys that records may have, and IDs with gaps, in any order.
+fn draw_existing(
+    rng: &mut Rng,
+    tables: &mut [Table],
+    columns: &[Column],
+    spreads: &[Spread],
+    seed: u64,
+) -> Vec<(usize, Vec<(i64, Record)>)> {
+    let mut existing = Vec::new();
+    for (index, table) in tables.iter_mut().enumerate() {
+        let at = |name: &String| columns.iter().position(|column| column.name == *name).filter(|at| *at > 0);
+        let Some(key) = table.key.iter().map(at).collect::<Option<Vec<usize>>>() else { continue };
+        let (Some(id), false, true) = (&mut table.id, key.is_empty(), rng.percent(25)) else { continue };
+        if id.group.is_some() {
+            continue;
+        }
+        let mut rows: Vec<(i64, Record)> = Vec::new();
+        let (mut seen, mut next) = (std::collections::HashSet::new(), rng.pick(&[1, 100, -7]));
+        for _ in 0..rng.pick(&[0, 1, 10, 200]) {
+            let value = |at: &usize| columns[*at].kind.value(seed ^ *at as u64, rng.below(spreads[*at].distinct));
+            let cells: Record = key.iter().map(value).collect();
+            if !cells.contains(&Cell::Null) && seen.insert(cells.iter().map(Cell::as_key).collect::<Vec<_>>()) {
+                rows.push((next, cells));
+                next += id.step * rng.pick(&[1, 1, 2, 9]);
+            }
+        }
+        rng.shuffle(&mut rows);
+        table.adopt = Some(Adopt {
+            files: vec![format!("existing/{}/*.parquet", table.name)],
+            key: (0..key.len()).map(|at| format!("k{at}")).collect(),
+            id: "old id".to_owned(),
+            start: None,
+        });
+        id.start = 1;
+        existing.push((index, rows));
+    }
+    existing
+}
+
+/// Numbers the rows of some tables within groups.
+fn draw_groups(rng: &mut Rng, tables: &mut [Table]) {
+    for table in tables.iter_mut() {
+        let mut columns: Vec<String> = table.key.iter().chain(&table.columns).cloned().collect();
+        let Some(id) = table.id.as_mut().filter(|_| !columns.is_empty() && rng.percent(30)) else { continue };
+        rng.shuffle(&mut columns);
+        columns.truncate(1 + rng.below(2) as usize);
+        id.group = Some(PerGroup { columns, number: format!("{}_in_group", id.column) });
+    }
+}
+
+fn is_number(kind: Kind) -> bool {
+    use Kind::{I8, I16, I32, I64, U8, U16, U32, U64};
+    matches!(kind, I8 | I16 | I32 | I64 | U8 | U16 | U32 | U64)
 }
 
 /// Makes some tables strict about attributes, and lets their attributes follow from their keys, most of the time.

@@ -13,7 +13,7 @@ use seriatim_durable::hub::{HubResult, TaskHub, WorkItemStream};
 use seriatim_durable::proto::{self, work_item};
 use seriatim_hub::EmbeddedHub;
 use seriatim_ingest::{Project, RunReport, Runner, RunnerOptions};
-use seriatim_pipeline::model::{Check, OnConflict, OnNullKey, Pipeline, Severity};
+use seriatim_pipeline::model::{Adopt, Check, Id, OnConflict, OnNullKey, PerGroup, Pipeline, Severity, TextId};
 use tokio::sync::Notify;
 
 use crate::cells::{Cell, Kind};
@@ -273,11 +273,17 @@ pub(crate) fn shop() -> Pipeline {
     let mut orders = keyed("orders", &["order"], &["customers"], &["amount"]);
     orders.on_null_key = OnNullKey::Quarantine;
     orders.on_conflict = OnConflict::Last;
-    let tables = vec![
-        keyed("customers", &["customer"], &[], &["amount"]),
-        orders,
-        keyed("lines", &[], &["orders", "customers"], &["amount"]),
-    ];
+    let per_amount = |number: &str| Some(PerGroup { columns: vec!["amount".to_owned()], number: number.to_owned() });
+    let text = Some(TextId { column: "order_code".to_owned(), format: "{amount}/{:03}".to_owned() });
+    orders.id = Some(Id { group: per_amount("with_amount"), text, ..Id::new("orders_id") });
+    let mut lines = keyed("lines", &[], &["orders", "customers"], &["amount"]);
+    lines.id = Some(Id { group: per_amount("line_with_amount"), ..Id::new("lines_id") });
+    let mut customers = keyed("customers", &["customer"], &[], &["amount"]);
+    let text = Some(TextId { column: "code".to_owned(), format: "C{:05}/{customer}".to_owned() });
+    customers.id = Some(Id { text, ..Id::new("customers_id") });
+    let files = vec!["existing/*.parquet".to_owned()];
+    let (key, id) = (vec!["name".to_owned()], "number".to_owned());
+    customers.adopt = Some(Adopt { files, key, id, start: None });
     let check = |name: &str, condition: &str, severity| Check {
         name: name.to_owned(),
         condition: condition.to_owned(),
@@ -288,17 +294,24 @@ pub(crate) fn shop() -> Pipeline {
         check("not-too-much", "amount < 980", Severity::Quarantine),
         check("little", "amount < 900", Severity::Warn),
     ];
-    Pipeline { checks, ..pipeline(tables) }
+    Pipeline { checks, ..pipeline(vec![customers, orders, lines]) }
 }
 
 pub(crate) fn write_parts(folder: &Path, seed: u64, parts: std::ops::Range<u64>) {
     let columns =
         [Column::new("customer", Kind::Text), Column::new("order", Kind::I64), Column::new("amount", Kind::I64)];
+    // Some customers have an ID already, with gaps between them.
+    let existing = [Column::new("name", Kind::Text), Column::new("number", Kind::I64)];
+    let customer = |n: i128| vec![Cell::Text(format!("c{n}")), Cell::Int(100 + n * n)];
+    let path = folder.join("existing/customers.parquet");
+    if !path.exists() {
+        write(&path, &existing, &[3, 1, 69, 70].map(customer), &Layout::default());
+    }
     for part in parts {
         let mut rng = Rng::at(seed, &[part]);
         let order = |rng: &mut Rng| if rng.percent(2) { Cell::Null } else { Cell::Int(i128::from(rng.below(200))) };
         let record = |rng: &mut Rng| {
-            vec![Cell::Text(format!("c{}", rng.below(70))), order(rng), Cell::Int(i128::from(rng.below(1000)))]
+            vec![Cell::Text(format!("c{}", rng.below(70))), order(rng), Cell::Int(i128::from(rng.below(60)))]
         };
         let records: Vec<Record> = (0..120).map(|_| record(&mut rng)).collect();
         let path = folder.join(format!("data/part-{part}.parquet"));

@@ -176,7 +176,7 @@ pub(crate) fn compare(place: &Place, pipeline: &Pipeline, oracle: &Oracle) -> Re
 /// Float keys are published as they came first; what matters is which key it is.
 fn normalise_keys(table: &Table, read: &mut Read) {
     for row in &mut read.rows {
-        let first = usize::from(table.id.is_some());
+        let first = table.id.as_ref().map_or(0, Id::width);
         for cell in &mut row[first..first + table.key.len()] {
             *cell = cell.as_key();
         }
@@ -254,6 +254,12 @@ pub(crate) fn compare_report(report: &RunReport, facts: &RunFacts, oracle: &Orac
             );
         }
     }
+    for (index, table) in report.tables.iter().enumerate() {
+        let expected = if report.number == Some(1) { oracle.adopted(index) } else { 0 };
+        if table.adopted_keys != expected {
+            _ = write!(wrong, "{}: {} adopted keys instead of {expected}; ", table.table, table.adopted_keys);
+        }
+    }
     if wrong.is_empty() { Ok(()) } else { Err(wrong) }
 }
 
@@ -273,11 +279,12 @@ pub(crate) fn keyed(name: &str, key: &[&str], references: &[&str], columns: &[&s
     Table {
         name: name.to_owned(),
         key: owned(key),
-        id: Some(Id { column: format!("{name}_id"), start: 1, step: 1, sequence: None }),
+        id: Some(Id::new(format!("{name}_id"))),
         references: owned(references),
         columns: owned(columns),
         on_conflict: OnConflict::default(),
         on_null_key: OnNullKey::default(),
+        adopt: None,
     }
 }
 

@@ -59,6 +59,8 @@ impl Services {
     /// The pipeline of the crash tests, with IDs from there, in sequences that begin with `prefix`.
     fn shop(&self, from: IdSource, prefix: &str) -> Pipeline {
         let mut pipeline = shop();
+        // A counter outside knows its own next ID: a validated pipeline has not both.
+        pipeline.tables[0].adopt = None;
         pipeline.ids = Ids { from, url: self.url(from), wait_seconds: 60 };
         if from != IdSource::Entity {
             for table in &mut pipeline.tables {

@@ -85,6 +85,7 @@ fn g3_objects_give_the_bytes_that_files_give() {
             RunnerOptions { chunk_rows: sizes.chunk_rows, paths: sizes.paths, memory, ..options(sizes.workers) };
         let (local, remote, container) = (Place::new(), Place::new(), container());
         let pipeline = over(&container, &case.pipeline);
+        case.write_existing(remote.path());
         for index in 0..sizes.runs.len() {
             case.write_files(local.path(), index);
             upload(local.path(), &container);

@@ -76,6 +76,12 @@ struct TableState {
     rows: Vec<Row>,
     /// Rows that earlier runs have published.
     published: usize,
+    /// Keys that have had an ID before the first run, and no row here.
+    adopted: HashMap<Vec<Cell>, i64>,
+    /// What the first record of each of them says in this run.
+    said: HashMap<Vec<Cell>, Vec<Cell>>,
+    /// Where the table's own IDs begin, if not where the pipeline says.
+    start: Option<i64>,
 }
 
 #[derive(Debug, Clone)]
@@ -105,6 +111,19 @@ impl Oracle {
         Self { conditions, ..self }
     }
 
+    /// Lets the keys of a table keep the IDs that they have already; its own come after the last of these.
+    pub(crate) fn adopt(&mut self, index: usize, adopted: HashMap<Vec<Cell>, i64>) {
+        let step = self.pipeline.tables[index].id.as_ref().expect("it has IDs").step;
+        let last = if step > 0 { adopted.values().max() } else { adopted.values().min() };
+        self.tables[index].start = last.map(|last| last + step);
+        self.tables[index].adopted = adopted;
+    }
+
+    /// How many keys of a table have had an ID before the first run.
+    pub(crate) fn adopted(&self, index: usize) -> u64 {
+        self.tables[index].adopted.len() as u64
+    }
+
     /// One run over all files that there are. `Err` says why the run must fail, and then nothing has changed.
     /// `Ok(None)`: there was nothing to do.
     pub(crate) fn run(&mut self, files: &[SourceFile]) -> Result<Option<RunFacts>, String> {
@@ -131,6 +150,7 @@ impl Oracle {
         let mut met = vec![BTreeSet::new(); self.tables.len()];
         for table in &mut self.tables {
             table.published = table.rows.len();
+            table.said.clear();
         }
         for file in files {
             self.ingested.insert(file.path.clone());
@@ -155,7 +175,8 @@ impl Oracle {
         self.judge(&facts)?;
         for (index, table) in self.tables.iter().enumerate() {
             facts.tables[index].rows = (table.rows.len() - table.published) as u64;
-            facts.tables[index].known_keys = met[index].iter().filter(|at| **at < table.published).count() as u64;
+            let known = met[index].iter().filter(|at| **at < table.published).count();
+            facts.tables[index].known_keys = (known + table.said.len()) as u64;
         }
         Ok(facts)
     }
@@ -204,6 +225,10 @@ impl Oracle {
         let mut positions = Vec::new();
         for (index, table) in self.pipeline.tables.iter().enumerate() {
             let rows = self.tables[index].rows.len();
+            if self.adopted_id(index, record).is_some() {
+                positions.push(None);
+                continue;
+            }
             let position = if table.is_keyed() {
                 self.key(table, record).map(|key| *self.tables[index].positions.entry(key).or_insert(rows))
             } else {
@@ -220,20 +245,34 @@ impl Oracle {
             .tables
             .iter()
             .zip(&positions)
-            .map(|(table, position)| {
-                let id = position.and_then(|p| id_at(table, p)).map_or(Cell::Null, |id| Cell::Int(id.into()));
-                (table.name.clone(), id)
+            .enumerate()
+            .map(|(index, (table, position))| {
+                let own = || position.and_then(|p| self.tables[index].id_at(table, p));
+                let id = self.adopted_id(index, record).or_else(own);
+                (table.name.clone(), id.map_or(Cell::Null, |id| Cell::Int(id.into())))
             })
             .collect();
         for (index, table) in self.pipeline.tables.clone().iter().enumerate() {
-            let Some(position) = positions[index] else { continue };
             let references = table.references.iter().map(|name| ids[name].clone());
             let columns = table.columns.iter().map(|name| record[self.column(name)].clone());
             let attributes: Vec<Cell> = references.chain(columns).collect();
+            if self.adopted_id(index, record).is_some() {
+                let key = self.key(table, record).expect("it is adopted");
+                self.tables[index].say(table, key, attributes)?;
+                continue;
+            }
+            let Some(position) = positions[index] else { continue };
             let key = table.key.iter().map(|name| record[self.column(name)].clone()).collect();
-            self.tables[index].put(table, Row { id: id_at(table, position), key, attributes }, position)?;
+            let id = self.tables[index].id_at(table, position);
+            self.tables[index].put(table, Row { id, key, attributes }, position)?;
         }
         Ok(())
+    }
+
+    /// The ID that the record's key has had before the first run.
+    fn adopted_id(&self, index: usize, record: &Record) -> Option<i64> {
+        let key = self.key(&self.pipeline.tables[index], record).filter(|key| !key.is_empty())?;
+        self.tables[index].adopted.get(&key).copied()
     }
 
     /// The record's key for a table, in the form in which keys are compared; `None` if any column of it is null.
@@ -255,22 +294,45 @@ impl Oracle {
     /// The names of a table's columns, in order: ID, key, references' IDs, columns.
     pub(crate) fn header(&self, table: &Table) -> Vec<String> {
         let id = table.id.iter().map(|id| id.column.clone());
+        let number = table.id.iter().filter_map(|id| id.group.as_ref()).map(|group| group.number.clone());
+        let text = table.id.iter().filter_map(|id| id.text.as_ref()).map(|text| text.column.clone());
         let references = table.references.iter().map(|name| {
             let target = self.pipeline.tables.iter().find(|t| &t.name == name).expect("a reference leads to a table");
             target.id.as_ref().expect("a keyed table has an ID").column.clone()
         });
-        id.chain(table.key.iter().cloned()).chain(references).chain(table.columns.iter().cloned()).collect()
+        id.chain(number)
+            .chain(text)
+            .chain(table.key.iter().cloned())
+            .chain(references)
+            .chain(table.columns.iter().cloned())
+            .collect()
     }
 
     /// The rows of the table at `index`, in order, with the columns of [`Oracle::header`]. Float keys are in the form
     /// in which they are compared.
     pub(crate) fn rows(&self, index: usize) -> Vec<Vec<Cell>> {
-        let row = |row: &Row| {
+        let table = &self.pipeline.tables[index];
+        let mut last: HashMap<Vec<Cell>, i64> = HashMap::new();
+        let mut numbers = Vec::new();
+        for row in &self.tables[index].rows {
+            let group = table.id.as_ref().and_then(|id| id.group.as_ref());
+            numbers.push(group.map(|group| {
+                let of = group.columns.iter().map(|name| value(table, row, name).as_key()).collect();
+                let last = last.entry(of).or_insert(0);
+                *last += 1;
+                *last
+            }));
+        }
+        let row = |(row, number): (&Row, Option<i64>)| {
             let id = row.id.iter().map(|id| Cell::Int((*id).into()));
+            let text = table.id.iter().filter_map(|id| id.text.as_ref());
+            let counted = number.or(row.id);
+            let number = number.map(|number| Cell::Int(number.into()));
+            let text = text.map(|text| Cell::Text(text_id(table, row, counted, &text.format)));
             let key = row.key.iter().map(Cell::as_key);
-            id.chain(key).chain(row.attributes.iter().cloned()).collect()
+            id.chain(number).chain(text).chain(key).chain(row.attributes.iter().cloned()).collect()
         };
-        self.tables[index].rows.iter().map(row).collect()
+        self.tables[index].rows.iter().zip(numbers).map(row).collect()
     }
 
     pub(crate) fn row_count(&self, index: usize) -> u64 {
@@ -286,6 +348,24 @@ impl Oracle {
 }
 
 impl TableState {
+    fn id_at(&self, table: &Table, position: usize) -> Option<i64> {
+        table.id.as_ref().map(|id| self.start.unwrap_or(id.start) + id.step * position as i64)
+    }
+
+    /// Takes what a record says of a key that makes no row here.
+    fn say(&mut self, table: &Table, key: Vec<Cell>, attributes: Vec<Cell>) -> Result<(), String> {
+        match self.said.get(&key) {
+            Some(said) if table.on_conflict == OnConflict::Error && *said != attributes => {
+                Err(format!("conflict in table {}", table.name))
+            }
+            Some(_) => Ok(()),
+            None => {
+                self.said.insert(key, attributes);
+                Ok(())
+            }
+        }
+    }
+
     fn put(&mut self, table: &Table, row: Row, position: usize) -> Result<(), String> {
         if position == self.rows.len() {
             self.rows.push(row);
@@ -302,6 +382,44 @@ impl TableState {
     }
 }
 
-fn id_at(table: &Table, position: usize) -> Option<i64> {
-    table.id.as_ref().map(|id| id.start + id.step * position as i64)
+/// The text ID of a row: each `{...}` of the format in turn.
+fn text_id(table: &Table, row: &Row, number: Option<i64>, format: &str) -> String {
+    let (mut text, mut rest) = (String::new(), format);
+    while let Some((before, after)) = rest.split_once('{') {
+        let (inside, after) = after.split_once('}').expect("a brace is closed");
+        text.push_str(before);
+        match inside.strip_prefix(":0") {
+            Some(width) => {
+                let id = number.expect("a text has a number");
+                let (sign, digits) = (if id < 0 { "-" } else { "" }, id.unsigned_abs().to_string());
+                let width: usize = width.parse().expect("a width");
+                let zeros = width.saturating_sub(sign.len() + digits.len());
+                text.push_str(&format!("{sign}{}{digits}", "0".repeat(zeros)));
+            }
+            None if inside.is_empty() => text.push_str(&number.expect("a text has a number").to_string()),
+            None => text.push_str(&as_text(value(table, row, inside))),
+        }
+        rest = after;
+    }
+    text + rest
+}
+
+/// What a row has in a column of its key or of its own.
+fn value<'a>(table: &Table, row: &'a Row, name: &str) -> &'a Cell {
+    if let Some(at) = table.key.iter().position(|key| key == name) {
+        return &row.key[at];
+    }
+    let at = table.columns.iter().position(|column| column == name).expect("a format names columns of the table");
+    &row.attributes[table.references.len() + at]
+}
+
+/// Only numbers, truth values and texts are in the formats of random cases.
+fn as_text(cell: &Cell) -> String {
+    match cell {
+        Cell::Null => String::new(),
+        Cell::Bool(value) => value.to_string(),
+        Cell::Int(value) => value.to_string(),
+        Cell::Text(text) => text.clone(),
+        other => panic!("{other:?} in a text ID"),
+    }
 }
