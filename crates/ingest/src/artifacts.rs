@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{IngestError, Result};
+use crate::write::PieceOf;
 
 /// Names an artifact within a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -26,7 +27,7 @@ pub(crate) enum ArtifactKey {
     /// The new keys of a table.
     NewKeys(u32),
     /// The rows of a table that a span leaves for a shared file.
-    Piece(u32, u32),
+    Piece(PieceOf),
 }
 
 impl ArtifactKey {
@@ -43,7 +44,7 @@ impl ArtifactKey {
             Self::Places(table, part) => format!("places-{table}-{part}"),
             Self::Last(table, part) => format!("last-{table}-{part}"),
             Self::NewKeys(table) => format!("new-keys-{table}"),
-            Self::Piece(table, span) => format!("piece-{table}-{span}"),
+            Self::Piece(piece) => piece.to_string(),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use seriatim_durable::EntityId;
-use seriatim_pipeline::model::{OnBadFile, Pipeline};
+use seriatim_pipeline::model::{Format, OnBadFile, Pipeline};
 
 use crate::engine::Engine;
 use crate::error::{IngestError, Result};
@@ -21,10 +21,11 @@ use crate::shared::resolve_steps;
 use crate::sound;
 use crate::source::SourceFile;
 use crate::steps::{
-    Admission, Admit, Assemble, CheckChunks, CleanUp, KeepCommitted, KeepKeys, MakePlan, PlanFacts, Publish,
-    ResolveShards, ScanChunks, ScanFacts, ScanPart, ShardFacts, Withdraw, WritePart, WriteSpan,
+    Admission, Admit, Assemble, AssembleBucket, CatchUp, CheckChunks, CleanUp, FollowManifest, KeepCommitted, KeepKeys,
+    MakePlan, PlanFacts, Publish, ResolveShards, ScanChunks, ScanFacts, ScanPart, ShardFacts, Withdraw, WritePart,
+    WriteSpan,
 };
-use crate::write::{Shared, SpanOutcome, Staged};
+use crate::write::{Shared, SpanOutcome, Staged, name_in_table};
 
 /// The orchestration's name.
 pub(crate) const INGEST: &str = "ingest";
@@ -145,6 +146,7 @@ enum Attempt {
 async fn attempt<E: Engine>(engine: &E, input: &RunInput) -> Result<Attempt> {
     let plan = engine.step(MakePlan { input: input.clone() }).await?;
     if plan.files == 0 {
+        follow_without_a_run(engine, input).await?;
         let (files_known, aside, aside_known) = (plan.files_known, plan.aside, plan.aside_known);
         return Ok(Attempt::Done(RunOutput { files_known, aside, aside_known, ..RunOutput::default() }));
     }
@@ -169,6 +171,16 @@ async fn attempt<E: Engine>(engine: &E, input: &RunInput) -> Result<Attempt> {
     let output = engine.hold(locks, critical_section(engine, input, &plan, &scans, &sequences)).await?;
     // Without one, another run has ingested some of these files since they were planned: look again.
     Ok(output.map_or_else(|| Attempt::Again(Box::new(input.clone())), Attempt::Done))
+}
+
+/// What is published may not be in the logs of Delta Lake yet, also if there is nothing new to publish.
+async fn follow_without_a_run<E: Engine>(engine: &E, input: &RunInput) -> Result<()> {
+    if input.pipeline.output.format != Format::Delta {
+        return Ok(());
+    }
+    // Whoever publishes holds the catalog.
+    let locks = vec![catalog_id(&input.pipeline.name)];
+    engine.hold(locks, engine.step(CatchUp { input: input.clone() })).await
 }
 
 /// `None`: the plan is out of date.
@@ -200,7 +212,10 @@ async fn critical_section<E: Engine>(
             let (run, segments) = (input.run.clone(), published.segments);
             // The run is published and committed; a copy that could not be kept is brought up to date by the next run.
             let _ = engine.step(KeepCommitted { run, reserved: reserved.clone(), segments }).await;
-            Ok(Some(report(plan, scans, &shards, &reserved, &published.staged)))
+            if input.pipeline.output.format == Format::Delta {
+                engine.step(FollowManifest { run: input.run.clone() }).await?;
+            }
+            Ok(Some(report(&input.pipeline, plan, scans, &shards, &reserved, &published.staged)))
         }
         Err(error) => {
             // The first error is the one to tell; the next run's admission withdraws what could not be withdrawn now.
@@ -310,8 +325,19 @@ async fn publish<E: Engine>(
         let (table, group) = (file.table, file.group);
         Assemble { run: run.clone(), reserved: reserved.clone(), table, group }
     };
+    let is_partitioned = |file: &Shared| {
+        !input.pipeline.tables.get(file.table as usize).is_none_or(|table| table.partition_by.is_empty())
+    };
+    let (buckets, pieces): (Vec<Shared>, Vec<Shared>) = pieces.into_iter().partition(is_partitioned);
     staged.extend(engine.all(pieces.into_iter().map(assemble).collect()).await?);
-    staged.sort_by_key(|s| (s.table, s.group));
+    if !buckets.is_empty() {
+        let assemble = |file: Shared| {
+            let (table, bucket) = (file.table, file.group);
+            AssembleBucket { run: run.clone(), reserved: reserved.clone(), table, bucket }
+        };
+        staged.extend(engine.all(buckets.into_iter().map(assemble).collect()).await?.into_iter().flatten());
+    }
+    staged.sort_by(|a, b| (a.table, &a.partition, a.group).cmp(&(b.table, &b.partition, b.group)));
     let step = Publish {
         run: run.clone(),
         reserved: reserved.clone(),
@@ -363,6 +389,7 @@ async fn commit<E: Engine>(
 }
 
 fn report(
+    pipeline: &Pipeline,
     plan: &PlanFacts,
     scans: &[ScanFacts],
     shards: &TableShards,
@@ -378,7 +405,7 @@ fn report(
         files: staged
             .iter()
             .filter(|s| s.table as usize == index)
-            .map(|s| (crate::write::file_name(reserved.number, s.group), s.bytes))
+            .map(|s| (name_in_table(reserved.number, &pipeline.tables[index].partition_by, s), s.bytes))
             .collect(),
     };
     RunOutput {

@@ -21,6 +21,7 @@ mod references;
 mod schema;
 mod secrets;
 mod sequences;
+mod sizes;
 mod validate;
 mod yaml;
 
@@ -31,3 +32,4 @@ pub use load::{Loaded, MAX_FILE_BYTES, load, parse};
 pub use nearest::nearest;
 pub use overrides::Overrides;
 pub use schema::json_schema;
+pub use sizes::parse_size;

@@ -124,6 +124,9 @@ pub struct Table {
     /// What happens to a record whose key is null (that is: has a null in any of its columns). Has no meaning
     /// without a key.
     pub on_null_key: OnNullKey,
+    /// The columns, of the key or others, by whose values the rows are in folders of their own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub partition_by: Vec<String>,
 }
 
 impl Table {
@@ -186,6 +189,9 @@ pub struct Output {
     /// anew all the same.
     #[serde(default)]
     pub recompress: bool,
+    /// How many bytes a file should have, about; `None`: files are cut by rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_file_size: Option<u64>,
 }
 
 /// The format of the output.
@@ -195,6 +201,8 @@ pub enum Format {
     /// Parquet files and a manifest.
     #[default]
     Parquet,
+    /// The same, and each table's folder is a Delta Lake table.
+    Delta,
 }
 
 /// The compression of Parquet pages, with the level where the codec has one.

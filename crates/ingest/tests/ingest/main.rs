@@ -14,6 +14,7 @@ mod cells;
 mod concurrency;
 mod crash;
 mod damage;
+mod delta;
 mod errors;
 mod files;
 mod guarantees;
