@@ -5,8 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-
-use crate::ui::human;
+use seriatim_pipeline::parse_size;
 
 /// Split denormalised Parquet into tables with gap-free sequential IDs, in parallel, exactly once.
 #[derive(Debug, Parser)]
@@ -160,7 +159,7 @@ pub(crate) struct MachineArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) workers: Option<u16>,
     /// Memory for scans and mappings, such as 512MiB or 2GB [default: half of the machine's]
-    #[arg(long, value_name = "SIZE", value_parser = human::parse_bytes)]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) memory: Option<u64>,
     /// Records in a chunk, at most
     #[arg(long, value_name = "N", hide = true, value_parser = clap::value_parser!(u32).range(1..))]
@@ -504,7 +503,7 @@ pub(crate) struct HubAccess {
     #[arg(long, value_name = "DIR")]
     pub(crate) payloads: Option<PathBuf>,
     /// Bytes from which on they go there
-    #[arg(long, value_name = "SIZE", default_value = "256KiB", value_parser = human::parse_bytes)]
+    #[arg(long, value_name = "SIZE", default_value = "256KiB", value_parser = parse_size)]
     pub(crate) payload_threshold: u64,
 }
 

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{IngestError, Result};
+use crate::write::PieceOf;
 
 /// Names an artifact within a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -30,7 +31,7 @@ pub(crate) enum ArtifactKey {
     /// The numbers of a table's new things within their groups.
     InGroup(u32),
     /// The rows of a table that a span leaves for a shared file.
-    Piece(u32, u32),
+    Piece(PieceOf),
 }
 
 impl ArtifactKey {
@@ -49,7 +50,7 @@ impl ArtifactKey {
             Self::NewKeys(table) => format!("new-keys-{table}"),
             Self::Groups(table, chunk) => format!("groups-{table}-{chunk}"),
             Self::InGroup(table) => format!("in-group-{table}"),
-            Self::Piece(table, span) => format!("piece-{table}-{span}"),
+            Self::Piece(piece) => piece.to_string(),
         }
     }
 }

@@ -80,7 +80,7 @@ impl Existing {
         let records = Records::new(first.schema(), None)?;
         let footers: Vec<Arc<ParquetMetaData>> = facts.iter().map(|facts| facts.footer.metadata().clone()).collect();
         let cut = Cut { chunk_rows: CHUNK_ROWS, shards: 1, paths: Paths::General };
-        let chunks = (0..).zip(&footers).flat_map(|(index, footer)| cut_file(index, footer, cut)).collect();
+        let chunks = (0..).zip(&footers).flat_map(|(index, footer)| cut_file(index, footer, cut, 1)).collect();
         let known = (0..).zip(&facts).map(|(index, facts)| (index, facts.footer.clone())).collect();
         let plan = Plan {
             run: "existing".to_owned(),
@@ -103,6 +103,7 @@ impl Existing {
             parts: Vec::new(),
             shards: 1,
             file_rows: 0,
+            table_rows: Vec::new(),
             paths: Paths::General,
         };
         let bound = Bound { records, layout: Layout { tables: Vec::new(), checks: Checks::default() }, footers: known };

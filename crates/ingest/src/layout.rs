@@ -11,6 +11,7 @@ use seriatim_pipeline::model::{Id, OnConflict, OnNullKey, PerGroup, Pipeline, Ta
 use crate::checks::Checks;
 use crate::error::{IngestError, Result};
 use crate::keys::{KeyCodec, is_key_type};
+use crate::partition::is_partition_type;
 use crate::text_ids::{TextIds, is_text_type};
 
 /// All output tables.
@@ -41,9 +42,15 @@ pub(crate) struct TableLayout {
     pub(crate) on_null_key: OnNullKey,
     /// ID with its number within the group and its text, key, references, columns.
     pub(crate) schema: SchemaRef,
+    /// Columns that are not in the files, but in the names of their folders.
+    pub(crate) partition_by: Vec<String>,
 }
 
 impl TableLayout {
+    pub(crate) fn is_partitioned(&self) -> bool {
+        !self.partition_by.is_empty()
+    }
+
     pub(crate) fn is_keyed(&self) -> bool {
         self.codec.is_some()
     }
@@ -83,6 +90,7 @@ impl GroupLayout {
             on_conflict: OnConflict::First,
             on_null_key: OnNullKey::Null,
             schema: Arc::new(Schema::new(all)),
+            partition_by: Vec::new(),
         }))
     }
 
@@ -110,6 +118,8 @@ pub(crate) struct TableSignature {
     pub(crate) step: Option<i64>,
     /// Role, name and type of each column.
     pub(crate) columns: Vec<(String, String, String)>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) partition_by: Vec<String>,
 }
 
 impl Layout {
@@ -150,6 +160,7 @@ impl Layout {
             start: table.id.as_ref().map(|id| id.start),
             step: table.id.as_ref().map(|id| id.step),
             columns: columns.map(|(f, role)| (role, f.name().clone(), f.data_type().to_string())).collect(),
+            partition_by: table.partition_by.clone(),
         }
     }
 }
@@ -203,7 +214,9 @@ fn bind(pipeline: &Pipeline, table: &Table, records: &Schema) -> Result<TableLay
         on_conflict: table.on_conflict,
         on_null_key: table.on_null_key,
         schema: Arc::new(Schema::new(fields)),
+        partition_by: table.partition_by.clone(),
     };
+    check_partitions(&layout)?;
     check_comparable(pipeline, &layout, records)?;
     check_texts(&layout, records)?;
     Ok(layout)
@@ -253,6 +266,23 @@ fn check_texts(table: &TableLayout, records: &Schema) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Values that are the names of folders have one text each.
+fn check_partitions(table: &TableLayout) -> Result<()> {
+    let mut columns = table.schema.fields().iter().filter(|field| table.partition_by.contains(field.name()));
+    match columns.find(|field| !is_partition_type(field.data_type())) {
+        None => Ok(()),
+        Some(field) => Err(IngestError::pipeline(format!(
+            "table '{}': '{}' is a {}, by which a table cannot be partitioned",
+            table.name,
+            field.name(),
+            field.data_type()
+        ))
+        .help(
+            "partition by texts, whole numbers, dates or truth values; `transform` can make one: `CAST(... AS DATE)`",
+        )),
+    }
 }
 
 /// `on_conflict: error` compares attributes, so it must be able to.
@@ -327,6 +357,18 @@ fn layout_change(published: &[TableSignature], now: &[TableSignature]) -> Option
         };
         if (old.start, old.step) != (new.start, new.step) {
             return Some(format!("table '{}': the id's start or step is not what it was", old.table));
+        }
+        if old.partition_by != new.partition_by {
+            let words = |columns: &[String]| match columns {
+                [] => "not partitioned".to_owned(),
+                columns => format!("partitioned by {}", columns.join(", ")),
+            };
+            return Some(format!(
+                "table '{}' is {} in published files, and {} in the pipeline",
+                old.table,
+                words(&old.partition_by),
+                words(&new.partition_by)
+            ));
         }
         for (old_column, new_column) in old.columns.iter().zip(&new.columns) {
             if old_column != new_column {

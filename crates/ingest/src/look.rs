@@ -71,9 +71,7 @@ fn check_settled_output(project: &Project, committed: &Committed) -> Result<()> 
     if interrupted_run(project)?.is_some() {
         return Ok(());
     }
-    let pipeline = project.pipeline();
-    let tables = pipeline.tables.iter().map(|t| t.name.as_str());
-    check_output(&project.output()?, &pipeline.name, tables, committed.number)
+    check_output(&project.output()?, project.pipeline(), committed.number)
 }
 
 /// The plan that a run would come to, and the run if there is a file to read: without the files that cannot be read,

@@ -7,6 +7,8 @@ use seriatim_pipeline::model::Id;
 
 use crate::error::{IngestError, Result};
 use crate::layout::TableSignature;
+use crate::number::ordinal_of;
+use crate::partition::Values;
 use crate::report::AsideFile;
 
 /// The version of the manifest's form.
@@ -48,6 +50,9 @@ pub(crate) struct ManifestTable {
     pub(crate) references: Vec<(String, String)>,
     /// Role, name and type of each column.
     pub(crate) columns: Vec<(String, String, String)>,
+    /// The columns that are not in the files: their values are in the names of folders, and stand with each file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) partition_by: Vec<String>,
     pub(crate) rows: u64,
     pub(crate) files: Vec<ManifestFile>,
     /// What the first run took over from a table that existed before.
@@ -63,6 +68,26 @@ pub(crate) struct AdoptedPlaces {
     pub(crate) places: u64,
 }
 
+impl ManifestTable {
+    /// The places that each run has in the sequence: the run, the first place, and how many. None for a table without IDs.
+    pub(crate) fn blocks(&self) -> Vec<(u64, u64, u64)> {
+        let Some(id) = &self.id else { return Vec::new() };
+        let mut blocks: Vec<(u64, u64, u64)> = Vec::new();
+        for file in &self.files {
+            let Some(first) = file.ids.and_then(|(first, _)| ordinal_of(id, first)) else { continue };
+            match blocks.last_mut() {
+                // Files of partitions are in no order of IDs, but a run's are one block together.
+                Some((run, start, count)) if *run == file.run => {
+                    *start = first.min(*start);
+                    *count += file.rows;
+                }
+                _ => blocks.push((file.run, first, file.rows)),
+            }
+        }
+        blocks
+    }
+}
+
 /// One published file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ManifestFile {
@@ -75,6 +100,9 @@ pub(crate) struct ManifestFile {
     pub(crate) xxh3: String,
     /// The first and the last ID in it.
     pub(crate) ids: Option<(i64, i64)>,
+    /// The values of the columns by which its table is partitioned, in their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) partition: Values,
 }
 
 impl Manifest {
@@ -91,6 +119,7 @@ impl Manifest {
                 .filter_map(|(role, name, _)| role.strip_prefix("reference to ").map(|t| (name.clone(), t.to_owned())))
                 .collect(),
             columns: signature.columns,
+            partition_by: signature.partition_by,
             rows: 0,
             files: Vec::new(),
             adopted: None,

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use seriatim_durable::EntityId;
-use seriatim_pipeline::model::{OnBadFile, Pipeline, Table};
+use seriatim_pipeline::model::{Format, OnBadFile, Pipeline, Table};
 
 use crate::adopt::{AdoptKeys, after_adoption};
 use crate::checks;
@@ -25,10 +25,11 @@ use crate::shared::resolve_steps;
 use crate::sound;
 use crate::source::SourceFile;
 use crate::steps::{
-    Admission, Admit, Assemble, CheckChunks, CleanUp, KeepCommitted, KeepKeys, MakePlan, PlanFacts, Publish,
-    ResolveShards, ScanChunks, ScanFacts, ScanPart, ShardFacts, Withdraw, WritePart, WriteSpan,
+    Admission, Admit, Assemble, AssembleBucket, CatchUp, CheckChunks, CleanUp, FollowManifest, KeepCommitted, KeepKeys,
+    MakePlan, PlanFacts, Publish, ResolveShards, ScanChunks, ScanFacts, ScanPart, ShardFacts, Withdraw, WritePart,
+    WriteSpan,
 };
-use crate::write::{Shared, SpanOutcome, Staged};
+use crate::write::{Shared, SpanOutcome, Staged, name_in_table};
 
 /// The orchestration's name.
 pub(crate) const INGEST: &str = "ingest";
@@ -160,6 +161,7 @@ enum Attempt {
 async fn attempt<E: Engine>(engine: &E, input: &RunInput) -> Result<Attempt> {
     let plan = engine.step(MakePlan { input: input.clone() }).await?;
     if plan.files == 0 {
+        follow_without_a_run(engine, input).await?;
         let (files_known, aside, aside_known) = (plan.files_known, plan.aside, plan.aside_known);
         return Ok(Attempt::Done(RunOutput { files_known, aside, aside_known, ..RunOutput::default() }));
     }
@@ -192,6 +194,16 @@ async fn attempt<E: Engine>(engine: &E, input: &RunInput) -> Result<Attempt> {
     Ok(output.map_or_else(|| Attempt::Again(Box::new(input.clone())), done))
 }
 
+/// What is published may not be in the logs of Delta Lake yet, also if there is nothing new to publish.
+async fn follow_without_a_run<E: Engine>(engine: &E, input: &RunInput) -> Result<()> {
+    if input.pipeline.output.format != Format::Delta {
+        return Ok(());
+    }
+    // Whoever publishes holds the catalog.
+    let locks = vec![catalog_id(&input.pipeline.name)];
+    engine.hold(locks, engine.step(CatchUp { input: input.clone() })).await
+}
+
 /// `None`: the plan is out of date.
 async fn critical_section<E: Engine>(
     engine: &E,
@@ -222,6 +234,9 @@ async fn critical_section<E: Engine>(
             let (run, segments, groups) = (input.run.clone(), published.segments, published.groups);
             // The run is published and committed; a copy that could not be kept is brought up to date by the next run.
             let _ = engine.step(KeepCommitted { run, reserved: reserved.clone(), segments, groups }).await;
+            if input.pipeline.output.format == Format::Delta {
+                engine.step(FollowManifest { run: input.run.clone() }).await?;
+            }
             Ok(Some(report(input, plan, scans, &shards, &reserved, &published.staged)))
         }
         Err(error) => {
@@ -363,8 +378,19 @@ async fn publish<E: Engine>(
         let (table, group) = (file.table, file.group);
         Assemble { run: run.clone(), reserved: reserved.clone(), table, group }
     };
+    let is_partitioned = |file: &Shared| {
+        !input.pipeline.tables.get(file.table as usize).is_none_or(|table| table.partition_by.is_empty())
+    };
+    let (buckets, pieces): (Vec<Shared>, Vec<Shared>) = pieces.into_iter().partition(is_partitioned);
     staged.extend(engine.all(pieces.into_iter().map(assemble).collect()).await?);
-    staged.sort_by_key(|s| (s.table, s.group));
+    if !buckets.is_empty() {
+        let assemble = |file: Shared| {
+            let (table, bucket) = (file.table, file.group);
+            AssembleBucket { run: run.clone(), reserved: reserved.clone(), table, bucket }
+        };
+        staged.extend(engine.all(buckets.into_iter().map(assemble).collect()).await?.into_iter().flatten());
+    }
+    staged.sort_by(|a, b| (a.table, &a.partition, a.group).cmp(&(b.table, &b.partition, b.group)));
     let step = Publish {
         run: run.clone(),
         reserved: reserved.clone(),
@@ -464,7 +490,7 @@ fn report(
         files: staged
             .iter()
             .filter(|s| s.table as usize == index)
-            .map(|s| (crate::write::file_name(reserved.number, s.group), s.bytes))
+            .map(|s| (name_in_table(reserved.number, &input.pipeline.tables[index].partition_by, s), s.bytes))
             .collect(),
     };
     RunOutput {

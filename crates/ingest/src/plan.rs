@@ -13,7 +13,9 @@ use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMeta
 use serde::{Deserialize, Serialize};
 use seriatim_pipeline::model::{OnBadFile, Pipeline};
 
+use crate::delta::refuse_types;
 use crate::error::{IngestError, Result};
+use crate::file_size::rows_of_files;
 use crate::layout::Layout;
 use crate::output::REPLAY;
 use crate::project::Project;
@@ -88,6 +90,9 @@ pub(crate) struct Plan {
     pub(crate) shards: u32,
     /// Rows that make a file of their own.
     pub(crate) file_rows: u64,
+    /// The same for each table, where files are to have a size.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) table_rows: Vec<u64>,
     /// How columns are read and written.
     #[serde(default)]
     pub(crate) paths: Paths,
@@ -196,9 +201,17 @@ pub(crate) fn make_plan(
         return Err(IngestError::input(format!("{records} records are more than one run can have ({MOST_RECORDS})"))
             .help("ingest the files in several runs: `--set source.files=...`"));
     }
-    let chunks: Vec<Chunk> =
-        facts.iter().enumerate().flat_map(|(i, f)| cut_file(i as u32, f.footer.metadata(), cut)).collect();
-    let span_rows = u64::from(cut.chunk_rows.max(1)) * 2;
+    let mut span_rows = u64::from(cut.chunk_rows.max(1)) * 2;
+    let mut cut = cut;
+    let (mut whole, mut table_rows) = (WHOLE_GROUP, Vec::new());
+    if let (Some(target), Some(bound)) = (project.pipeline().output.target_file_size, &bound) {
+        table_rows = rows_of_files(target, &bound.layout, &facts);
+        // Files are of whole spans: where one is wanted to have less, spans are smaller, and row groups are cut.
+        let least = table_rows.iter().copied().min().unwrap_or(span_rows).min(span_rows);
+        (span_rows, cut.chunk_rows, whole) = (least, cut.chunk_rows.min(least as u32), 1);
+    }
+    let cut_one = |(index, facts): (usize, &FileFacts)| cut_file(index as u32, facts.footer.metadata(), cut, whole);
+    let chunks: Vec<Chunk> = facts.iter().enumerate().flat_map(cut_one).collect();
     let mut source_columns = common_columns(&facts);
     if !project.replayed().is_empty() {
         source_columns.retain(|name| !QUARANTINE_COLUMNS.contains(&name.as_str()));
@@ -220,6 +233,7 @@ pub(crate) fn make_plan(
         parts: Vec::new(),
         shards: if cut.shards == 0 { suited_shards(records) } else { cut.shards },
         file_rows: span_rows,
+        table_rows,
         paths: cut.paths,
     };
     Ok((plan, bound))
@@ -243,6 +257,7 @@ pub(crate) struct Bound {
 pub(crate) fn bind(pipeline: &Pipeline, source: &Schema) -> Result<Bound> {
     let records = Records::new(source, pipeline.transform.as_deref())?;
     let layout = Layout::new(pipeline, &records.schema())?;
+    refuse_types(pipeline, &layout)?;
     Ok(Bound { records, layout, footers: HashMap::new() })
 }
 
@@ -391,10 +406,11 @@ pub(crate) fn in_parallel<T: Sync, R: Send>(
     results.into_iter().map(|r| r.unwrap_or_else(|| Err(IngestError::internal("a thread ended early")))).collect()
 }
 
-/// Cuts a file into chunks of at most `chunk_rows` rows: small row groups together, large ones apart.
-pub(crate) fn cut_file(file: u32, metadata: &ParquetMetaData, cut: Cut) -> Vec<Chunk> {
+/// Cuts a file into chunks of at most `chunk_rows` rows: small row groups together, large ones apart, but for those of up
+/// to `whole` times as many.
+pub(crate) fn cut_file(file: u32, metadata: &ParquetMetaData, cut: Cut, whole: u32) -> Vec<Chunk> {
     let chunk_rows = cut.chunk_rows.max(1);
-    let whole = if cut.paths == Paths::General { chunk_rows } else { chunk_rows.saturating_mul(WHOLE_GROUP) };
+    let whole = if cut.paths == Paths::General { chunk_rows } else { chunk_rows.saturating_mul(whole) };
     let mut chunks: Vec<Chunk> = Vec::new();
     let mut first_row = 0;
     let mut open: Option<Chunk> = None;

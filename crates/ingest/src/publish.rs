@@ -6,11 +6,12 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use seriatim_pipeline::model::{OnConflict, Pipeline};
+use seriatim_pipeline::model::{Format, OnConflict, Pipeline};
 
 use crate::adopt::bring_adopted;
 use crate::committed::{Committed, CommittedTable, read_committed, read_files, write_committed, write_files};
 use crate::context::{RunContext, SegmentKind};
+use crate::delta::{LOG, follow, is_behind};
 use crate::error::{IngestError, Result};
 use crate::facts::{keep_facts, prune_facts, read_facts};
 use crate::files::make_folder;
@@ -23,6 +24,7 @@ use crate::ledger::keep_ledger;
 use crate::manifest::{AdoptedPlaces, Manifest, ManifestFile, ManifestRun};
 use crate::number::{Reserved, ReservedTable, id_of, out_of_range};
 use crate::output::{Held, Output, Put};
+use crate::partition::{MOST_PARTITIONS, too_many};
 use crate::plan::FileMemory;
 use crate::project::Project;
 use crate::report::AsideFile;
@@ -33,7 +35,7 @@ use crate::source::SourceFile;
 use crate::steps::{Admission, Publish};
 use crate::suggest::counted;
 use crate::withdraw::{clear_staging, withdraw_stale};
-use crate::write::{QUARANTINE, Staged, file_name, folder_name, quarantine_index, staged_name};
+use crate::write::{QUARANTINE, Staged, folder_name, name_in_table, quarantine_index, staged_name};
 
 /// Decides, while the run holds its sequences, whether it may go on.
 pub(crate) fn admit(run: &RunContext, catalog: &CatalogState, sequences: &[SequenceState]) -> Result<Admission> {
@@ -62,12 +64,16 @@ pub(crate) fn admit(run: &RunContext, catalog: &CatalogState, sequences: &[Seque
         held.give_back()?;
         return Err(late(run));
     }
-    let manifest = check_published(held.output(), &pipeline.name, catalog.number)?;
-    refuse_replayed(run, manifest.as_ref())?;
+    let published = check_published(held.output(), &pipeline.name, catalog.number)?;
+    refuse_replayed(run, published.as_ref())?;
     withdraw_stale(&held, pipeline, Some(&Manifest::new(&pipeline.name, &run.layout)), || refuse_late(run))?;
-    check_output(held.output(), &pipeline.name, pipeline.tables.iter().map(|t| t.name.as_str()), catalog.number)?;
+    check_output(held.output(), pipeline, catalog.number)?;
     if catalog.number > 0 {
         refuse_layout_change(&catalog.layout, &run.layout, run.plan.files.first().map_or("the source", |f| &f.name))?;
+    }
+    if let Some(manifest) = published.filter(|_| pipeline.output.format == Format::Delta) {
+        // Of a run that died before it came to that.
+        follow(&held, &manifest)?;
     }
     let memory = read_files(run.state(), &pipeline.name, catalog.number)?;
     // Also what is to be set aside: another run may have found it mended.
@@ -151,20 +157,23 @@ fn check_sequences(pipeline: &Pipeline, copy: &Committed, sequences: &[SequenceS
 }
 
 /// The output must hold what `number` runs have published, and no strangers where readers look.
-pub(crate) fn check_output<'a>(
-    output: &Output,
-    pipeline: &str,
-    tables: impl Iterator<Item = &'a str>,
-    number: u64,
-) -> Result<()> {
-    let manifest = check_published(output, pipeline, number)?;
-    let published: BTreeSet<String> = manifest.iter().flat_map(Manifest::files).map(|f| f.path.clone()).collect();
-    let folders: Vec<&str> = tables.chain([QUARANTINE]).collect();
+pub(crate) fn check_output(output: &Output, pipeline: &Pipeline, number: u64) -> Result<()> {
+    let manifest = check_published(output, &pipeline.name, number)?;
+    let mut published: BTreeSet<String> = manifest.iter().flat_map(Manifest::files).map(|f| f.path.clone()).collect();
+    let folders: Vec<&str> = pipeline.tables.iter().map(|t| t.name.as_str()).chain([QUARANTINE]).collect();
+    if number > 0 && pipeline.output.format == Format::Delta {
+        published.extend(pipeline.tables.iter().map(|table| format!("{}/{LOG}", table.name)));
+    }
     // What a reader would take for a part of the output must be one. Hidden files are nobody's data.
     let is_hidden = |name: &str| name.rsplit('/').next().is_some_and(|last| last.starts_with('.'));
     let found = output.visible(&folders)?;
     match found.iter().find(|name| !is_hidden(name) && !published.contains(*name)) {
         None => Ok(()),
+        Some(log) if number > 0 && log.ends_with(&format!("/{LOG}")) => Err(IngestError::pipeline(format!(
+            "{output} holds tables of Delta Lake, and `output.format` is parquet: {} would not have what is ingested now",
+            output.place_of(log)
+        ))
+        .help("write `output.format: delta`; or give Delta up, and remove the folder `_delta_log` of every table")),
         Some(name) => Err(IngestError::output(format!("{} was not written by this pipeline", output.place_of(name)))
             .help("move it away, or choose an empty `output.path`: readers would take it for a part of the output")),
     }
@@ -346,6 +355,36 @@ pub(crate) fn publish(run: &RunContext, step: &Publish) -> Result<()> {
     }
 }
 
+/// Brings the logs of Delta Lake up to what is published, once a run is. Not a part of publishing: what is published has
+/// to be committed whether that can be done or not.
+pub(crate) fn follow_manifest(run: &RunContext) -> Result<()> {
+    let held = run.held_output()?;
+    held.confirm()?;
+    let manifest = held.output().published()?;
+    follow(&held, &manifest).map_err(|e| IngestError {
+        message: format!("run {} is published, but not yet in all Delta logs: {}", manifest.number(), e.message),
+        help: Some("run again: that brings the logs up to what is published".to_owned()),
+        ..e
+    })
+}
+
+/// The same where there is nothing to publish: the last run may have died before it came to that, or the pipeline not
+/// have asked for Delta then.
+pub(crate) fn catch_up(project: &Project, run: &str, owner: &str) -> Result<()> {
+    let (output, pipeline) = (project.output()?, project.pipeline());
+    let Some(manifest) = output.manifest()?.filter(|manifest| manifest.pipeline == pipeline.name) else {
+        return Ok(());
+    };
+    if !is_behind(&output, &manifest)? {
+        return Ok(());
+    }
+    let held = Held::take(&output, owner, run, None)?;
+    let followed = output.published().and_then(|manifest| follow(&held, &manifest));
+    // What cannot be given back runs out by itself.
+    let _ = held.give_back();
+    followed
+}
+
 /// What a run adds to the manifest.
 struct Added {
     tables: Vec<Vec<ManifestFile>>,
@@ -358,6 +397,7 @@ struct Added {
 impl Added {
     fn new(run: &RunContext, step: &Publish) -> Result<Self> {
         let number = step.reserved.number;
+        check_partitions(run, step)?;
         let mut tables = vec![Vec::new(); run.layout.tables.len()];
         let mut quarantine = Vec::new();
         for staged in &step.staged {
@@ -368,13 +408,15 @@ impl Added {
                 bytes: staged.bytes,
                 xxh3: staged.hash.clone(),
                 ids: None,
+                partition: staged.partition.clone(),
             };
             if staged.table == quarantine_index(run) {
                 quarantine.push(file);
                 continue;
             }
             if let Some(id) = &run.table(staged.table).id {
-                let ends = id_of(id, staged.first).zip(id_of(id, staged.first + staged.rows - 1));
+                let last = staged.last.unwrap_or(staged.first + staged.rows - 1);
+                let ends = id_of(id, staged.first).zip(id_of(id, last));
                 file.ids = Some(ends.ok_or_else(|| out_of_range(id))?);
             }
             tables[staged.table as usize].push(file);
@@ -422,6 +464,24 @@ impl Added {
     }
 }
 
+/// Partitions are assembled apart; all of them together must be the table, and not too many.
+fn check_partitions(run: &RunContext, step: &Publish) -> Result<()> {
+    for (index, layout) in (0..).zip(&run.layout.tables).filter(|(_, layout)| layout.is_partitioned()) {
+        let files = || step.staged.iter().filter(|file| file.table == index);
+        let (rows, count) = (files().map(|file| file.rows).sum::<u64>(), step.reserved.tables[index as usize].count);
+        if rows != count {
+            return Err(IngestError::internal(format!(
+                "table '{}': {rows} rows in partitions of {count}",
+                layout.name
+            )));
+        }
+        if files().map(|file| &file.partition).collect::<BTreeSet<_>>().len() > MOST_PARTITIONS {
+            return Err(too_many(&layout.name, &layout.partition_by));
+        }
+    }
+    Ok(())
+}
+
 /// Whether the run is in this manifest already; an error if another machine has published one in its place.
 fn is_published(run: &RunContext, added: &Added, memory: &FileMemory, manifest: Option<&Manifest>) -> Result<bool> {
     let output = run.output()?;
@@ -453,7 +513,8 @@ fn moved_on(run: &RunContext, number: u64) -> Result<IngestError> {
 
 /// A published file's name in the output.
 fn published_name(run: &RunContext, reserved: &Reserved, staged: &Staged) -> String {
-    format!("{}/{}", folder_name(run, staged.table), file_name(reserved.number, staged.group))
+    let columns = run.layout.tables.get(staged.table as usize).map_or(&[][..], |table| &table.partition_by);
+    format!("{}/{}", folder_name(run, staged.table), name_in_table(reserved.number, columns, staged))
 }
 
 fn place_all(run: &RunContext, held: &Held, reserved: &Reserved, staged: &[Staged]) -> Result<()> {

@@ -26,7 +26,7 @@ use crate::plan::{Plan, Purpose, make_plan};
 use crate::pool::Pool;
 use crate::progress::{Progress, Step as Stage};
 use crate::project::Project;
-use crate::publish::{admit, file_memory, keep_committed, keep_keys, publish, refuse_lost};
+use crate::publish::{admit, catch_up, file_memory, follow_manifest, keep_committed, keep_keys, publish, refuse_lost};
 use crate::recover::{BringBack, KeepRestored};
 use crate::report::AsideFile;
 use crate::sequence::{CatalogState, SequenceState, is_zero};
@@ -35,7 +35,7 @@ use crate::shared::{Others, Place, bring_committed, chunks_of, claim, clear, cut
 use crate::sound::find_bad;
 use crate::source::SourceFile;
 use crate::withdraw::withdraw;
-use crate::write::{SpanOutcome, Staged, assemble, write_span};
+use crate::write::{SpanOutcome, Staged, assemble, assemble_bucket, write_span};
 
 /// What all steps of a process share.
 #[derive(Debug)]
@@ -185,6 +185,7 @@ pub(crate) fn register(registry: &mut Registry, steps: &Arc<Process>) {
     add::<WriteSpan>(registry, steps);
     add::<WritePart>(registry, steps);
     add::<Assemble>(registry, steps);
+    add::<AssembleBucket>(registry, steps);
     add::<KeepKeys>(registry, steps);
     add::<KeepGroups>(registry, steps);
     add::<ReserveIds>(registry, steps);
@@ -192,6 +193,8 @@ pub(crate) fn register(registry: &mut Registry, steps: &Arc<Process>) {
     add::<CommitIds>(registry, steps);
     add::<ReleaseIds>(registry, steps);
     add::<KeepCommitted>(registry, steps);
+    add::<FollowManifest>(registry, steps);
+    add::<CatchUp>(registry, steps);
     add::<Withdraw>(registry, steps);
     add::<CleanUp>(registry, steps);
     add::<BringBack>(registry, steps);
@@ -524,6 +527,18 @@ impl Doable for Assemble {
 }
 
 step!(
+    /// Assembles the files of some partitions of a table.
+    AssembleBucket, "assemble-bucket", Vec<Staged>, { run: String, reserved: Reserved, table: u32, bucket: u32 });
+
+impl Doable for AssembleBucket {
+    fn run(self, steps: &Steps) -> Result<Vec<Staged>> {
+        let run = steps.run(&self.run)?;
+        steps.progress.enter(Stage::Write, 1);
+        assemble_bucket(&run, &self.reserved, self.table, self.bucket)
+    }
+}
+
+step!(
     /// Writes a table's new keys; gives the segments of its key map from now on.
     KeepKeys, "keys", Vec<String>, { run: String, reserved: Reserved, table: u32 });
 
@@ -569,6 +584,27 @@ KeepCommitted, "committed", (), {
 impl Doable for KeepCommitted {
     fn run(self, steps: &Steps) -> Result<()> {
         keep_committed(&*steps.uncancelled(&self.run)?, &self.reserved, &self.segments, &self.groups)
+    }
+}
+
+step!(
+    /// Brings the logs of Delta Lake up to what is published.
+    FollowManifest, "follow-manifest", (), { run: String });
+
+impl Doable for FollowManifest {
+    fn run(self, steps: &Steps) -> Result<()> {
+        follow_manifest(&*steps.uncancelled(&self.run)?)
+    }
+}
+
+step!(
+    /// The same for a run that has nothing to ingest.
+    CatchUp, "catch-up", (), { input: RunInput });
+
+impl Doable for CatchUp {
+    fn run(self, _steps: &Steps) -> Result<()> {
+        let RunInput { run, owner, pipeline, folder, .. } = self.input;
+        catch_up(&Project::new(pipeline, folder), &run, &owner)
     }
 }
 

@@ -5,8 +5,10 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch};
+use arrow::array::{ArrayRef, AsArray, RecordBatch};
+use arrow::datatypes::Int64Type;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
+use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use crate::committed::read_committed;
@@ -16,6 +18,7 @@ use crate::ledger::{LedgerChunk, read_ledger};
 use crate::manifest::{Manifest, ManifestFile, ManifestTable};
 use crate::number::ordinal_of;
 use crate::output::Output;
+use crate::partition::complete;
 use crate::plan::{FileMemory, Purpose, make_plan};
 use crate::progress::Progress;
 use crate::project::Project;
@@ -32,8 +35,8 @@ pub fn who(project: &Project, table: &str, id: i64) -> Result<WhoReport> {
     let manifest = output.published()?;
     let index = manifest.table_index(table)?;
     let of = &manifest.tables[index];
-    let (file, row) = find_file(of, id)?;
-    let batch = read_row(&output, file, row)?;
+    let (file, row) = find_file(&output, of, id)?;
+    let batch = read_row(&output, of, file, row)?;
     let mut report = WhoReport {
         table: table.to_owned(),
         id,
@@ -103,7 +106,7 @@ fn before_replay(manifest: &Manifest, run: u64, report: &mut WhoReport) {
 }
 
 /// The published file that has the ID, and the row in it.
-fn find_file(table: &ManifestTable, id: i64) -> Result<(&ManifestFile, u64)> {
+fn find_file<'m>(output: &Output, table: &'m ManifestTable, id: i64) -> Result<(&'m ManifestFile, u64)> {
     let name = &table.table;
     let Some(of) = &table.id else {
         return Err(IngestError::pipeline(format!("table '{name}' has no ID column"))
@@ -112,12 +115,24 @@ fn find_file(table: &ManifestTable, id: i64) -> Result<(&ManifestFile, u64)> {
     let place = |id| ordinal_of(of, id);
     for file in &table.files {
         let Some((first, last)) = file.ids.and_then(|(first, last)| place(first).zip(place(last))) else { continue };
-        if let Some(nth) = place(id).filter(|nth| (first..=last).contains(nth)) {
+        let Some(nth) = place(id).filter(|nth| (first..=last).contains(nth)) else { continue };
+        if table.partition_by.is_empty() {
             return Ok((file, nth - first));
+        }
+        // Other partitions may have it, too: the files say which.
+        if let Some(row) = find_row(output, file, &of.column, id)? {
+            return Ok((file, row));
         }
     }
     let ends = table.files.iter().filter_map(|file| file.ids);
-    let ends = ends.fold(None, |all: Option<(i64, i64)>, (first, last)| Some((all.map_or(first, |all| all.0), last)));
+    // By their places: a sequence may go down.
+    let ends = ends.fold(None, |all: Option<(i64, i64)>, (first, last)| {
+        let (before, after) = all.unwrap_or((first, last));
+        Some((
+            if place(first) < place(before) { first } else { before },
+            if place(last) > place(after) { last } else { after },
+        ))
+    });
     Err(IngestError::input(format!("'{name}' has no row with the {} {id}", of.column)).help(match ends {
         _ if table.adopted.as_ref().is_some_and(|adopted| place(id).is_some_and(|place| place < adopted.places)) => {
             "if there is one, it is of the table that the pipeline has adopted: its row is there".to_owned()
@@ -127,16 +142,37 @@ fn find_file(table: &ManifestTable, id: i64) -> Result<(&ManifestFile, u64)> {
     }))
 }
 
-fn read_row(output: &Output, file: &ManifestFile, row: u64) -> Result<RecordBatch> {
-    let damaged = |text: String| {
-        IngestError::output(format!("{}: {text}", output.place_of(&file.path)))
-            .help("`seriatim verify` says whether the output is as it was published")
-    };
+fn damaged(output: &Output, file: &ManifestFile, text: &str) -> IngestError {
+    IngestError::output(format!("{}: {text}", output.place_of(&file.path)))
+        .help("`seriatim verify` says whether the output is as it was published")
+}
+
+/// The row of a file that has the ID, if one has.
+fn find_row(output: &Output, file: &ManifestFile, column: &str, id: i64) -> Result<Option<u64>> {
+    let damaged = |text: String| damaged(output, file, &text);
+    let builder =
+        ParquetRecordBatchReaderBuilder::try_new(output.open(&file.path)?).map_err(|e| damaged(e.to_string()))?;
+    let ids = ProjectionMask::columns(builder.parquet_schema(), [column]);
+    let mut before = 0;
+    for batch in builder.with_projection(ids).build().map_err(|e| damaged(e.to_string()))? {
+        let batch = batch.map_err(|e| damaged(e.to_string()))?;
+        let ids = batch.column_by_name(column).and_then(|ids| ids.as_primitive_opt::<Int64Type>());
+        let ids = ids.ok_or_else(|| damaged(format!("there is no column '{column}' of IDs")))?;
+        if let Some(row) = ids.iter().position(|value| value == Some(id)) {
+            return Ok(Some(before + row as u64));
+        }
+        before += ids.len() as u64;
+    }
+    Ok(None)
+}
+
+fn read_row(output: &Output, table: &ManifestTable, file: &ManifestFile, row: u64) -> Result<RecordBatch> {
+    let damaged = |text: String| damaged(output, file, &text);
     let reader =
         ParquetRecordBatchReaderBuilder::try_new(output.open(&file.path)?).map_err(|e| damaged(e.to_string()))?;
     let mut reader = reader.with_offset(row as usize).with_limit(1).build().map_err(|e| damaged(e.to_string()))?;
     let batch = reader.next().ok_or_else(|| damaged(format!("there is no row {row}")))?;
-    batch.map_err(|e| damaged(e.to_string()))
+    complete(table, file, &batch.map_err(|e| damaged(e.to_string()))?).map_err(damaged)
 }
 
 /// Each column of the first row, as text.

@@ -1,6 +1,9 @@
 //! What a run leaves in the output that is not published: staged files, files of a publication that did not come to its
 //! end, a manifest on its way. Must never remove anything that a reader may have heard of.
 
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
 use seriatim_pipeline::model::Pipeline;
 
 use crate::committed::read_committed;
@@ -90,9 +93,13 @@ fn withdraw_unpublished(held: &Held, pipeline: &Pipeline) -> Result<()> {
     let number = manifest.as_ref().map_or(0, Manifest::number);
     let unpublished = format!("part-{:06}-", number + 1);
     for folder in pipeline.tables.iter().map(|t| t.name.as_str()).chain([QUARANTINE]) {
-        let all = held.output().children(folder)?.into_iter().filter(|name| name.starts_with(&unpublished));
-        held.remove(&all.map(|name| format!("{folder}/{name}")).collect::<Vec<_>>())?;
-        // A folder that only this run needed; one that holds something stays.
+        let is_of_run = |name: &String| name.rsplit('/').next().is_some_and(|name| name.starts_with(&unpublished));
+        let all: Vec<String> = held.output().in_table(folder)?.into_iter().filter(is_of_run).collect();
+        held.remove(&all)?;
+        // Folders that only this run needed, the innermost first; one that holds something stays.
+        let above = |name: &String| Path::new(name).ancestors().skip(1).map(Path::to_owned).collect::<Vec<_>>();
+        let folders: BTreeSet<PathBuf> = all.iter().flat_map(above).filter(|above| above.starts_with(folder)).collect();
+        folders.iter().rev().for_each(|inside| held.tidy(&inside.to_string_lossy()));
         held.tidy(folder);
     }
     prune_facts(held)

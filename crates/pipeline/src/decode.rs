@@ -118,6 +118,7 @@ impl Decoder<'_> {
             format: fields.read("format", |node, _| self.text(node, "output.format")),
             compression: fields.read("compression", |node, _| self.text(node, "output.compression")),
             recompress: fields.read("recompress", |node, _| self.truth_value(node, "output.recompress")),
+            target_file_size: fields.read("target_file_size", |node, _| self.size(node, "output.target_file_size")),
         })
     }
 
@@ -199,6 +200,7 @@ impl Decoder<'_> {
                 on_conflict: Field::Broken,
                 on_null_key: Field::Broken,
                 adopt: Field::Broken,
+                partition_by: Field::Broken,
             };
         };
         RawTable {
@@ -207,6 +209,7 @@ impl Decoder<'_> {
             references: fields.read("references", |node, _| self.text_list(node, &format!("{at}.references"))),
             columns: fields.read("columns", |node, _| self.text_list(node, &format!("{at}.columns"))),
             on_conflict: fields.read("on_conflict", |node, _| self.text(node, &format!("{at}.on_conflict"))),
+            partition_by: fields.read("partition_by", |node, _| self.text_list(node, &format!("{at}.partition_by"))),
             on_null_key: fields.read("on_null_key", |node, _| match &node.kind {
                 // Without quotes this value is no text to YAML; here it is one like the others.
                 Kind::Scalar(scalar) if scalar.is_null() => {
@@ -374,6 +377,14 @@ impl Decoder<'_> {
             self.problems.push(Draft::new(node.span, format!("{} is an empty text", quoted(at))).help(help));
             return None;
         }
+        let shown = if substituted { scalar.text.clone() } else { value.clone() };
+        Some(Text { value, shown, span: node.span })
+    }
+
+    /// A size, which may be a number of bytes: its text.
+    fn size(&mut self, node: &Node, at: &str) -> Option<Text> {
+        let scalar = self.scalar(node, at, "a size")?;
+        let (value, substituted) = self.expand(scalar, node.span)?;
         let shown = if substituted { scalar.text.clone() } else { value.clone() };
         Some(Text { value, shown, span: node.span })
     }

@@ -200,6 +200,9 @@ pub struct Table {
     /// An existing table that the first run takes keys and IDs from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adopt: Option<Adopt>,
+    /// The columns, of the key or others, by whose values the rows are in folders of their own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub partition_by: Vec<String>,
 }
 
 impl Table {
@@ -324,6 +327,9 @@ pub struct Output {
     /// anew all the same.
     #[serde(default)]
     pub recompress: bool,
+    /// How many bytes a file should have, about; `None`: files are cut by rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_file_size: Option<u64>,
 }
 
 /// The format of the output.
@@ -333,6 +339,8 @@ pub enum Format {
     /// Parquet files and a manifest.
     #[default]
     Parquet,
+    /// The same, and each table's folder is a Delta Lake table.
+    Delta,
 }
 
 /// The compression of Parquet pages, with the level where the codec has one.

@@ -181,6 +181,11 @@ pub(crate) struct RawTable {
     /// to quarantine, or the run fails.
     #[schemars(schema_with = "schema::on_null_key", extend("default" = "null"))]
     pub(crate) on_null_key: Field<Text>,
+    /// Columns of the table, of its key or others, by whose values its rows are in folders of their own, as Hive has
+    /// them: `country=DE/part-....parquet`. The files do not hold these columns. Texts, whole numbers, dates and truth
+    /// values; at most 10,000 partitions in a run.
+    #[schemars(schema_with = "schema::maybe_names")]
+    pub(crate) partition_by: Field<TextList>,
     /// An existing table, whose keys keep the IDs that they have there: the first run reads it, and only new keys get new
     /// IDs and rows. Files alone, if its columns have this table's names.
     pub(crate) adopt: Field<RawAdopt>,
@@ -289,7 +294,7 @@ pub(crate) struct RawOutput {
     /// storage is an address such as `az://container/folder`.
     #[schemars(schema_with = "schema::text")]
     pub(crate) path: Field<Text>,
-    /// The file format.
+    /// The file format: Parquet files alone, or as tables of Delta Lake.
     #[schemars(schema_with = "schema::format", extend("default" = "parquet"))]
     pub(crate) format: Field<Text>,
     /// How pages are compressed: `none`, `snappy`, `lz4`, `gzip(0)` to `gzip(9)`, `brotli(0)` to `brotli(11)`,
@@ -300,6 +305,10 @@ pub(crate) struct RawOutput {
     /// anew all the same.
     #[schemars(schema_with = "schema::truth_value", extend("default" = false))]
     pub(crate) recompress: Field<bool>,
+    /// How large a file should be, about: `128 MiB`, `1GB`, or a number of bytes, at least 1 MiB. Rows are counted by
+    /// what their columns take in the source. Without it a file has 262,144 rows, about.
+    #[schemars(schema_with = "schema::size")]
+    pub(crate) target_file_size: Field<Text>,
 }
 
 impl RawPipeline {
@@ -320,7 +329,8 @@ impl RawCheck {
 
 impl RawTable {
     /// The keys of this level, as they are written.
-    pub(crate) const KEYS: &[&str] = &["key", "id", "references", "columns", "on_conflict", "on_null_key", "adopt"];
+    pub(crate) const KEYS: &[&str] =
+        &["key", "id", "references", "columns", "on_conflict", "on_null_key", "adopt", "partition_by"];
 }
 
 impl RawId {
@@ -345,5 +355,5 @@ impl RawIds {
 
 impl RawOutput {
     /// The keys of this level, as they are written.
-    pub(crate) const KEYS: &[&str] = &["path", "format", "compression", "recompress"];
+    pub(crate) const KEYS: &[&str] = &["path", "format", "compression", "recompress", "target_file_size"];
 }

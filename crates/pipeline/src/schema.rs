@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::compression;
 use crate::raw::{RawAfter, RawPipeline, RawTable};
+use crate::sizes;
 
 /// The names that pipelines and tables may have, as a regular expression.
 pub(crate) const NAME_PATTERN: &str = "^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$";
@@ -26,7 +27,7 @@ pub(crate) const ON_BAD_FILE: &[&str] = &["fail", "quarantine"];
 pub(crate) const SEVERITIES: &[&str] = &["quarantine", "warn", "fail"];
 
 /// The values of `output.format`, the default first.
-pub(crate) const FORMATS: &[&str] = &["parquet"];
+pub(crate) const FORMATS: &[&str] = &["parquet", "delta"];
 
 /// The values of `ids.from`, the default first.
 pub(crate) const ID_SOURCES: &[&str] = &["entity", "table", "postgres", "nextval"];
@@ -164,6 +165,12 @@ pub(crate) fn format(_: &mut SchemaGenerator) -> Schema {
 
 pub(crate) fn compression(_: &mut SchemaGenerator) -> Schema {
     or_placeholder(&json!({"type": "string", "pattern": compression::PATTERN}))
+}
+
+pub(crate) fn size(_: &mut SchemaGenerator) -> Schema {
+    let pattern = sizes::PATTERN;
+    let least = sizes::LEAST_FILE;
+    or_placeholder(&json!({"anyOf": [{"type": "string", "pattern": pattern}, {"type": "integer", "minimum": least}]}))
 }
 
 pub(crate) fn truth_value(_: &mut SchemaGenerator) -> Schema {

@@ -13,6 +13,7 @@ use crate::nearest::nearest;
 use crate::raw::{Field, RawId, RawOutput, RawPipeline, RawSource, RawTable, Text, TextList};
 use crate::references::{self, RawTables};
 use crate::sequences;
+use crate::sizes::{LEAST_FILE, parse_size};
 use crate::text_ids;
 
 /// The longest name of a pipeline or table: file systems end at 255 bytes, and ours come on top of it.
@@ -117,7 +118,7 @@ pub(crate) fn check_name(name: &Text, what: &str, problems: &mut Problems) -> bo
 
 fn output_of(raw: &RawOutput, problems: &mut Problems) -> Option<Output> {
     let format = or_default(&raw.format, Format::default(), |text| {
-        let formats = [("parquet", Format::Parquet)];
+        let formats = [("parquet", Format::Parquet), ("delta", Format::Delta)];
         choice(text, "output.format", &formats, problems)
     });
     let compression =
@@ -130,12 +131,27 @@ fn output_of(raw: &RawOutput, problems: &mut Problems) -> Option<Output> {
             }
         });
     let recompress = or_default(&raw.recompress, false, |&recompress| Some(recompress));
+    let target_file_size = or_default(&raw.target_file_size, None, |text| size_of(text, problems).map(Some));
     Some(Output {
         path: raw.path.given()?.value.clone(),
         format: format?,
         compression: compression?,
         recompress: recompress?,
+        target_file_size: target_file_size?,
     })
+}
+
+/// The size that files should have.
+fn size_of(text: &Text, problems: &mut Problems) -> Option<u64> {
+    let (message, help) = match parse_size(&text.value) {
+        Ok(bytes) if bytes >= LEAST_FILE => return Some(bytes),
+        Ok(_) => {
+            ("is less than 1 MiB, which would make a crowd of small files", "write 128 MiB, for example".to_owned())
+        }
+        Err(help) => ("is no size", help),
+    };
+    problems.push(Draft::new(text.span, format!("{} {message}", quoted(&text.shown))).help(help));
+    None
 }
 
 /// One of a few values.
@@ -204,6 +220,7 @@ fn table_of(name: &Text, raw: &RawTable, problems: &mut Problems) -> Option<Tabl
         }
     }
     let id = or_default(&raw.id, None, |id| id_of(id, raw, &at, problems).map(Some));
+    let partition_by = or_default(&raw.partition_by, Vec::new(), |list| partitions_of(name, raw, list, problems));
     let on_conflict = or_default(&raw.on_conflict, OnConflict::default(), |text| {
         let values = [("first", OnConflict::First), ("last", OnConflict::Last), ("error", OnConflict::Error)];
         choice(text, &format!("{at}.on_conflict"), &values, problems)
@@ -222,7 +239,44 @@ fn table_of(name: &Text, raw: &RawTable, problems: &mut Problems) -> Option<Tabl
         on_conflict: on_conflict?,
         on_null_key: on_null_key?,
         adopt: adopt?,
+        partition_by: partition_by?,
     })
+}
+
+/// The columns that a table is partitioned by: some of its key and its columns, but not all that it has.
+fn partitions_of(name: &Text, raw: &RawTable, list: &TextList, problems: &mut Problems) -> Option<Vec<String>> {
+    if matches!(raw.key, Field::Broken) || matches!(raw.columns, Field::Broken) {
+        return None;
+    }
+    let own = [&raw.key, &raw.columns].into_iter().filter_map(Field::given).flat_map(|list| &list.items);
+    let own: Vec<&str> = own.map(|text| text.value.as_str()).collect();
+    let mut good = true;
+    for (place, text) in list.items.iter().enumerate() {
+        let shown = quoted(&text.shown);
+        if list.items[..place].iter().any(|other| other.value == text.value) {
+            let message = format!("the table {} is partitioned by {shown} twice", quoted(&name.value));
+            problems.push(Draft::new(text.span, message).help("remove one of them"));
+            good = false;
+        } else if !own.contains(&text.value.as_str()) {
+            let message =
+                format!("{shown} is neither in the key nor in the columns of the table {}", quoted(&name.value));
+            let help = match nearest(&text.value, own.iter().copied()) {
+                Some(near) => format!("did you mean {}?", quoted(near)),
+                None => "add it to `columns`, or partition by another column".to_owned(),
+            };
+            problems.push(Draft::new(text.span, message).label("no column").help(help));
+            good = false;
+        }
+    }
+    let others = matches!(raw.id, Field::Given(_)) || raw.references.given().is_some_and(|list| !list.items.is_empty());
+    let all = own.iter().all(|column| list.items.iter().any(|text| text.value == *column));
+    if good && all && !others && !list.items.is_empty() {
+        let message = format!("the table {} is partitioned by all of its columns", quoted(&name.value));
+        let help = "its files would have nothing in them: give it an `id`, or another column";
+        problems.push(Draft::new(list.span, message).help(help));
+        good = false;
+    }
+    good.then(|| values(list))
 }
 
 fn has_no_columns(raw: &RawTable) -> bool {
@@ -367,6 +421,9 @@ mod tests {
         assert_eq!(sources.to_vec(), written(schema::ID_SOURCES));
         let bad_files = [super::OnBadFile::Fail, super::OnBadFile::Quarantine];
         assert_eq!(bad_files.map(|v| names(serde_json::json!(v))).to_vec(), written(schema::ON_BAD_FILE));
-        assert_eq!([super::Format::Parquet].map(|v| names(serde_json::json!(v))).to_vec(), written(schema::FORMATS));
+        assert_eq!(
+            [super::Format::Parquet, super::Format::Delta].map(|v| names(serde_json::json!(v))).to_vec(),
+            written(schema::FORMATS)
+        );
     }
 }

@@ -113,8 +113,31 @@ fn types() {
         ("empty transform", with_tables("  t: {id: i}\ntransform:\n")),
         ("no files", replaced("data/part-*.parquet", "[]")),
         ("empty file name", replaced("data/part-*.parquet", "[\"\"]")),
-        ("format", replaced("format: parquet", "format: delta")),
+        ("format", replaced("format: parquet", "format: iceberg")),
         ("format, nearly", replaced("format: parquet", "format: Parket")),
+    ]));
+}
+
+#[test]
+fn files_and_partitions() {
+    let sized = |size: &str| replaced("  compression:", &format!("  target_file_size: {size}\n  compression:"));
+    let parted = |by: &str| {
+        replaced(
+            "    columns: [name, city, country_code]",
+            &format!("    columns: [name, city, country_code]\n    partition_by: {by}"),
+        )
+    };
+    shows!(all(&[
+        ("no size", sized("large")),
+        ("a unit that there is not", sized("128 MiBytes")),
+        ("too small", sized("100 KiB")),
+        ("nothing", sized("0")),
+        ("a list", sized("[1]")),
+        ("not of the table", parted("country")),
+        ("its ID", parted("customer_id")),
+        ("twice", parted("[city, city]")),
+        ("nothing is left", with_tables("  t: {columns: [a, b], partition_by: [b, a]}\n")),
+        ("no list", parted("{a: b}")),
     ]));
 }
 

@@ -230,7 +230,7 @@ fn mistakes_in_overrides_are_told() {
         &["tables.orders.key="],
         &["source.files=[a"],
         &["source.files={a: b}"],
-        &["tables.orders.references=[custmers]", "output.format=delta"],
+        &["tables.orders.references=[custmers]", "output.format=csv"],
     ];
     let all: Vec<_> =
         cases.iter().map(|args| format!("# {args:?}\n{}\n", set(args).expect_err("it is a mistake"))).collect();

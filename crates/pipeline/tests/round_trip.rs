@@ -58,6 +58,7 @@ fn table(i: usize, draw: Draw, earlier: &[Table]) -> Table {
             .filter(|(table, chosen)| *chosen && table.is_keyed())
             .map(|(table, _)| table.name.clone())
             .collect(),
+        partition_by: if keyed { columns.iter().take(conflict).cloned().collect() } else { Vec::new() },
         columns: if nothing { vec!["null".to_owned()] } else { columns },
         on_conflict: if keyed {
             [OnConflict::First, OnConflict::Last, OnConflict::Error][conflict]
@@ -97,11 +98,24 @@ fn check() -> impl Strategy<Value = (String, Severity, Option<Limit>)> {
 fn pipeline() -> impl Strategy<Value = Pipeline> {
     let files = prop::collection::vec(text(), 1..4);
     let draws = prop::collection::vec(draw(), 1..6);
-    let output = (text(), compression(), any::<bool>());
+    let output = (
+        text(),
+        compression(),
+        any::<bool>(),
+        prop::sample::select(vec![Format::Parquet, Format::Delta]),
+        prop::option::of((1_u64 << 20)..(1 << 40)),
+    );
     let sql = (prop::option::of(text()), prop::collection::vec(check(), 0..3));
     let source = (files, prop::sample::select(vec![OnBadFile::Fail, OnBadFile::Quarantine]));
     (name(), source, sql, draws, output, text()).prop_map(
-        |(name, (files, on_bad_file), (transform, checks), draws, (path, compression, recompress), state)| {
+        |(
+            name,
+            (files, on_bad_file),
+            (transform, checks),
+            draws,
+            (path, compression, recompress, format, target_file_size),
+            state,
+        )| {
             let checks = checks.into_iter().enumerate().map(|(i, (condition, severity, at_most))| {
                 let name = format!("check-{i}");
                 Check { name, condition, severity, at_most }
@@ -110,7 +124,7 @@ fn pipeline() -> impl Strategy<Value = Pipeline> {
             for (i, draw) in draws.into_iter().enumerate() {
                 tables.push(table(i, draw, &tables));
             }
-            let output = Output { path, format: Format::Parquet, compression, recompress };
+            let output = Output { path, format, compression, recompress, target_file_size };
             Pipeline {
                 name,
                 source: Source { files, on_bad_file },
@@ -160,6 +174,10 @@ impl Writer {
                 let _ = write!(self.text, "    {key}:{list}");
             }
         }
+        if !table.partition_by.is_empty() || self.choose() {
+            let list = self.list("      ", &table.partition_by);
+            let _ = write!(self.text, "    partition_by:{list}");
+        }
         if let Some(Id { column, start, step, .. }) = &table.id {
             let column = Self::scalar(column);
             let _ = if (*start, *step) == (1, 1) && self.choose() {
@@ -207,7 +225,13 @@ impl Writer {
         }
         let path = Self::scalar(&pipeline.output.path);
         let (compression, recompress) = (pipeline.output.compression, pipeline.output.recompress);
-        let _ = writeln!(self.text, "output: {{path: {path}, compression: {compression}, recompress: {recompress}}}");
+        let format = if pipeline.output.format == Format::Delta { ", format: delta" } else { "" };
+        let size =
+            pipeline.output.target_file_size.map(|bytes| format!(", target_file_size: {bytes}")).unwrap_or_default();
+        let _ = writeln!(
+            self.text,
+            "output: {{path: {path}, compression: {compression}, recompress: {recompress}{format}{size}}}"
+        );
         let _ = writeln!(self.text, "state: {}", Self::scalar(&pipeline.state));
     }
 }

@@ -58,36 +58,9 @@ pub(crate) fn moment(rfc3339: &str) -> String {
     }
 }
 
-/// Reads a size: a number, perhaps with a fraction, and a unit. `KB`, `MB`, `GB`, `TB` are powers of 1000; `KiB`,
-/// `MiB`, `GiB`, `TiB`, and the bare letters `K`, `M`, `G`, `T`, are powers of 1024. Case makes no difference.
-pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
-    let wrong = || "write a size such as 512MiB, 2GB or 1073741824".to_owned();
-    let text = text.trim();
-    let unit_at = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(unit_at);
-    let number: f64 = number.parse().map_err(|_| wrong())?;
-    let factor = match unit.trim().to_ascii_lowercase().as_str() {
-        "" | "b" => 1_u64,
-        "k" | "kib" => 1 << 10,
-        "kb" => 1_000,
-        "m" | "mib" => 1 << 20,
-        "mb" => 1_000_000,
-        "g" | "gib" => 1 << 30,
-        "gb" => 1_000_000_000,
-        "t" | "tib" => 1 << 40,
-        "tb" => 1_000_000_000_000,
-        _ => return Err(wrong()),
-    };
-    let bytes = number * factor as f64;
-    if bytes < 1.0 || bytes >= u64::MAX as f64 {
-        return Err(wrong());
-    }
-    Ok(bytes as u64)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{IdRange, bytes, count, counted, ids, moment, parse_bytes, rate, seconds};
+    use super::{IdRange, bytes, count, counted, ids, moment, rate, seconds};
 
     #[test]
     fn counts_are_grouped() {
@@ -121,23 +94,5 @@ mod tests {
         assert_eq!(moment("2026-01-31T12:00:05.123456Z"), "2026-01-31 12:00:05Z");
         assert_eq!(moment("2026-01-31T12:00:05Z"), "2026-01-31 12:00:05Z");
         assert_eq!(moment("yesterday"), "yesterday");
-    }
-
-    #[test]
-    fn sizes_are_read_as_people_write_them() {
-        for (text, bytes) in [
-            ("512MiB", 512 << 20),
-            ("512mib", 512 << 20),
-            ("2GB", 2_000_000_000),
-            ("1.5 GiB", 3 << 29),
-            ("64k", 64 << 10),
-            ("1073741824", 1 << 30),
-            ("10b", 10),
-        ] {
-            assert_eq!(parse_bytes(text), Ok(bytes), "{text}");
-        }
-        for wrong in ["", "GB", "0", "-1GB", "2 bananas", "1e9", "99999999999TB", "0.1", "1.2.3"] {
-            assert!(parse_bytes(wrong).is_err(), "{wrong}");
-        }
     }
 }

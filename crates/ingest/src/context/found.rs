@@ -17,7 +17,7 @@ use crate::number::{Numbering, Places, Reserved, ReservedTable, number};
 use crate::resolve::{Firsts, ShardResolution, resolve};
 use crate::scan::{ChunkScan, scan};
 use crate::shared;
-use crate::write::Piece;
+use crate::write::{Piece, PieceOf};
 
 impl RunContext {
     /// The keys of a table in this run.
@@ -248,25 +248,25 @@ impl RunContext {
     }
 
     /// Keeps the rows that a span leaves for a file that several spans share.
-    pub(crate) fn keep_piece(&self, table: u32, span: u32, piece: Piece) -> Result<()> {
+    pub(crate) fn keep_piece(&self, of: PieceOf, piece: Piece) -> Result<()> {
         match &self.shared {
-            Some(shared) => shared::keep_piece(shared, table, span, &piece),
-            None => self.artifacts.put(ArtifactKey::Piece(table, span), piece),
+            Some(shared) => shared::keep_piece(shared, of, &piece),
+            None => self.artifacts.put(ArtifactKey::Piece(of), piece),
         }
     }
 
     /// Takes them back, if they are there.
-    pub(crate) fn piece(&self, table: u32, span: u32) -> Result<Option<Arc<Piece>>> {
+    pub(crate) fn piece(&self, of: PieceOf) -> Result<Option<Arc<Piece>>> {
         match &self.shared {
-            Some(shared) => Ok(shared::find_piece(shared, table, span)?.map(Arc::new)),
-            None => Ok(self.artifacts.peek(ArtifactKey::Piece(table, span))),
+            Some(shared) => Ok(shared::find_piece(shared, of)?.map(Arc::new)),
+            None => Ok(self.artifacts.peek(ArtifactKey::Piece(of))),
         }
     }
 
     /// Forgets them.
-    pub(crate) fn drop_piece(&self, table: u32, span: u32) {
+    pub(crate) fn drop_piece(&self, of: PieceOf) {
         if self.shared.is_none() {
-            self.artifacts.remove(ArtifactKey::Piece(table, span));
+            self.artifacts.remove(ArtifactKey::Piece(of));
         }
     }
 

@@ -60,6 +60,7 @@ fn table(types: &[DataType]) -> TableLayout {
         columns: Vec::new(),
         on_conflict: OnConflict::Error,
         on_null_key: OnNullKey::Null,
+        partition_by: Vec::new(),
         schema: Arc::new(Schema::new(fields)),
     }
 }

@@ -2,7 +2,8 @@
 //! where it lies.
 
 use std::fs::{self, File};
-use std::io::ErrorKind::{Interrupted, NotFound, Unsupported};
+use std::io::ErrorKind::{AlreadyExists, Interrupted, NotFound, Unsupported};
+use std::io::Write;
 use std::path::Path;
 
 use rustix::io::Errno;
@@ -11,6 +12,7 @@ use xxhash_rust::xxh3::xxh3_128;
 use super::{FACTS, LOCK, MANIFEST, Put, Version};
 use crate::error::{IngestError, Result};
 use crate::files::{make_folder, sync_folder, temporary, write_whole};
+use crate::partition::is_folder;
 use crate::write::Staged;
 
 pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>> {
@@ -73,6 +75,18 @@ pub(super) fn children(folder: &Path) -> Result<Vec<String>> {
     entries.map(name).collect()
 }
 
+/// What is in a table's folder, and in those of its partitions. A partition's folder counts for what is in it.
+pub(super) fn in_table(output: &Path, table: &str) -> Result<Vec<String>> {
+    let (mut names, mut open) = (Vec::new(), vec![table.to_owned()]);
+    while let Some(folder) = open.pop() {
+        for name in children(&output.join(&folder))? {
+            let inside = format!("{folder}/{name}");
+            if is_folder(&name) && output.join(&inside).is_dir() { open.push(inside) } else { names.push(inside) }
+        }
+    }
+    Ok(names)
+}
+
 /// Gives a file that nobody changes any more a second name: costs no room and no reading where both are on one file
 /// system, else it is copied. The folder of `to` is not synced.
 pub(super) fn link(from: &Path, to: &Path) -> Result<()> {
@@ -92,6 +106,36 @@ pub(super) fn remove(path: &Path) -> Result<()> {
         Err(e) if e.kind() != NotFound => Err(IngestError::io("remove", path, &e)),
         _ => Ok(()),
     }
+}
+
+/// Gives new bytes a name that nothing has yet. Until then they are among the facts, where leftovers are cleared away.
+pub(super) fn put_new(output: &Path, name: &str, bytes: &[u8]) -> Result<Put> {
+    let path = output.join(name);
+    let folder = path.parent().unwrap_or(output);
+    make_folder(folder)?;
+    let aside = temporary(&output.join(FACTS).join(name.replace('/', ".")));
+    make_folder(aside.parent().unwrap_or(output))?;
+    File::create(&aside)
+        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
+        .map_err(|e| IngestError::io("write", &aside, &e))?;
+    let put = match fs::hard_link(&aside, &path) {
+        Ok(()) => Put::Done,
+        Err(e) if e.kind() == AlreadyExists => Put::Refused,
+        Err(_) if size(&path)?.is_some() => Put::Refused,
+        // A file system without links; who holds the output is alone.
+        Err(_) => {
+            fs::rename(&aside, &path).map_err(|e| IngestError::io("rename", &aside, &e))?;
+            Put::Done
+        }
+    };
+    remove(&aside)?;
+    sync_up(folder, output)?;
+    Ok(put)
+}
+
+/// Syncs a folder and those above it, up to the output's: any of them may be new.
+fn sync_up(folder: &Path, output: &Path) -> Result<()> {
+    folder.ancestors().take_while(|above| above.starts_with(output)).try_for_each(|above| sync_folder(&above.join("_")))
 }
 
 /// Gives a staged file its final name. It may have it already.
@@ -114,6 +158,13 @@ pub(super) fn place_all(output: &Path, files: &[(String, String, &Staged)]) -> R
     }
     let mut folders: Vec<_> =
         files.iter().filter_map(|(_, to, _)| output.join(to).parent().map(Path::to_owned)).collect();
+    // Those of partitions may be new, and what they are in.
+    let above = |folder: &Path| folder.ancestors().skip(1).map(Path::to_owned).collect::<Vec<_>>();
+    let partitions: Vec<_> = folders.iter().filter(|folder| folder.parent() != Some(output)).cloned().collect();
+    folders.extend(partitions.iter().flat_map(|folder| above(folder)).filter(|above| above.starts_with(output)));
+    if !partitions.is_empty() {
+        folders.sort();
+    }
     folders.dedup();
     // The folders themselves may be new.
     folders.push(output.to_owned());

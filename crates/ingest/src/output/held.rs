@@ -120,6 +120,14 @@ impl Held {
         }
     }
 
+    /// Writes a small file of a table where there is none of that name; what is there stays.
+    pub(crate) fn put_new(&self, name: &str, bytes: Vec<u8>) -> Result<Put> {
+        match &self.output {
+            Output::Folder(path) => folder::put_new(path, name, &bytes),
+            Output::Store(location) => self.create_object(location, name, bytes),
+        }
+    }
+
     fn create_object(&self, location: &Location, name: &str, bytes: Vec<u8>) -> Result<Put> {
         self.check()?;
         Ok(match location.create(name, bytes).map_err(store::failed)? {

@@ -154,7 +154,8 @@ impl Output {
         }
     }
 
-    /// What readers can see: what is in these folders, and what is beside them, but for what belongs to the program.
+    /// What readers can see: what is in these folders and in those of their partitions, and what is beside them, but for
+    /// what belongs to the program.
     pub(crate) fn visible(&self, folders: &[&str]) -> Result<Vec<String>> {
         if let Self::Store(location) = self {
             return store::visible(location, folders);
@@ -162,9 +163,17 @@ impl Output {
         let mut names = self.children("")?;
         names.retain(|name| name != OWN && !folders.contains(&name.as_str()));
         for folder in folders {
-            names.extend(self.children(folder)?.iter().map(|name| format!("{folder}/{name}")));
+            names.extend(self.in_table(folder)?);
         }
         Ok(names)
+    }
+
+    /// The names of what is in a table's folder, and in those of its partitions.
+    pub(crate) fn in_table(&self, folder: &str) -> Result<Vec<String>> {
+        match self {
+            Self::Folder(path) => folder::in_table(path, folder),
+            Self::Store(location) => store::in_table(location, folder),
+        }
     }
 
     /// Brings a file to the path `to`, on disk when it returns.

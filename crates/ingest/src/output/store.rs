@@ -11,6 +11,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::{OWN, not_as_staged};
 use crate::error::{ErrorKind, IngestError, Result};
+use crate::partition::is_folder;
 use crate::plan::in_parallel;
 use crate::write::Staged;
 
@@ -43,11 +44,32 @@ pub(super) fn visible(location: &Location, folders: &[&str]) -> Result<Vec<Strin
     for entry in location.list("").map_err(failed)? {
         let (first, rest) = entry.name.split_once('/').unwrap_or((&entry.name, ""));
         if folders.contains(&first) && !rest.is_empty() {
-            names.insert(format!("{first}/{}", rest.split('/').next().unwrap_or_default()));
+            names.insert(format!("{first}/{}", in_partitions(rest)));
         } else if first != OWN {
             names.insert(first.to_owned());
         }
     }
+    Ok(names.into_iter().collect())
+}
+
+/// The part of a name in a table's folder that stands for what it is in: all of it in a partition, else its beginning.
+fn in_partitions(name: &str) -> &str {
+    let mut end = 0;
+    for part in name.split_inclusive('/') {
+        end += part.len();
+        if !is_folder(part) {
+            break;
+        }
+    }
+    name[..end].trim_end_matches('/')
+}
+
+/// What is in a table's folder, and in those of its partitions.
+pub(super) fn in_table(location: &Location, table: &str) -> Result<Vec<String>> {
+    let prefix = format!("{table}/");
+    let entries = location.list(&prefix).map_err(failed)?;
+    let names: BTreeSet<String> =
+        entries.iter().map(|entry| format!("{prefix}{}", in_partitions(&entry.name[prefix.len()..]))).collect();
     Ok(names.into_iter().collect())
 }
 
@@ -123,7 +145,11 @@ pub(super) fn place(
 /// Copies of large objects may go on for a while after the service has agreed to make them.
 fn await_copies(location: &Location, files: &[(String, String, &Staged)]) -> Result<()> {
     // A run's files of a table differ in their last number only.
-    let run = |name: &str| name.rsplit_once('-').map_or_else(|| name.to_owned(), |(run, _)| format!("{run}-"));
+    let run = |name: &str| match name.split('/').nth(2) {
+        None => name.rsplit_once('-').map_or_else(|| name.to_owned(), |(run, _)| format!("{run}-")),
+        // Of a table that is partitioned one list is less than one of each partition.
+        Some(_) => name.split_inclusive('/').next().unwrap_or_default().to_owned(),
+    };
     let mut prefixes: Vec<String> = files.iter().map(|(_, to, _)| run(to)).collect();
     prefixes.dedup();
     let since = Instant::now();

@@ -7,9 +7,9 @@ use arrow::array::{AsArray, BooleanArray, RecordBatch, UInt64Array};
 use arrow::compute::{concat_batches, filter_record_batch, take_record_batch};
 use arrow::datatypes::Int64Type;
 
-use super::piece::Piece;
+use super::piece::{Piece, PieceOf};
 use super::span::{first_place, open_file, referenced_ids, schema, write_all_rows};
-use super::{Staged, finish, groups, has_rows, is_reordered, quarantine_index, write_span};
+use super::{FileOf, Staged, finish, groups, has_rows, is_reordered, quarantine_index, write_span};
 use crate::context::RunContext;
 use crate::error::{IngestError, Result};
 use crate::number::{Reserved, ordinal_of};
@@ -18,12 +18,13 @@ use crate::number::{Reserved, ordinal_of};
 pub(crate) fn assemble(run: &RunContext, reserved: &Reserved, table: u32, group: u32) -> Result<Staged> {
     let group_spans = groups(run, reserved, table)?[group as usize];
     let first = first_place(run, reserved, table, group_spans.from)?;
-    let mut sink = open_file(run, reserved, table, group)?;
+    let mut sink = open_file(run, reserved, FileOf::plain(table, group))?;
     if is_reordered(run, table) {
         // The last record of a thing may come in any later span than its first.
         let mut batches = Vec::new();
         for span in group_spans.from..run.plan.spans.len() as u32 {
-            for batch in piece(run, reserved, table, span)?.iter().flat_map(|piece| &piece.0) {
+            for batch in piece(run, reserved, PieceOf { table, span, bucket: None })?.iter().flat_map(|piece| &piece.0)
+            {
                 batches.push(of_group(run, table, first, group_spans.rows, batch)?);
             }
         }
@@ -44,13 +45,14 @@ pub(crate) fn assemble(run: &RunContext, reserved: &Reserved, table: u32, group:
         }
     } else {
         for span in group_spans.from..group_spans.to {
-            for batch in piece(run, reserved, table, span)?.iter().flat_map(|piece| &piece.0) {
+            for batch in piece(run, reserved, PieceOf { table, span, bucket: None })?.iter().flat_map(|piece| &piece.0)
+            {
                 sink.write(batch)?;
             }
-            run.drop_piece(table, span);
+            run.drop_piece(PieceOf { table, span, bucket: None });
         }
     }
-    let staged = finish(run, reserved, table, group, first, sink)?;
+    let staged = finish(run, reserved, FileOf::plain(table, group), first, sink)?;
     if staged.rows != group_spans.rows {
         return Err(IngestError::internal(format!(
             "{} rows were assembled where {} were counted",
@@ -61,15 +63,15 @@ pub(crate) fn assemble(run: &RunContext, reserved: &Reserved, table: u32, group:
 }
 
 /// The rows that a span left for a table.
-fn piece(run: &RunContext, reserved: &Reserved, table: u32, span: u32) -> Result<Option<Arc<Piece>>> {
-    if !has_rows(run, reserved, table, span)? {
+pub(super) fn piece(run: &RunContext, reserved: &Reserved, of: PieceOf) -> Result<Option<Arc<Piece>>> {
+    if !has_rows(run, reserved, of.table, of.span)? {
         return Ok(None);
     }
-    if let Some(piece) = run.piece(table, span)? {
+    if let Some(piece) = run.piece(of)? {
         return Ok(Some(piece));
     }
-    write_span(run, reserved, span)?;
-    run.piece(table, span)?.map(Some).ok_or_else(|| IngestError::internal("a span left no rows where it has some"))
+    write_span(run, reserved, of.span)?;
+    run.piece(of)?.map(Some).ok_or_else(|| IngestError::internal("a span left no rows where it has some"))
 }
 
 /// The rows of a piece that belong to the group with the places from `first` on.

@@ -5,6 +5,7 @@
 
 mod assemble;
 mod copy;
+mod partitioned;
 mod piece;
 mod quarantine;
 mod rows;
@@ -12,7 +13,8 @@ mod sink;
 mod span;
 
 pub(crate) use assemble::assemble;
-pub(crate) use piece::Piece;
+pub(crate) use partitioned::assemble_bucket;
+pub(crate) use piece::{Piece, PieceOf};
 pub(crate) use quarantine::QUARANTINE_COLUMNS;
 pub(crate) use rows::choose;
 pub(crate) use sink::{failed, write_file};
@@ -27,6 +29,7 @@ use crate::context::{RunContext, work_folder};
 use crate::error::Result;
 use crate::number::Reserved;
 use crate::output::{Output, STAGING};
+use crate::partition::{Values, folder};
 use sink::{Done, Sink};
 
 /// A finished file that waits to be published.
@@ -42,6 +45,27 @@ pub(crate) struct Staged {
     pub(crate) hash: String,
     /// The place in the sequence of its first row; without meaning for the quarantine.
     pub(crate) first: u64,
+    /// That of its last row, where other files have rows between.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) last: Option<u64>,
+    /// Its partition, if its table is partitioned.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) partition: Values,
+}
+
+/// A file of a run: its table, its partition's folder in the table's, if it has one, and its place among the others there.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FileOf<'a> {
+    pub(crate) table: u32,
+    pub(crate) folder: &'a str,
+    pub(crate) group: u32,
+}
+
+impl FileOf<'_> {
+    /// A file of a table that is not partitioned.
+    fn plain(table: u32, group: u32) -> Self {
+        Self { table, folder: "", group }
+    }
 }
 
 /// Spans whose rows of one table make one file.
@@ -94,8 +118,22 @@ fn has_rows(run: &RunContext, reserved: &Reserved, table: u32, span: u32) -> Res
     Ok(any)
 }
 
-/// The files of a table in this run: spans in order, together until they have enough rows for a file.
+/// How many rows make a file.
+fn rows_of_file(run: &RunContext, table: u32) -> u64 {
+    run.plan.table_rows.get(table as usize).copied().unwrap_or(run.plan.file_rows)
+}
+
+fn is_partitioned(run: &RunContext, table: u32) -> bool {
+    table < quarantine_index(run) && run.table(table).is_partitioned()
+}
+
+/// The files of a table in this run: spans in order, together until they have enough rows for a file. Of a table that is
+/// partitioned, the buckets of its partitions.
 pub(crate) fn groups(run: &RunContext, reserved: &Reserved, table: u32) -> Result<Vec<Group>> {
+    if is_partitioned(run, table) {
+        return Ok(partitioned::buckets(run, reserved, table));
+    }
+    let file_rows = rows_of_file(run, table);
     let mut groups = Vec::new();
     let mut open: Option<Group> = None;
     for (span, rows) in (0..).zip(span_rows(run, reserved, table)?) {
@@ -107,7 +145,8 @@ pub(crate) fn groups(run: &RunContext, reserved: &Reserved, table: u32) -> Resul
             Some(before) => Group { from: before.from, to: span + 1, rows: before.rows + rows, assembled: true },
         };
         // A span alone need not be full: files are cut by row groups, and what is written at once is written fast.
-        let enough = if group.assembled { run.plan.file_rows } else { run.plan.file_rows / 4 };
+        let alone = if run.plan.table_rows.is_empty() { file_rows / 4 } else { file_rows / 4 * 3 };
+        let enough = if group.assembled { file_rows } else { alone };
         if group.rows >= enough {
             groups.push(group);
         } else {
@@ -131,17 +170,31 @@ pub(crate) fn file_name(number: u64, group: u32) -> String {
     format!("part-{number:06}-{group:05}.parquet")
 }
 
+/// The name of a published file in its table's folder.
+pub(crate) fn name_in_table(number: u64, columns: &[String], file: &Staged) -> String {
+    let name = file_name(number, file.group);
+    if columns.is_empty() { name } else { format!("{}/{name}", folder(columns, &file.partition)) }
+}
+
 /// Where a finished file waits, in the output. Its name does not end in `.parquet`, so that no glob finds it.
 pub(crate) fn staged_name(run: &RunContext, reserved: &Reserved, file: &Staged) -> Result<String> {
-    staged_as(run, reserved, file.table, file.group)
+    let folder = if is_partitioned(run, file.table) {
+        folder(&run.table(file.table).partition_by, &file.partition)
+    } else {
+        String::new()
+    };
+    staged_as(run, reserved, FileOf { table: file.table, folder: &folder, group: file.group })
 }
 
-fn staged_as(run: &RunContext, reserved: &Reserved, table: u32, group: u32) -> Result<String> {
-    let name = format!("{}.staged", file_name(reserved.number, group));
-    Ok(format!("{}/{}/{name}", staging_folder(run)?, folder_name(run, table)))
+fn staged_as(run: &RunContext, reserved: &Reserved, file: FileOf<'_>) -> Result<String> {
+    let mut path = format!("{}/{}/", staging_folder(run)?, folder_name(run, file.table));
+    if !file.folder.is_empty() {
+        path = path + file.folder + "/";
+    }
+    Ok(format!("{path}{}.staged", file_name(reserved.number, file.group)))
 }
 
-/// Where the run's finished files wait, in the output: beside the tables, so that publishing is renaming.
+/// The run's finished files wait here, in the output: beside the tables, so that publishing is renaming.
 pub(crate) fn staging_folder(run: &RunContext) -> Result<String> {
     Ok(match run.output()? {
         Output::Folder(_) => format!("{STAGING}/{}", run.plan.run),
@@ -150,8 +203,8 @@ pub(crate) fn staging_folder(run: &RunContext) -> Result<String> {
 }
 
 /// Where a file is written that will be staged.
-fn staged_path(run: &RunContext, reserved: &Reserved, table: u32, group: u32) -> Result<PathBuf> {
-    let name = staged_as(run, reserved, table, group)?;
+fn staged_path(run: &RunContext, reserved: &Reserved, file: FileOf<'_>) -> Result<PathBuf> {
+    let name = staged_as(run, reserved, file)?;
     Ok(match run.output()? {
         Output::Folder(path) => path.join(name),
         Output::Store(_) => work_folder(run.state(), &run.plan.run).join("staged").join(name),
@@ -159,9 +212,10 @@ fn staged_path(run: &RunContext, reserved: &Reserved, table: u32, group: u32) ->
 }
 
 /// Ends a file and stages it.
-fn finish(run: &RunContext, reserved: &Reserved, table: u32, group: u32, first: u64, sink: Sink) -> Result<Staged> {
+fn finish(run: &RunContext, reserved: &Reserved, file: FileOf<'_>, first: u64, sink: Sink) -> Result<Staged> {
     let Done { rows, bytes, hash } = sink.finish()?;
-    let name = staged_as(run, reserved, table, group)?;
-    run.output()?.stage(&staged_path(run, reserved, table, group)?, &name, bytes)?;
-    Ok(Staged { table, group, rows, bytes, hash, first })
+    let name = staged_as(run, reserved, file)?;
+    run.output()?.stage(&staged_path(run, reserved, file)?, &name, bytes)?;
+    let (table, group) = (file.table, file.group);
+    Ok(Staged { table, group, rows, bytes, hash, first, last: None, partition: Values::new() })
 }

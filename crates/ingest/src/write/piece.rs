@@ -1,6 +1,8 @@
 //! What a span leaves of a table whose file it shares with other spans. An artifact: in memory, or spilled, or made
 //! again by writing the span once more.
 
+use std::fmt;
+
 use arrow::array::RecordBatch;
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
@@ -9,6 +11,22 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use super::sink::piece_properties;
 use crate::artifacts::{Artifact, Decoder, Encoder};
 use crate::source::contain;
+
+/// Names the rows that a span leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct PieceOf {
+    pub(crate) table: u32,
+    pub(crate) span: u32,
+    /// Of a table that is partitioned: which of its partitions, those of this bucket.
+    pub(crate) bucket: Option<u32>,
+}
+
+impl fmt::Display for PieceOf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "piece-{}-{}", self.table, self.span)?;
+        self.bucket.map_or(Ok(()), |bucket| write!(f, "-{bucket}"))
+    }
+}
 
 /// Rows of one table, in order.
 #[derive(Debug, Default, PartialEq)]

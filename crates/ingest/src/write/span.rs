@@ -7,16 +7,18 @@ use std::sync::atomic::Ordering::Relaxed;
 use arrow::array::RecordBatch;
 use serde::{Deserialize, Serialize};
 
-use super::piece::Piece;
+use super::partitioned::keep_buckets;
+use super::piece::{Piece, PieceOf};
 use super::quarantine::{quarantine_rows, quarantine_schema};
 use super::rows::{Chosen, Destination, build, choose, fetch};
 use super::sink::{OWN_GROUP, Sink, id_columns, properties};
-use super::{Group, Staged, copy, finish, groups, is_reordered, quarantine_index, staged_path};
+use super::{FileOf, Group, Staged, copy, finish, groups, is_partitioned, is_reordered, quarantine_index, staged_path};
 use crate::context::RunContext;
 use crate::error::{IngestError, Result};
 use crate::layout::TableLayout;
 use crate::ledger::draft_ledger;
 use crate::number::{Ids, Reserved};
+use crate::partition::file_schema;
 use crate::plan::Paths;
 
 /// What writing a span left.
@@ -65,7 +67,11 @@ impl Target {
     fn file(&mut self, run: &RunContext, reserved: &Reserved, span: u32) -> Result<Option<&mut Sink>> {
         if let Place::Nowhere = self.place {
             self.place = match self.direct(span) {
-                Some(group) => Place::File(Box::new(open_file(run, reserved, self.table, group)?)),
+                Some(group) => {
+                    let file = FileOf::plain(self.table, group);
+                    Place::File(Box::new(open_file(run, reserved, file)?))
+                }
+                None if is_partitioned(run, self.table) => Place::Piece(Vec::new()),
                 None if self.table < quarantine_index(run) && !run.table(self.table).is_keyed() => Place::Later,
                 None => Place::Piece(Vec::new()),
             };
@@ -93,14 +99,18 @@ pub(super) fn schema(run: &RunContext, table: u32) -> arrow::datatypes::SchemaRe
 }
 
 /// Begins a file that will be published.
-pub(super) fn open_file(run: &RunContext, reserved: &Reserved, table: u32, group: u32) -> Result<Sink> {
-    let schema = schema(run, table);
+pub(super) fn open_file(run: &RunContext, reserved: &Reserved, file: FileOf<'_>) -> Result<Sink> {
+    let table = file.table;
+    let mut schema = schema(run, table);
     let ids = if table == quarantine_index(run) { Vec::new() } else { id_columns(run.table(table)) };
     let names: Vec<&str> = ids.iter().map(String::as_str).collect();
     let unique = if table == quarantine_index(run) { Vec::new() } else { unique_columns(run.table(table)) };
     let properties = properties(run.plan.pipeline.output.compression, &names, &unique)?;
     let own_group = if run.plan.paths == Paths::Pages { 1 } else { OWN_GROUP };
-    Sink::create(staged_path(run, reserved, table, group)?, schema, &ids, properties, own_group)
+    if is_partitioned(run, table) {
+        schema = file_schema(&schema, &run.table(table).partition_by);
+    }
+    Sink::create(staged_path(run, reserved, file)?, schema, &ids, properties, own_group)
 }
 
 /// The columns in which no value is twice, beside the ID: its text, and a key that is one column.
@@ -133,11 +143,18 @@ pub(crate) fn write_span(run: &RunContext, reserved: &Reserved, span: u32) -> Re
             (Place::File(sink), group) => {
                 let group = group.ok_or_else(|| IngestError::internal("a file belongs to no group"))?;
                 let first = first_place(run, reserved, target.table, span)?;
-                outcome.staged.push(finish(run, reserved, target.table, group, first, *sink)?);
+                let file = FileOf::plain(target.table, group);
+                outcome.staged.push(finish(run, reserved, file, first, *sink)?);
             }
             (place @ (Place::Piece(_) | Place::Later), _) => {
-                if let Place::Piece(batches) = place {
-                    run.keep_piece(target.table, span, Piece(batches))?;
+                match place {
+                    Place::Piece(batches) if is_partitioned(run, target.table) => {
+                        keep_buckets(run, target.table, span, target.groups.len() as u32, &batches)?;
+                    }
+                    Place::Piece(batches) => {
+                        run.keep_piece(PieceOf { table: target.table, span, bucket: None }, Piece(batches))?;
+                    }
+                    _ => {}
                 }
                 // Rows of a reordered table may belong to any group up to this span's.
                 let reordered = is_reordered(run, target.table);
@@ -205,7 +222,7 @@ fn write_chunk(
         if rows.len() == 0 {
             continue;
         }
-        if !rows.is_all() {
+        if !rows.is_all() || is_partitioned(run, table) {
             chosen.push(rows);
         } else if let Some(sink) = targets[table as usize].file(run, reserved, span)? {
             if copies {

@@ -30,6 +30,8 @@ pub(crate) struct Sizes {
     /// Which of [`TRANSFORMS`], if any.
     pub(crate) transform: Option<usize>,
     pub(crate) paths: Paths,
+    /// Whether tables may be partitioned.
+    pub(crate) partitions: bool,
 }
 
 /// Any case.
@@ -41,14 +43,34 @@ pub(crate) fn sizes() -> impl Strategy<Value = Sizes> {
     let transform = prop_oneof![3 => Just(None), 2 => (0..TRANSFORMS.len()).prop_map(Some)];
     let shards = proptest::sample::select(vec![1_u32, 2, 8, 64]);
     let paths = prop_oneof![3 => Just(Paths::Pages), 1 => Just(Paths::General), 1 => Just(Paths::Auto)];
-    let data = (any::<u64>(), 1..=5_usize, 1..=8_usize, first, later);
+    let data = (any::<u64>(), 1..=5_usize, 1..=8_usize, first, later, prop_oneof![2 => Just(false), 1 => Just(true)]);
     (data, chunk_rows, shards, 1..=8_usize, any::<bool>(), transform, paths).prop_map(
-        |((seed, tables, columns, first, later), chunk_rows, shards, workers, little_memory, transform, paths)| {
+        |(
+            (seed, tables, columns, first, later, partitions),
+            chunk_rows,
+            shards,
+            workers,
+            little_memory,
+            transform,
+            paths,
+        )| {
             // Chunks of one row are for few rows: each chunk is a step of the run.
             let most = 120 * chunk_rows as usize;
             let clamp = |run: Vec<usize>| run.into_iter().map(|rows| rows.min(most)).collect();
             let runs = std::iter::once(first).chain(later).map(clamp).collect();
-            Sizes { seed, tables, columns, runs, chunk_rows, shards, workers, little_memory, transform, paths }
+            Sizes {
+                seed,
+                tables,
+                columns,
+                runs,
+                chunk_rows,
+                shards,
+                workers,
+                little_memory,
+                transform,
+                paths,
+                partitions,
+            }
         },
     )
 }
@@ -145,10 +167,13 @@ impl Case {
         settle_conflicts(&mut rng, &mut tables, &columns, &mut spreads);
         draw_texts(&mut Rng::at(sizes.seed, &[5]), &mut tables, &columns);
         draw_groups(&mut Rng::at(sizes.seed, &[8]), &mut tables);
+        draw_partitions(sizes, &mut tables, &columns, &spreads);
         rng.shuffle(&mut tables);
         let transform = sizes.transform;
         let (checks, conditions) = draw_checks(&mut Rng::at(sizes.seed, &[9]));
         let existing = draw_existing(&mut Rng::at(sizes.seed, &[6]), &mut tables, &columns, &spreads, sizes.seed);
+        // Drawn apart, so that everything else is as it is without.
+        let format = if is_delta(sizes) { Format::Delta } else { Format::Parquet };
         let compression = rng.pick(&[
             Compression::None,
             Compression::Snappy,
@@ -167,9 +192,10 @@ impl Case {
             tables,
             output: Output {
                 path: "out".to_owned(),
-                format: Format::Parquet,
+                format,
                 compression,
                 recompress: rng.percent(20),
+                target_file_size: None,
             },
             state: "state".to_owned(),
             ids: Ids::default(),
@@ -271,12 +297,35 @@ fn fingerprint<'a>(cells: impl Iterator<Item = &'a Cell>) -> u64 {
     text.bytes().fold(1, |hash, byte| Rng::new(hash ^ u64::from(byte)).next())
 }
 
+/// Whether the output of a case is Delta Lake.
+fn is_delta(sizes: &Sizes) -> bool {
+    Rng::at(sizes.seed, &[11]).percent(40)
+}
+
+/// What Delta has no form for becomes something else.
+fn fit_for_delta(column: &mut Column) {
+    column.name = column.name.replace(' ', "_");
+    column.kind = match column.kind {
+        Kind::U8 => Kind::I8,
+        Kind::U16 => Kind::I16,
+        Kind::U32 => Kind::I32,
+        Kind::U64 => Kind::I64,
+        Kind::BigDecimal(..) => Kind::Decimal(38, 10),
+        Kind::TimeMs | Kind::TimeUs | Kind::TimeNs => Kind::Date,
+        Kind::StampNs => Kind::StampUs,
+        kind => kind,
+    };
+}
+
 fn draw_columns(rng: &mut Rng, sizes: &Sizes) -> (Vec<Column>, Vec<Spread>) {
     const PREFIXES: [&str; 6] = ["c", "C", "c ", "c-", "ç", "select"];
     let total: usize = sizes.runs.iter().flatten().sum();
     let mut columns = vec![Column::new("tf", Kind::I64), Column::new("txt", Kind::Text)];
     for index in 0..sizes.columns {
         columns.push(Column { name: format!("{}{index}", rng.pick(&PREFIXES)), kind: rng.pick(&KINDS) });
+    }
+    if is_delta(sizes) {
+        columns.iter_mut().for_each(fit_for_delta);
     }
     let spreads = columns.iter().map(|_| Spread {
         distinct: rng.pick(&[1, 2, 5, 30, 200, (total as u64).max(1), 1 << 40]),
@@ -339,6 +388,7 @@ fn draw_tables(rng: &mut Rng, sizes: &Sizes, columns: &[Column]) -> Vec<Table> {
             on_conflict: if rng.percent(50) { OnConflict::First } else { OnConflict::Last },
             on_null_key: if rng.percent(25) { strict } else { OnNullKey::Null },
             adopt: None,
+            partition_by: Vec::new(),
         });
     }
     tables
@@ -420,6 +470,25 @@ fn draw_groups(rng: &mut Rng, tables: &mut [Table]) {
 fn is_number(kind: Kind) -> bool {
     use Kind::{I8, I16, I32, I64, U8, U16, U32, U64};
     matches!(kind, I8 | I16 | I32 | I64 | U8 | U16 | U32 | U64)
+}
+
+/// Partitions some tables, by columns of few values: each partition is a file.
+fn draw_partitions(sizes: &Sizes, tables: &mut [Table], columns: &[Column], spreads: &[Spread]) {
+    let mut rng = Rng::at(sizes.seed, &[10]);
+    let few = |name: &String| {
+        let at = columns.iter().position(|column| &column.name == name);
+        let is_few = |at: usize| (at == 0 || spreads[at].distinct <= 30) && spreads[at].derived_from.is_empty();
+        at.is_some_and(|at| is_few(at) && matches!(columns[at].kind, Kind::Bool | Kind::I64 | Kind::I16 | Kind::Text))
+    };
+    for table in tables.iter_mut().filter(|_| sizes.partitions) {
+        let mut free: Vec<String> = table.key.iter().chain(&table.columns).filter(|name| few(name)).cloned().collect();
+        rng.shuffle(&mut free);
+        free.truncate(rng.below(3) as usize);
+        let others = table.key.len() + table.columns.len() + table.references.len() > free.len();
+        if rng.percent(60) && (table.id.is_some() || others) {
+            table.partition_by = free;
+        }
+    }
 }
 
 /// Makes some tables strict about attributes, and lets their attributes follow from their keys, most of the time.

@@ -321,31 +321,51 @@ pub(crate) fn write_parts(folder: &Path, seed: u64, parts: std::ops::Range<u64>)
 
 /// What two undisturbed runs publish, and how many durable steps each takes.
 pub(crate) fn undisturbed(seed: u64, options: &RunnerOptions) -> (BTreeMap<String, Vec<u8>>, [u64; 2]) {
+    undisturbed_with(&shop(), seed, options)
+}
+
+/// The same with another pipeline.
+pub(crate) fn undisturbed_with(
+    pipeline: &Pipeline,
+    seed: u64,
+    options: &RunnerOptions,
+) -> (BTreeMap<String, Vec<u8>>, [u64; 2]) {
     let place = Place::new();
     let steps = [0..3, 3..5].map(|parts| {
         write_parts(place.path(), seed, parts);
-        let (ended, steps) = live(&place, options, Death::Never);
+        let (ended, steps) = live_with(&place, pipeline, options, Death::Never);
         ended.expect("it never dies").expect("the run is done");
         steps
     });
-    audit(&place, &shop(), 2).expect("the audit passes");
+    audit(&place, pipeline, 2).expect("the audit passes");
     (tree(&place.output()), steps)
 }
 
 /// Runs twice, and dies `deaths` times in run `in_run` before it may end.
 fn disturbed(seed: u64, options: &RunnerOptions, in_run: usize, deaths: &[Death]) -> BTreeMap<String, Vec<u8>> {
+    disturbed_with(&shop(), seed, options, in_run, deaths)
+}
+
+/// The same with another pipeline.
+pub(crate) fn disturbed_with(
+    pipeline: &Pipeline,
+    seed: u64,
+    options: &RunnerOptions,
+    in_run: usize,
+    deaths: &[Death],
+) -> BTreeMap<String, Vec<u8>> {
     let place = Place::new();
     for (index, parts) in [0..3, 3..5].into_iter().enumerate() {
         write_parts(place.path(), seed, parts);
         let deaths = if index == in_run { deaths } else { &[] };
         for death in deaths.iter().chain([&Death::Never]) {
-            if let (Some(ended), _) = live(&place, options, *death) {
+            if let (Some(ended), _) = live_with(&place, pipeline, options, *death) {
                 // A run that died after its last step is found done: then there is nothing to do.
                 ended.unwrap_or_else(|e| panic!("died at {deaths:?}: {e:?}"));
             }
         }
     }
-    audit(&place, &shop(), 2).unwrap_or_else(|e| panic!("died at {deaths:?}: {e}"));
+    audit(&place, pipeline, 2).unwrap_or_else(|e| panic!("died at {deaths:?}: {e}"));
     tree(&place.output())
 }
 

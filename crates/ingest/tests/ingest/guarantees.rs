@@ -4,13 +4,15 @@ use proptest::test_runner::{Config, FileFailurePersistence, RngSeed, TestCaseErr
 use seriatim_durable::hub::TaskHub as _;
 use seriatim_durable::proto;
 use seriatim_ingest::{Paths, RunStatus, RunnerOptions, plan};
-use seriatim_pipeline::model::{OnNullKey, Pipeline};
+use seriatim_pipeline::model::{Format, OnNullKey, Pipeline};
 
 use crate::case::{Case, Sizes, sizes};
 use crate::cells::{Cell, Kind};
+use crate::delta::compare_logs;
 use crate::files::{Column, Layout, write};
 use crate::harness::{
     Place, audit, compare, compare_report, keyed, open_hub, options, pipeline, quarantined, run, runtime,
+    unfit_for_partitions,
 };
 use crate::oracle::{Oracle, Quarantined, Record, SourceFile};
 use crate::outputs::{assert_same_tree, read_table, tree};
@@ -60,6 +62,10 @@ fn run_case(case: &Case) -> Result<(), String> {
         files.extend(case.write_files(place.path(), index));
         let before = tree(&place.output());
         let expected = oracle.run(&files);
+        let expected = match unfit_for_partitions(&case.pipeline, &oracle) {
+            Some(name) if expected.is_ok() => Err(name),
+            _ => expected,
+        };
         let found = run(&place, &case.pipeline, &options);
         let at = |e: String| format!("run {}: {e}", index + 1);
         match (expected, found) {
@@ -70,6 +76,9 @@ fn run_case(case: &Case) -> Result<(), String> {
                 compare_report(&report, &facts, &oracle).map_err(at)?;
                 compare(&place, &case.pipeline, &oracle).map_err(at)?;
                 compare_types(case, &place).map_err(at)?;
+                if case.pipeline.output.format == Format::Delta {
+                    compare_logs(&place, &case.pipeline).map_err(at)?;
+                }
             }
             (Ok(None), Ok(report)) if report.status == RunStatus::NothingToDo => {
                 assert_same_tree(&before, &tree(&place.output()), &"a run without new files");

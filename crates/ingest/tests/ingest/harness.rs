@@ -156,9 +156,16 @@ pub(crate) fn outcome(result: Result<RunReport, IngestError>) -> Result<RunRepor
 pub(crate) fn compare(place: &Place, pipeline: &Pipeline, oracle: &Oracle) -> Result<(), String> {
     for (index, table) in pipeline.tables.iter().enumerate() {
         let mut read = read_table(&place.output().join(&table.name));
-        let expected = oracle.rows(index);
-        if read.files > 0 && read.header != oracle.header(table) {
-            return Err(format!("{}: columns {:?} instead of {:?}", table.name, read.header, oracle.header(table)));
+        let mut expected = oracle.rows(index);
+        let mut header = oracle.header(table);
+        if !table.partition_by.is_empty() {
+            let partitions = take_partitions(table, &mut header, &mut expected);
+            if partitions != read.folders {
+                return Err(format!("{}: rows are in {:?} instead of {partitions:?}", table.name, read.folders));
+            }
+        }
+        if read.files > 0 && read.header != header {
+            return Err(format!("{}: columns {:?} instead of {header:?}", table.name, read.header));
         }
         normalise_keys(table, &mut read);
         for (at, (expected, found)) in expected.iter().zip(&read.rows).enumerate() {
@@ -173,11 +180,63 @@ pub(crate) fn compare(place: &Place, pipeline: &Pipeline, oracle: &Oracle) -> Re
     compare_quarantine(place, oracle)
 }
 
+/// Takes the columns by which a table is partitioned out of its rows, and brings these into the order in which a reader of
+/// the folders finds them. Gives the folder of each.
+fn take_partitions(table: &Table, header: &mut Vec<String>, rows: &mut Vec<Vec<Cell>>) -> Vec<String> {
+    let columns: Vec<usize> =
+        table.partition_by.iter().map(|c| header.iter().position(|h| h == c).expect("a column")).collect();
+    let mut folders: Vec<(String, Vec<Cell>)> = rows
+        .drain(..)
+        .map(|row| {
+            let name = |(column, at): (&String, &usize)| partition_name(column, &row[*at]);
+            let folder: Vec<String> = table.partition_by.iter().zip(&columns).map(name).collect();
+            let kept = row.iter().enumerate().filter(|(at, _)| !columns.contains(at)).map(|(_, cell)| cell.clone());
+            (folder.join("/"), kept.collect())
+        })
+        .collect();
+    // Paths are compared part by part, as folders are read; rows of one folder stay as they are.
+    folders.sort_by(|(one, _), (other, _)| Path::new(one).cmp(Path::new(other)));
+    header.retain(|name| !table.partition_by.contains(name));
+    let (folders, kept) = folders.into_iter().unzip();
+    *rows = kept;
+    folders
+}
+
+/// The name of a partition's folder, once more by hand.
+pub(crate) fn partition_name(column: &str, value: &Cell) -> String {
+    let encoded = |text: &str| {
+        let one = |byte: u8| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),
+            other => format!("%{other:02X}"),
+        };
+        text.bytes().map(one).collect::<String>()
+    };
+    let value = match value {
+        Cell::Null => "__HIVE_DEFAULT_PARTITION__".to_owned(),
+        Cell::Bool(value) => value.to_string(),
+        Cell::Int(value) => value.to_string(),
+        Cell::Text(text) => encoded(text),
+        other => panic!("no table is partitioned by {other:?}"),
+    };
+    format!("{}={value}", encoded(column))
+}
+
+/// Why the rows of an oracle cannot be in partitions, if they cannot: an empty text is no name.
+pub(crate) fn unfit_for_partitions(pipeline: &Pipeline, oracle: &Oracle) -> Option<String> {
+    pipeline.tables.iter().enumerate().find_map(|(index, table)| {
+        let (mut header, mut rows) = (oracle.header(table), oracle.rows(index));
+        let names = take_partitions(table, &mut header, &mut rows);
+        let unfit = |name: &&str| name.ends_with('=') || name.len() > 255;
+        names.iter().flat_map(|name| name.split('/')).find(unfit).map(str::to_owned)
+    })
+}
+
 /// Float keys are published as they came first; what matters is which key it is.
 fn normalise_keys(table: &Table, read: &mut Read) {
     for row in &mut read.rows {
         let first = table.id.as_ref().map_or(0, Id::width);
-        for cell in &mut row[first..first + table.key.len()] {
+        let key = table.key.iter().filter(|column| !table.partition_by.contains(column)).count();
+        for cell in &mut row[first..first + key] {
             *cell = cell.as_key();
         }
     }
@@ -285,6 +344,7 @@ pub(crate) fn keyed(name: &str, key: &[&str], references: &[&str], columns: &[&s
         on_conflict: OnConflict::default(),
         on_null_key: OnNullKey::default(),
         adopt: None,
+        partition_by: Vec::new(),
     }
 }
 
@@ -301,6 +361,7 @@ pub(crate) fn pipeline(tables: Vec<Table>) -> Pipeline {
             format: Format::Parquet,
             compression: Compression::default(),
             recompress: false,
+            target_file_size: None,
         },
         state: "state".to_owned(),
         ids: Ids::default(),

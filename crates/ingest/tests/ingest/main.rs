@@ -15,6 +15,7 @@ mod checks;
 mod concurrency;
 mod crash;
 mod damage;
+mod delta;
 mod errors;
 mod existing;
 mod files;

@@ -77,6 +77,7 @@ fn g3_objects_give_the_bytes_that_files_give() {
             workers: 1 + rng.below(4) as usize,
             little_memory: rng.percent(30),
             paths: rng.pick(&[Paths::Auto, Paths::General, Paths::Pages]),
+            partitions: rng.percent(30),
             transform: if rng.percent(50) { Some(rng.below(6) as usize) } else { None },
         };
         let case = Case::draw(&sizes);

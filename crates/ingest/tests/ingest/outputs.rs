@@ -18,6 +18,8 @@ pub(crate) struct Read {
     pub(crate) types: Vec<String>,
     pub(crate) rows: Vec<Vec<Cell>>,
     pub(crate) files: usize,
+    /// The folder of each row's file in the table's folder; empty for one that lies there itself.
+    pub(crate) folders: Vec<String>,
 }
 
 /// Reads a table's folder; nothing there is an empty table.
@@ -25,6 +27,8 @@ pub(crate) fn read_table(folder: &Path) -> Read {
     let mut read = Read::default();
     for path in parquet_files(folder) {
         read_file(&path, &mut read);
+        let partition = path.parent().and_then(|parent| parent.strip_prefix(folder).ok()).expect("below the folder");
+        read.folders.resize(read.rows.len(), partition.to_string_lossy().into_owned());
     }
     read
 }
@@ -39,9 +43,27 @@ pub(crate) fn read_files(folder: &Path) -> Vec<Read> {
     parquet_files(folder).into_iter().map(read_one).collect()
 }
 
-fn parquet_files(folder: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
-    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("a folder can be read").path()).collect();
+/// The rows that a file declares.
+pub(crate) fn rows_of(path: &Path) -> u64 {
+    let file = File::open(path).expect("the file is there");
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file).expect("an output file is finished Parquet");
+    builder.metadata().file_metadata().num_rows() as u64
+}
+
+/// A table's files, in the order of their names, those of its partitions among them.
+pub(crate) fn parquet_files(folder: &Path) -> Vec<PathBuf> {
+    let (mut paths, mut open) = (Vec::new(), vec![folder.to_path_buf()]);
+    while let Some(next) = open.pop() {
+        let Ok(entries) = fs::read_dir(&next) else { continue };
+        for path in entries.map(|entry| entry.expect("a folder can be read").path()) {
+            let is_partition = path.is_dir() && path.to_string_lossy().contains('=');
+            if is_partition {
+                open.push(path)
+            } else if !path.ends_with("_delta_log") {
+                paths.push(path)
+            }
+        }
+    }
     paths.sort();
     for path in &paths {
         let is_ours = path.extension().is_some_and(|e| e == "parquet");

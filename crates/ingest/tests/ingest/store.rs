@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
 use seriatim_ingest::{RunStatus, RunnerOptions, verify};
+use seriatim_pipeline::model::Format;
 use seriatim_storage::Location;
 use seriatim_testing::{Azurite, Fault, Faulty, Request};
 
-use crate::crash::{Death, crash_options, live, shop, write_parts};
+use crate::crash::{Death, crash_options, live, live_with, shop, undisturbed_with, write_parts};
 use crate::harness::{Failed, Place, audit, recover, run, runtime};
 use crate::outputs::{assert_same_tree, tree};
 use crate::rng::{Rng, scaled, seed};
@@ -115,6 +116,30 @@ fn g7_the_audit_finds_an_object_that_is_not_what_was_published() {
         location.write(&name, bytes).expect("it can be written");
     }
     audit(&machine, &shop(), 2).expect("everything is as it was");
+}
+
+/// Logs of Delta Lake in a store: those of a folder, byte for byte, also if a run dies before and after it writes them.
+#[test]
+fn g5_g8_logs_in_a_store_are_those_of_a_folder() {
+    let mut pipeline = shop();
+    pipeline.output.format = Format::Delta;
+    let seed = seed("g5_g8_logs_in_a_store_are_those_of_a_folder");
+    let (mut expected, _) = undisturbed_with(&pipeline, seed, &crash_options());
+    expected.retain(|name, _| !name.ends_with('/'));
+    for death in [Death::Never, Death::Before("follow-manifest"), Death::After("follow-manifest")] {
+        let shared = Shared::new();
+        let machine = shared.machine();
+        for parts in RUNS {
+            write_parts(machine.path(), seed, parts);
+            for death in [death, Death::Never] {
+                if let (Some(ended), _) = live_with(&machine, &pipeline, &crash_options(), death) {
+                    ended.unwrap_or_else(|e| panic!("{death:?}: {e:?}"));
+                }
+            }
+        }
+        assert_same_tree(&expected, &shared.tree(), &format!("{death:?}"));
+        audit(&machine, &pipeline, 2).expect("the audit passes");
+    }
 }
 
 fn next_run(machine: &Place) -> Result<RunStatus, Failed> {

@@ -3,6 +3,7 @@
 
 mod adopted;
 mod groups;
+mod scattered;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,16 +11,18 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use seriatim_pipeline::model::{Id, Pipeline};
+use seriatim_pipeline::model::{Format, Id, Pipeline};
 
 use adopted::Adoptions;
 use groups::Groups;
 
+use crate::delta;
 use crate::error::Result;
 use crate::keys::{Interner, KeyCodec};
 use crate::manifest::{Manifest, ManifestFile, ManifestTable};
 use crate::number::{id_of, ordinal_of};
 use crate::output::Output;
+use crate::partition::complete;
 use crate::plan::in_parallel;
 use crate::project::Project;
 use crate::publish::check_output;
@@ -28,6 +31,7 @@ use crate::source::{contain, hash_of};
 use crate::suggest::counted;
 use crate::text_ids::TextIds;
 use crate::write::QUARANTINE;
+use scattered::Scattered;
 
 /// Audits a pipeline's outputs with up to `workers` threads.
 pub fn verify(project: &Project, workers: usize) -> Result<VerifyReport> {
@@ -46,6 +50,9 @@ pub fn verify(project: &Project, workers: usize) -> Result<VerifyReport> {
         format!("{} files, {bytes} bytes: sizes and checksums are those that were published", files.len())
     }));
     checks.extend(audited.into_iter().flatten());
+    if pipeline.output.format == Format::Delta {
+        checks.extend(in_parallel(workers, &manifest.tables, |table| Ok(delta::audit(&output, &manifest, table)))?);
+    }
     checks.push(check_counts(&output, &manifest));
     checks.extend(check_aside(&manifest));
     if !pipeline.ids.is_entity() {
@@ -70,9 +77,9 @@ fn summary(
 }
 
 fn check_folder(output: &Output, pipeline: &Pipeline, manifest: &Manifest) -> VerifyCheck {
-    let names = pipeline.tables.iter().map(|t| t.name.as_str());
-    let problem = check_output(output, &pipeline.name, names.clone(), manifest.number()).err().map(|e| e.message);
-    let missing = names.clone().find(|name| !manifest.tables.iter().any(|t| t.table == *name));
+    let mut names = pipeline.tables.iter().map(|t| t.name.as_str());
+    let problem = check_output(output, pipeline, manifest.number()).err().map(|e| e.message);
+    let missing = names.find(|name| !manifest.tables.iter().any(|t| t.table == *name));
     let missing = missing.map(|name| format!("the manifest has no table '{name}'"));
     summary("G8", None, [problem, missing], || {
         format!("the table folders hold what {} wrote, and nothing else", counted(manifest.number(), "published run"))
@@ -114,6 +121,8 @@ struct Audit<'a> {
     rows: u64,
     /// Whether others take IDs from the same counter: then each run has a block of its own.
     shared: bool,
+    /// The IDs of a table that is partitioned.
+    scattered: Option<Scattered>,
     /// How far the place of a row's ID is beyond the row's own.
     shift: u64,
     /// The run that the last file is of.
@@ -139,15 +148,13 @@ fn places_before(table: &ManifestTable) -> u64 {
 /// Places of IDs: where each block begins, and how many it has.
 type Blocks = Vec<(u64, u64)>;
 
-/// The places of a table's IDs, as the manifest has them, run by run.
+/// The places of a table's IDs, as the manifest has them; runs that follow each other are one block.
 fn blocks(table: &ManifestTable) -> Blocks {
-    let Some(id) = &table.id else { return Vec::new() };
-    let mut blocks: Vec<(u64, u64)> = Vec::new();
-    for file in &table.files {
-        let Some(first) = file.ids.and_then(|(first, _)| ordinal_of(id, first)) else { continue };
+    let mut blocks: Blocks = Vec::new();
+    for (_, first, count) in table.blocks() {
         match blocks.last_mut() {
-            Some((start, count)) if *start + *count == first => *count += file.rows,
-            _ => blocks.push((first, file.rows)),
+            Some((start, before)) if *start + *before == first => *before += count,
+            _ => blocks.push((first, count)),
         }
     }
     blocks
@@ -177,6 +184,7 @@ fn audit_table(
         groups: Groups::new(),
         rows: 0,
         shared: is_shared(pipeline, table),
+        scattered: None,
         shift: places_before(table),
         run: 0,
         problems: BTreeMap::new(),
@@ -189,6 +197,11 @@ fn audit_table(
     match table.id.as_ref().and_then(|id| id.text.as_ref()).map(TextIds::new).transpose() {
         Ok(texts) => audit.texts = texts.map(Arc::new),
         Err(error) => audit.problem("text", error.message),
+    }
+    if !table.partition_by.is_empty() {
+        let (scattered, problem) = Scattered::new(table, audit.shift, audit.shared);
+        audit.scattered = Some(scattered);
+        problem.into_iter().for_each(|problem| audit.problem("G2", problem));
     }
     for file in &table.files {
         audit.begin(file);
@@ -203,7 +216,7 @@ fn audit_table(
 impl Audit<'_> {
     /// Where others take IDs as well, each run begins where the counter was; its files follow each other.
     fn begin(&mut self, file: &ManifestFile) {
-        if !self.shared || file.run == self.run {
+        if !self.shared || file.run == self.run || self.scattered.is_some() {
             return;
         }
         self.run = file.run;
@@ -225,7 +238,8 @@ impl Audit<'_> {
         let reader = ParquetRecordBatchReaderBuilder::try_new(open).map_err(|e| text(&e))?;
         let before = self.rows;
         for batch in reader.with_batch_size(1 << 16).build().map_err(|e| text(&e))? {
-            self.batch(&batch.map_err(|e| text(&e))?, &file.path)?;
+            let batch = batch.map_err(|e| text(&e))?;
+            self.batch(&complete(self.table, file, &batch)?, file)?;
         }
         if self.rows - before != file.rows {
             return Err(format!("{} rows where the manifest has {}", self.rows - before, file.rows));
@@ -237,10 +251,16 @@ impl Audit<'_> {
         self.problems.entry(guarantee).or_insert(text);
     }
 
-    fn batch(&mut self, batch: &RecordBatch, file: &str) -> Result<(), String> {
+    fn batch(&mut self, batch: &RecordBatch, of: &ManifestFile) -> Result<(), String> {
+        let file = of.path.as_str();
         let column = |name: &str| batch.column_by_name(name).cloned().ok_or(format!("column '{name}' is missing"));
         if let Some(id) = &self.table.id {
-            self.ids(id, &column(&id.column)?, file)?;
+            let values = column(&id.column)?;
+            if self.scattered.is_some() {
+                self.scattered_ids(id, &values, of)?;
+            } else {
+                self.ids(id, &values, file)?;
+            }
         }
         if let Some(group) = self.table.id.as_ref().and_then(|id| id.group.as_ref()) {
             let columns = group.columns.iter().map(|name| column(name)).collect::<Result<Vec<_>, _>>()?;
@@ -321,6 +341,16 @@ impl Audit<'_> {
         Ok(())
     }
 
+    /// Unique, and one of those that are due; whether all are there is known in the end.
+    fn scattered_ids(&mut self, id: &Id, values: &ArrayRef, file: &ManifestFile) -> Result<(), String> {
+        let values = values.as_primitive_opt::<Int64Type>().ok_or("the ID column is not of 64-bit integers")?;
+        let Some(scattered) = &mut self.scattered else { return Ok(()) };
+        if let Err(problem) = values.iter().try_for_each(|value| scattered.mark(id, file, value)) {
+            self.problem("G2", problem);
+        }
+        Ok(())
+    }
+
     fn unique_keys(&mut self, columns: &[ArrayRef], rows: usize, file: &str) -> Result<(), String> {
         if self.codec.is_none() {
             let codec =
@@ -371,7 +401,13 @@ impl Audit<'_> {
         if rows != table.rows {
             self.problem("G7", format!("{rows} rows where the manifest has {}", table.rows));
         }
+        if let (Some(scattered), Some(id)) = (&self.scattered, &table.id)
+            && let Some(missing) = scattered.missing(id)
+        {
+            self.problem("G2", format!("the {} {missing} is in no partition", id.column));
+        }
         if let Some(id) = &table.id {
+            let order = if self.scattered.is_some() { "of the rows of each partition" } else { "of the rows" };
             let blocks = if self.shared { blocks(table) } else { vec![(places_before(table), rows)] };
             let first = blocks.first().map_or(0, |(first, _)| *first);
             let last = blocks.last().and_then(|(first, count)| (first + count).checked_sub(1)).filter(|_| rows > 0);
@@ -385,7 +421,7 @@ impl Audit<'_> {
             };
             let problem = self.problems.remove("G2");
             checks.push(summary("G1", name, [problem.clone()], || format!("{rows} IDs, none twice")));
-            checks.push(summary("G2", name, [problem], || format!("{range}: {gaps}, in the order of the rows")));
+            checks.push(summary("G2", name, [problem], || format!("{range}: {gaps}, in the order {order}")));
             checks.extend(self.numbers_check());
             if let Some(text) = &id.text {
                 let problem = self.problems.remove("text");
@@ -433,15 +469,7 @@ fn check_counter(pipeline: &Pipeline, manifest: &Manifest) -> Vec<VerifyCheck> {
     for (table, look) in pipeline.tables.iter().zip(looks) {
         let found = manifest.tables.iter().find(|t| t.table == table.name);
         let (Some(look), Some(found)) = (look, found) else { continue };
-        let mut runs: Vec<(u64, u64, u64)> = Vec::new();
-        for file in &found.files {
-            let first = file.ids.and_then(|(first, _)| ordinal_of(found.id.as_ref()?, first));
-            match (runs.last_mut(), first) {
-                (Some((run, _, count)), _) if *run == file.run => *count += file.rows,
-                (_, Some(first)) => runs.push((file.run, first, file.rows)),
-                _ => {}
-            }
-        }
+        let mut runs = found.blocks();
         // Blocks from before the counter began are of the pipeline's own entities.
         let begin = look.ranges.first().map_or(u64::MAX, |range| range.first);
         runs.retain(|(_, first, _)| *first >= begin);

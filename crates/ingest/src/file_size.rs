@@ -1,0 +1,63 @@
+//! How many rows make a file of about the size that is wanted (`output.target_file_size`). It follows from the footers of
+//! the sources alone, so that files are cut the same whoever writes them and however long it takes. Must never look at
+//! what was written.
+
+use std::collections::HashMap;
+
+use arrow::datatypes::DataType;
+
+use crate::layout::{Layout, TableLayout};
+use crate::source::FileFacts;
+
+/// Fewer rows than this make no file of their own: one is hardly smaller for it.
+const LEAST_ROWS: u64 = 16_384;
+/// More rows than this are in no file.
+const MOST_ROWS: u64 = 1 << 26;
+/// What an ID takes, being the difference to the one before, or one of a few.
+const ID_BYTES: f64 = 2.0;
+
+/// How many rows of each table make a file of `target` bytes.
+pub(crate) fn rows_of_files(target: u64, layout: &Layout, sources: &[FileFacts]) -> Vec<u64> {
+    let taken = bytes_of_columns(sources);
+    let rows = |table: &TableLayout| {
+        let bytes: f64 = columns(table).map(|(name, data_type)| width(table, data_type, taken.get(name))).sum();
+        let ids = usize::from(table.id.is_some()) + table.references.len();
+        let row = (bytes + ids as f64 * ID_BYTES).max(1.0);
+        ((target as f64 / row) as u64).clamp(LEAST_ROWS, MOST_ROWS)
+    };
+    layout.tables.iter().map(rows).collect()
+}
+
+/// The columns that a table's files have of the records.
+fn columns(table: &TableLayout) -> impl Iterator<Item = (&str, &DataType)> {
+    let own = table.key.iter().chain(&table.columns).filter(|name| !table.partition_by.contains(name));
+    own.filter_map(|name| Some((name.as_str(), table.schema.field_with_name(name).ok()?.data_type())))
+}
+
+/// The bytes of a value: as many as it takes in the source. Where the source has no such column, or repeats its values and
+/// the table does not, about as many as its type does once it is compressed.
+fn width(table: &TableLayout, data_type: &DataType, taken: Option<&f64>) -> f64 {
+    let usual = match data_type {
+        DataType::Boolean => 0.2,
+        other => other.primitive_width().map_or(12.0, |width| width as f64 / 2.0),
+    };
+    match taken {
+        Some(&taken) if table.is_keyed() => taken.max(usual),
+        Some(&taken) => taken,
+        None => usual,
+    }
+}
+
+/// The bytes that a row takes in each column of the sources, compressed as they are.
+fn bytes_of_columns(sources: &[FileFacts]) -> HashMap<String, f64> {
+    let groups = || sources.iter().flat_map(|source| source.footer.metadata().row_groups());
+    let rows: i64 = groups().map(|group| group.num_rows().max(0)).sum();
+    let mut bytes: HashMap<String, f64> = HashMap::new();
+    for column in groups().flat_map(|group| group.columns()) {
+        if let Some(root) = column.column_path().parts().first() {
+            *bytes.entry(root.clone()).or_default() += column.compressed_size().max(0) as f64;
+        }
+    }
+    bytes.values_mut().for_each(|bytes| *bytes /= rows.max(1) as f64);
+    bytes
+}
