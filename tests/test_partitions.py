@@ -9,6 +9,7 @@ import random
 import shutil
 import signal
 from pathlib import Path
+from urllib.parse import quote
 
 import duckdb
 import pyarrow as pa
@@ -144,11 +145,12 @@ def test_readers_of_hive_s_folders_find_what_duckdb_computes(program, tmp_path):
     assert (tmp_path / "out/notes/country=__HIVE_DEFAULT_PARTITION__").is_dir()
     assert (tmp_path / "out/notes/country=a%2Fb%3Dc%2520%20d").is_dir()
     # Where a row of a partition comes from.
-    told = program.json("who", pipeline, "sales", 100 - 3 * 4321, cwd=tmp_path)
+    told = program.json("who", pipeline, "sales", 100 - 3 * 4321, cwd=tmp_path)["rows"][0]
     assert (told["source_file"], told["source_row"]) == ("data/1.parquet", 1321)
     assert told["output_file"].startswith("sales/day=2025-01-0")
-    told = program.json("who", pipeline, "customers", 7, cwd=tmp_path)
-    assert f"country={dict(told['values'])['country']}"[:10] in told["output_file"] or "%" in told["output_file"]
+    told = program.json("who", pipeline, "customers", 7, cwd=tmp_path)["rows"][0]
+    country = dict(told["values"])["country"]
+    assert told["output_file"].startswith(f"customers/country={quote(country, safe='')}/")
 
 
 def test_a_delta_table_has_partition_columns(program, tmp_path):
@@ -165,7 +167,7 @@ def test_a_delta_table_has_partition_columns(program, tmp_path):
     sales = DeltaTable(str(tmp_path / "out/sales")).to_pyarrow_table().sort_by([("sale_id", "descending")])
     for column in ("country", "day", "active", "amount"):
         assert sales[column].to_pylist() == source[column].to_pylist(), column
-    one = DeltaTable(str(tmp_path / "out/notes")).to_pyarrow_table(partitions=[("country", "=", "a/b=c%20 d")])
+    one = DeltaTable(str(tmp_path / "out/notes")).to_pyarrow_table(filters=[("country", "=", "a/b=c%20 d")])
     assert len(one) == source["country"].to_pylist().count("a/b=c%20 d")
 
 

@@ -29,3 +29,11 @@ SELECT 'version', t, list(v) FROM (
     SELECT 'orders', txn->>'version'
     FROM read_json('out/orders/_delta_log/*.json', columns = {txn: 'JSON'}, format = 'newline_delimited')
 ) WHERE v IS NOT NULL GROUP BY t HAVING list_sort(list(v)) <> ['1', '2'];
+
+-- Each customer once, with the country of the first record.
+SELECT 'customer', email FROM (SELECT DISTINCT email, country FROM 'data/2025-01.parquet') s
+FULL JOIN (FROM 'out/customers/*.parquet' WHERE customer_id <= 300) c USING (email)
+WHERE c.country IS DISTINCT FROM s.country;
+
+SELECT 'customer_id', count(*) FROM 'out/customers/*.parquet'
+HAVING count(DISTINCT email) <> 350 OR count(*) <> 350 OR min(customer_id) <> 1 OR max(customer_id) <> 350;

@@ -29,3 +29,14 @@ SELECT 'files', country, day, count(*) FROM (
 ) GROUP BY ALL HAVING count(*) > 2;
 
 SELECT 'column', name FROM parquet_schema('out/sales/*/*/*.parquet') WHERE name IN ('country', 'day');
+
+-- Each customer once, and numbered without a gap; a sale has the one of its record.
+SELECT 'customer', email FROM (SELECT DISTINCT email FROM 'data/*.parquet')
+FULL JOIN 'out/customers/*.parquet' c USING (email) WHERE c.customer_id IS NULL;
+
+SELECT 'customer_id', count(*) FROM 'out/customers/*.parquet'
+HAVING count(DISTINCT customer_id) <> count(DISTINCT email) OR max(customer_id) <> count(*);
+
+SELECT 'reference', sale_id FROM found JOIN read_parquet('data/sales.parquet', file_row_number = true) s
+ON found.sale_id = s.file_row_number + 1 LEFT JOIN 'out/customers/*.parquet' c USING (customer_id)
+WHERE c.email IS DISTINCT FROM s.email;

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 
 use arrow::datatypes::DataType;
+use parquet::file::metadata::RowGroupMetaData;
 
 use crate::layout::{Layout, TableLayout};
 use crate::source::FileFacts;
@@ -53,11 +54,13 @@ fn bytes_of_columns(sources: &[FileFacts]) -> HashMap<String, f64> {
     let groups = || sources.iter().flat_map(|source| source.footer.metadata().row_groups());
     let rows: i64 = groups().map(|group| group.num_rows().max(0)).sum();
     let mut bytes: HashMap<String, f64> = HashMap::new();
-    for column in groups().flat_map(|group| group.columns()) {
+    for column in groups().flat_map(RowGroupMetaData::columns) {
         if let Some(root) = column.column_path().parts().first() {
             *bytes.entry(root.clone()).or_default() += column.compressed_size().max(0) as f64;
         }
     }
-    bytes.values_mut().for_each(|bytes| *bytes /= rows.max(1) as f64);
+    for bytes in bytes.values_mut() {
+        *bytes /= rows.max(1) as f64;
+    }
     bytes
 }

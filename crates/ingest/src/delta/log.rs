@@ -197,7 +197,7 @@ fn take_files(add: &StructArray, active: &mut Active) -> Result<(), String> {
     let stats = field(add, "stats", &DataType::Utf8).ok();
     let (paths, sizes) = (paths.as_string::<i32>(), sizes.as_primitive::<Int64Type>());
     for row in (0..add.len()).filter(|&row| add.is_valid(row) && paths.is_valid(row)) {
-        let stats = stats.as_ref().map(|stats| stats.as_string::<i32>()).filter(|stats| stats.is_valid(row));
+        let stats = stats.as_ref().map(AsArray::as_string::<i32>).filter(|stats| stats.is_valid(row));
         let added = Added {
             bytes: u64::try_from(sizes.value(row)).unwrap_or(0),
             rows: rows_of(stats.map(|stats| stats.value(row))),

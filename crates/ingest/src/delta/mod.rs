@@ -45,12 +45,10 @@ pub(crate) fn follow(held: &Held, manifest: &Manifest) -> Result<()> {
 fn follow_table(held: &Held, manifest: &Manifest, table: &ManifestTable) -> Result<()> {
     let app = app_id(&manifest.pipeline, &table.table);
     for _ in 0..ATTEMPTS {
-        let head = head(held.output(), &table.table, &app)?;
-        let known = match &head {
-            None => 0,
-            Some(head) => known_run(held.output(), manifest, table, head.run)?,
+        let (known, mut next) = match head(held.output(), &table.table, &app)? {
+            None => (0, 0),
+            Some(last) => (known_run(held.output(), manifest, table, last.run)?, last.version + 1),
         };
-        let mut next = head.map_or(0, |head| head.version + 1);
         let mut put = Put::Done;
         for run in manifest.runs.iter().filter(|run| run.number > known) {
             let is_first = next == 0;
@@ -89,9 +87,9 @@ fn known_run(output: &Output, manifest: &Manifest, table: &ManifestTable, run: O
 /// Whether some log is not as far as the manifest. It may be that what follows is no row of its table.
 pub(crate) fn is_behind(output: &Output, manifest: &Manifest) -> Result<bool> {
     for table in &manifest.tables {
-        let head = head(output, &table.table, &app_id(&manifest.pipeline, &table.table))?;
-        let Some(head) = head else { return Ok(manifest.number() > 0) };
-        let known = known_run(output, manifest, table, head.run)?;
+        let last = head(output, &table.table, &app_id(&manifest.pipeline, &table.table))?;
+        let Some(last) = last else { return Ok(manifest.number() > 0) };
+        let known = known_run(output, manifest, table, last.run)?;
         if table.files.iter().any(|file| file.run > known) {
             return Ok(true);
         }

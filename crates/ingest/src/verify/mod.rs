@@ -201,7 +201,9 @@ fn audit_table(
     if !table.partition_by.is_empty() {
         let (scattered, problem) = Scattered::new(table, audit.shift, audit.shared);
         audit.scattered = Some(scattered);
-        problem.into_iter().for_each(|problem| audit.problem("G2", problem));
+        if let Some(problem) = problem {
+            audit.problem("G2", problem);
+        }
     }
     for file in &table.files {
         audit.begin(file);
