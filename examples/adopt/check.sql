@@ -2,7 +2,7 @@
 SELECT 'row', * FROM 'out/customers/*.parquet' WHERE email IN (SELECT mail FROM 'data/customers.parquet');
 CREATE TEMP VIEW customers AS
   SELECT email, customer_id FROM 'out/customers/*.parquet' UNION ALL SELECT mail, id FROM 'data/customers.parquet';
-SELECT 'twice', customer_id FROM customers GROUP BY 1 HAVING count(*) > 1;
+SELECT 'twice', customer_id FROM customers GROUP BY customer_id HAVING count(*) > 1;
 SELECT 'dense', count(*), min(customer_id), max(customer_id) FROM 'out/customers/*.parquet'
 HAVING count(*) <> 400 OR min(customer_id) <> (SELECT max(id) + 1 FROM 'data/customers.parquet')
     OR max(customer_id) - min(customer_id) + 1 <> count(*);
