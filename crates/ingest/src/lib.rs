@@ -8,6 +8,7 @@
 mod artifacts;
 mod committed;
 mod context;
+mod drift;
 mod engine;
 mod error;
 mod facts;
@@ -43,12 +44,14 @@ mod source;
 mod state_id;
 mod steps;
 mod suggest;
+mod text;
 mod things;
 mod verify;
 mod who;
 mod withdraw;
 mod write;
 
+pub use drift::{Difference, Differs};
 pub use error::{BadFile, ErrorKind, IngestError, Result};
 pub use ledger::ledger;
 pub use look::{check, plan};

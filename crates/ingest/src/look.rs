@@ -8,6 +8,7 @@ use seriatim_pipeline::model::OnBadFile;
 
 use crate::committed::{Committed, read_committed, read_files};
 use crate::context::RunContext;
+use crate::drift::Known;
 use crate::error::{IngestError, Result};
 use crate::layout::refuse_layout_change;
 use crate::number::id_of;
@@ -25,12 +26,12 @@ use crate::sound::{self, find_bad};
 /// Validates a pipeline against the real schema of its files, whether they were ingested or not.
 pub fn check(project: &Project) -> Result<CheckReport> {
     let cut = RunnerOptions::default();
-    let (plan, bound) = make_plan(project, "check", &FileMemory::new(), cut.cut(), cut.workers, Purpose::Look, &[])?;
-    let bound = bound.ok_or_else(|| IngestError::input("there is no file to check the pipeline against"))?;
     let pipeline = project.pipeline();
     let committed = read_committed(&project.state(), &pipeline.name)?;
-    let first = plan.files.first().map_or("the source", |file| &file.name);
-    refuse_layout_change(&committed.layout, &bound.layout, first)?;
+    let known = Known::new(FileMemory::new(), &committed);
+    let (plan, bound) = make_plan(project, "check", &known, cut.cut(), cut.workers, Purpose::Look, &[])?;
+    let bound = bound.ok_or_else(|| IngestError::input("there is no file to check the pipeline against"))?;
+    refuse_layout_change(&committed.layout, &bound.layout, |column| plan.brings(&bound.records, column))?;
     check_settled_output(project, &committed)?;
     let mut used: BTreeSet<String> = bound.records.source_columns(&bound.layout.used_columns()).into_iter().collect();
     used.extend(bound.records.filter_columns());
@@ -42,6 +43,8 @@ pub fn check(project: &Project) -> Result<CheckReport> {
         records: plan.files.iter().map(|f| f.rows).sum(),
         aside: AsideFile::of(&plan.aside),
         unused_columns: unused.cloned().collect(),
+        differences: plan.drift.differences,
+        more_differences: plan.drift.more,
         tables: bound
             .layout
             .signatures()
@@ -74,11 +77,11 @@ fn check_settled_output(project: &Project, committed: &Committed) -> Result<()> 
 
 /// The plan that a run would come to, and the run if there is a file to read: without the files that cannot be read,
 /// where such files are set aside.
-fn sound_plan(project: &Project, memory: &FileMemory, options: &RunnerOptions) -> Result<(Plan, Option<RunContext>)> {
+fn sound_plan(project: &Project, known: &Known, options: &RunnerOptions) -> Result<(Plan, Option<RunContext>)> {
     let mut aside = Vec::new();
     loop {
         let cut = options.cut();
-        let (plan, bound) = make_plan(project, "plan", memory, cut, options.workers, Purpose::Look, &aside)?;
+        let (plan, bound) = make_plan(project, "plan", known, cut, options.workers, Purpose::Look, &aside)?;
         let Some(bound) = bound else { return Ok((plan, None)) };
         // Nothing is spilled: a plan writes nothing, also not aside. What it fetches of objects is nobody's.
         let folder = std::env::temp_dir().join(format!("seriatim-plan-{}", uuid::Uuid::new_v4().as_simple()));
@@ -101,9 +104,9 @@ pub fn plan(project: &Project, options: &RunnerOptions) -> Result<PlanReport> {
     let pipeline = project.pipeline();
     let state = project.state();
     let committed = read_committed(&state, &pipeline.name)?;
-    let memory = read_files(&state, &pipeline.name, committed.number)?;
+    let known = Known::new(read_files(&state, &pipeline.name, committed.number)?, &committed);
     check_settled_output(project, &committed)?;
-    let (plan, run) = sound_plan(project, &memory, options)?;
+    let (plan, run) = sound_plan(project, &known, options)?;
     let mut report = PlanReport {
         pipeline: pipeline.name.clone(),
         interrupted: interrupted_run(project)?,
@@ -114,13 +117,14 @@ pub fn plan(project: &Project, options: &RunnerOptions) -> Result<PlanReport> {
         quarantined: 0,
         aside: AsideFile::of(&plan.aside),
         aside_known: plan.aside_known,
+        differences: plan.drift.differences.clone(),
+        more_differences: plan.drift.more,
         chunks: plan.chunks.len() as u64,
         tables: Vec::new(),
         shared: None,
     };
     let Some(run) = run else { return Ok(report) };
-    let first = plan.files.first().map_or("the source", |file| &file.name);
-    refuse_layout_change(&committed.layout, &run.layout, first)?;
+    refuse_layout_change(&committed.layout, &run.layout, |column| run.plan.brings(&run.records, column))?;
     let chunks: Vec<u32> = (0..run.plan.chunks.len() as u32).collect();
     let scans = in_parallel(options.workers, &chunks, |&chunk| run.scan(chunk))?;
     report.filtered = scans.iter().map(|s| u64::from(s.filtered)).sum();

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use seriatim_durable::EntityId;
 use seriatim_pipeline::model::{OnBadFile, Pipeline};
 
+use crate::drift::Difference;
 use crate::engine::Engine;
 use crate::error::{IngestError, Result};
 use crate::ids;
@@ -76,6 +77,10 @@ pub(crate) struct RunOutput {
     pub(crate) aside: Vec<AsideFile>,
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(crate) aside_known: u64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) differences: Vec<Difference>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) more_differences: u64,
     pub(crate) tables: Vec<TableOutput>,
 }
 
@@ -357,7 +362,8 @@ async fn commit<E: Engine>(
         (id.clone(), CommitSequence { run: input.holder(), segments: segments.clone(), outside })
     });
     let _: Vec<u64> = engine.call("commit", calls.collect()).await?;
-    let catalog = CommitCatalog { run: input.run.clone(), number: reserved.number, layout: plan.layout.clone() };
+    let (layout, source) = (plan.layout.clone(), plan.source.clone());
+    let catalog = CommitCatalog { run: input.run.clone(), number: reserved.number, layout, source };
     let _: Vec<()> = engine.call("commit", vec![(catalog_id(&input.pipeline.name), catalog)]).await?;
     ids::commit(engine, input, reserved).await
 }
@@ -390,6 +396,8 @@ fn report(
         quarantined: scans.iter().map(|s| s.quarantined).sum(),
         aside: plan.aside.clone(),
         aside_known: plan.aside_known,
+        differences: plan.differences.clone(),
+        more_differences: plan.more_differences,
         tables: reserved.tables.iter().zip(shards).enumerate().map(table_output).collect(),
     }
 }

@@ -10,6 +10,7 @@ use seriatim_pipeline::model::{OnConflict, Pipeline};
 
 use crate::committed::{Committed, CommittedTable, read_committed, read_files, write_committed, write_files};
 use crate::context::RunContext;
+use crate::drift::Known;
 use crate::error::{IngestError, Result};
 use crate::facts::{keep_facts, prune_facts, read_facts};
 use crate::files::make_folder;
@@ -57,8 +58,12 @@ pub(crate) fn admit(run: &RunContext, catalog: &CatalogState, sequences: &[Seque
     check_published(held.output(), &pipeline.name, catalog.number)?;
     withdraw_stale(&held, pipeline, Some(&Manifest::new(&pipeline.name, &run.layout)), || refuse_late(run))?;
     check_output(held.output(), &pipeline.name, pipeline.tables.iter().map(|t| t.name.as_str()), catalog.number)?;
+    if run.plan.drift.before != catalog.source {
+        // Another run has published since: its types are to be held as well.
+        return Ok(Admission::Outdated);
+    }
     if catalog.number > 0 {
-        refuse_layout_change(&catalog.layout, &run.layout, run.plan.files.first().map_or("the source", |f| &f.name))?;
+        refuse_layout_change(&catalog.layout, &run.layout, |column| run.plan.brings(&run.records, column))?;
     }
     let memory = read_files(run.state(), &pipeline.name, catalog.number)?;
     // Also what is to be set aside: another run may have found it mended.
@@ -104,7 +109,13 @@ fn refresh_copy(run: &RunContext, catalog: &CatalogState, sequences: &[SequenceS
         source: sequence.source.clone(),
         last: sequence.source.as_ref().and_then(|_| sequence.ledger.last().cloned()),
     });
-    let fresh = Committed { number: catalog.number, output, layout: catalog.layout.clone(), tables: tables.collect() };
+    let fresh = Committed {
+        number: catalog.number,
+        output,
+        layout: catalog.layout.clone(),
+        source: catalog.source.clone(),
+        tables: tables.collect(),
+    };
     write_committed(run.state(), &pipeline.name, &fresh)?;
     Ok(fresh)
 }
@@ -427,6 +438,7 @@ fn committed(run: &RunContext, reserved: &Reserved, segments: &[Vec<String>]) ->
         number: reserved.number,
         output: pipeline.output.path.clone(),
         layout: run.layout.signatures(),
+        source: run.plan.drift.types.clone(),
         tables: tables.collect(),
     }
 }
@@ -445,8 +457,8 @@ pub(crate) fn keep_committed(run: &RunContext, reserved: &Reserved, segments: &[
     prune_facts(&held)
 }
 
-/// The memory of files, for a look without a run.
-pub(crate) fn file_memory(state: &Path, pipeline: &str) -> Result<FileMemory> {
+/// What a plan goes on from.
+pub(crate) fn known(state: &Path, pipeline: &str) -> Result<Known> {
     let committed = read_committed(state, pipeline)?;
-    read_files(state, pipeline, committed.number)
+    Ok(Known::new(read_files(state, pipeline, committed.number)?, &committed))
 }

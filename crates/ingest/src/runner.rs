@@ -540,6 +540,8 @@ fn fill(report: &mut RunReport, input: &RunInput, output: RunOutput) {
     report.quarantined = output.quarantined;
     report.aside = output.aside;
     report.aside_known = output.aside_known;
+    report.differences = output.differences;
+    report.more_differences = output.more_differences;
     for (table, done) in input.pipeline.tables.iter().zip(output.tables) {
         let range = table.id.as_ref().filter(|_| done.count > 0).map(|id| {
             let ends = id_of(id, done.first).zip(id_of(id, done.first + done.count - 1));

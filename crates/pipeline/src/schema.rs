@@ -7,6 +7,7 @@ use schemars::transform::{RecursiveTransform, Transform as _};
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
+use crate::column_type;
 use crate::compression;
 use crate::raw::{RawPipeline, RawTable};
 
@@ -21,6 +22,15 @@ pub(crate) const ON_NULL_KEY: &[&str] = &["null", "quarantine", "error"];
 
 /// The values of `source.on_bad_file`, the default first.
 pub(crate) const ON_BAD_FILE: &[&str] = &["fail", "quarantine"];
+
+/// The values of `source.schema`, the default first.
+pub(crate) const SCHEMA_MODES: &[&str] = &["strict", "widen", "evolve"];
+
+/// The values of `source.format`.
+pub(crate) const SOURCE_FORMATS: &[&str] = &["parquet", "csv", "ndjson"];
+
+/// The values of `source.undeclared`, the default first.
+pub(crate) const UNDECLARED: &[&str] = &["infer", "string"];
 
 /// The values of `output.format`, the default first.
 pub(crate) const FORMATS: &[&str] = &["parquet"];
@@ -128,6 +138,42 @@ pub(crate) fn on_bad_file(_: &mut SchemaGenerator) -> Schema {
     or_placeholder(&json!({"enum": ON_BAD_FILE}))
 }
 
+pub(crate) fn schema_mode(_: &mut SchemaGenerator) -> Schema {
+    or_placeholder(&json!({"enum": SCHEMA_MODES}))
+}
+
+pub(crate) fn source_format(_: &mut SchemaGenerator) -> Schema {
+    or_placeholder(&json!({"enum": SOURCE_FORMATS}))
+}
+
+pub(crate) fn undeclared(_: &mut SchemaGenerator) -> Schema {
+    or_placeholder(&json!({"enum": UNDECLARED}))
+}
+
+/// A text that may be blank.
+pub(crate) fn any_text(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string"})
+}
+
+pub(crate) fn character(_: &mut SchemaGenerator) -> Schema {
+    or_placeholder(&json!({"type": "string", "pattern": r"^[ -~\t]$"}))
+}
+
+pub(crate) fn maybe_character(_: &mut SchemaGenerator) -> Schema {
+    or_placeholder(&json!({"type": "string", "pattern": r"^[ -~\t]?$"}))
+}
+
+/// A map of types of columns.
+pub(crate) fn column_types(_: &mut SchemaGenerator) -> Schema {
+    let kind = or_placeholder(&json!({"type": "string", "pattern": column_type::PATTERN}));
+    json_schema!({"type": "object", "additionalProperties": kind})
+}
+
+/// A map of texts.
+pub(crate) fn renames(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "object", "additionalProperties": {"type": "string", "pattern": r"\S"}})
+}
+
 pub(crate) fn on_null_key(_: &mut SchemaGenerator) -> Schema {
     // Without quotes, `null` is YAML's null and not a text; it means the same.
     let values: Vec<Value> = ON_NULL_KEY.iter().map(|value| json!(value)).chain([Value::Null]).collect();
@@ -148,9 +194,19 @@ pub(crate) fn truth_value(_: &mut SchemaGenerator) -> Schema {
 
 /// Makes the schema of an object into that of an object or a column's name.
 pub(crate) fn or_column_name(schema: &mut Schema) {
+    or_short(schema, &json!({"type": "string", "pattern": r"\S"}));
+}
+
+/// Makes the schema of an object into that of an object or a mode.
+pub(crate) fn or_mode(schema: &mut Schema) {
+    or_short(schema, &json!({"anyOf": [{"enum": SCHEMA_MODES}, placeholder()]}));
+}
+
+/// Adds a short form to the schema of an object.
+fn or_short(schema: &mut Schema, short: &Value) {
     let mut object = std::mem::take(schema);
     let description = object.remove("description");
-    *schema = json_schema!({"anyOf": [{"type": "string", "pattern": r"\S"}, object]});
+    *schema = json_schema!({"anyOf": [short, object]});
     if let Some(description) = description {
         schema.insert("description".to_owned(), description);
     }

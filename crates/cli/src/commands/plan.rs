@@ -42,6 +42,7 @@ fn print(report: &PlanReport, ui: &Ui) -> Result<(), CliError> {
         }
     }
     ui.lines(summary::aside(&report.aside, report.aside_known))?;
+    ui.lines(summary::differences(&report.differences, report.more_differences))?;
     ui.line("")?;
     ui.lines(files_table(report).lines("  "))?;
     if report.files.len() > FILES_SHOWN {

@@ -3,10 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use seriatim_pipeline::model::SourceFormat;
 use seriatim_storage::Location;
 
+use super::SourceFile;
+use super::footer::{content_hash, stamp};
 use super::object::Object;
 use crate::error::{IngestError, Result};
+use crate::text::endings;
 
 /// Where a file is.
 #[derive(Debug, Clone)]
@@ -20,6 +24,18 @@ impl Found {
     pub(crate) fn is_object(&self) -> bool {
         matches!(self, Self::Object(_))
     }
+
+    /// What is known of a text file before it is read. With `hash`, a local file is read once for that.
+    pub(crate) fn as_text(&self, name: &str, hash: bool) -> Result<SourceFile> {
+        let (bytes, modified, hash) = match self {
+            Self::Local(path) => {
+                let (bytes, modified) = stamp(path)?;
+                (bytes, modified, if hash { content_hash(path)? } else { String::new() })
+            }
+            Self::Object(object) => (object.bytes, 0, object.version.0.clone()),
+        };
+        Ok(SourceFile { name: name.to_owned(), bytes, modified, hash, rows: 0, bad: None })
+    }
 }
 
 /// A listing: names and where the files are, in the order of names by their bytes; and the patterns that matched
@@ -30,15 +46,16 @@ pub(crate) struct Listing {
     pub(crate) unmatched: Vec<String>,
 }
 
-/// Lists the files of `patterns`: a file, a folder (the `*.parquet` in it, at any depth), or a glob, as a path or as a
-/// URL. Files and folders whose name starts with `_` or `.` are left out where a folder or a glob would find them, as
+/// Lists the files of `patterns`: a file, a folder (the files of this format in it by their names, at any depth; without
+/// one `*.parquet`), or a glob, as a path or as a URL. Files and folders whose name starts with `_` or `.` are left out where a folder or a glob would find them, as
 /// Hive and Spark do.
-pub(crate) fn list(folder: &Path, patterns: &[String]) -> Result<Listing> {
+pub(crate) fn list(folder: &Path, patterns: &[String], format: Option<SourceFormat>) -> Result<Listing> {
     let mut listing = Listing::default();
+    let endings = endings(format);
     for pattern in patterns {
         let before = listing.files.len();
         if Location::is_url(pattern) && !pattern.starts_with("file://") {
-            add_objects(&mut listing, pattern)?;
+            add_objects(&mut listing, pattern, endings)?;
             if listing.files.len() == before {
                 listing.unmatched.push(pattern.clone());
             }
@@ -51,7 +68,10 @@ pub(crate) fn list(folder: &Path, patterns: &[String]) -> Result<Listing> {
             .map_or_else(|| pattern.clone(), |path| path.to_string_lossy().into_owned());
         let path = folder.join(pattern);
         if path.is_dir() {
-            add_matches(&mut listing, folder, pattern, &format!("{}/**/*.parquet", pattern.trim_end_matches('/')))?;
+            for ending in endings {
+                let glob_text = format!("{}/**/*.{ending}", pattern.trim_end_matches('/'));
+                add_matches(&mut listing, folder, pattern, &glob_text)?;
+            }
         } else if is_glob(pattern) && !path.exists() {
             add_matches(&mut listing, folder, pattern, pattern)?;
         } else if path.exists() {
@@ -113,16 +133,16 @@ fn not_a_glob(pattern: &str, error: &glob::PatternError) -> IngestError {
 }
 
 /// The same for objects: one object, a prefix that ends where a `/` follows, or a glob.
-fn add_objects(listing: &mut Listing, pattern: &str) -> Result<()> {
+fn add_objects(listing: &mut Listing, pattern: &str, endings: &[&str]) -> Result<()> {
     let location = Location::parse(pattern, Path::new(""))?;
     let Some((container, path)) = location.in_container() else {
         return Err(IngestError::internal(format!("'{pattern}' is no place in object storage")));
     };
     let is_glob = is_glob(path);
     let one = if is_glob || path.is_empty() { None } else { container.head(path)? };
-    let found = if let Some(entry) = one { vec![entry] } else { matching(&container, pattern, path)? };
+    let found = if let Some(entry) = one { vec![entry] } else { matching(&container, pattern, path, endings)? };
     if found.is_empty() && !is_glob {
-        return Err(IngestError::input(format!("there is no object {location}, and no *.parquet under it"))
+        return Err(IngestError::input(format!("there is no object {location}, and no *.{} under it", endings[0]))
             .help(format!("correct `source.files` ('{pattern}'), or bring the file")));
     }
     for entry in found {
@@ -133,18 +153,22 @@ fn add_objects(listing: &mut Listing, pattern: &str) -> Result<()> {
     Ok(())
 }
 
-/// The objects of a glob, or the `*.parquet` under a path.
-fn matching(container: &Location, pattern: &str, path: &str) -> Result<Vec<seriatim_storage::Entry>> {
-    let (glob_text, prefix) = if is_glob(path) {
-        (path.to_owned(), path.split(['*', '?', '[']).next().unwrap_or_default().to_owned())
+/// The objects of a glob, or those under a path whose names end so.
+fn matching(container: &Location, pattern: &str, path: &str, endings: &[&str]) -> Result<Vec<seriatim_storage::Entry>> {
+    let (glob_texts, prefix) = if is_glob(path) {
+        (vec![path.to_owned()], path.split(['*', '?', '[']).next().unwrap_or_default().to_owned())
     } else {
         let folder = if path.is_empty() { String::new() } else { format!("{path}/") };
-        (format!("{}**/*.parquet", glob::Pattern::escape(&folder)), folder)
+        let under = glob::Pattern::escape(&folder);
+        (endings.iter().map(|ending| format!("{under}**/*.{ending}")).collect(), folder)
     };
-    let glob = glob::Pattern::new(&glob_text).map_err(|e| not_a_glob(pattern, &e))?;
+    let globs = glob_texts.iter().map(|text| glob::Pattern::new(text).map(|glob| (glob, text)));
+    let globs = globs.collect::<Result<Vec<_>, _>>().map_err(|e| not_a_glob(pattern, &e))?;
     let options = glob::MatchOptions { require_literal_separator: true, ..glob::MatchOptions::new() };
     let mut entries = container.list(&prefix)?;
-    entries.retain(|entry| glob.matches_with(&entry.name, options) && !is_hidden(&entry.name, &glob_text));
+    entries.retain(|entry| {
+        globs.iter().any(|(glob, text)| glob.matches_with(&entry.name, options) && !is_hidden(&entry.name, text))
+    });
     Ok(entries)
 }
 
@@ -169,7 +193,7 @@ mod tests {
 
     fn names(folder: &Path, patterns: &[&str]) -> Vec<String> {
         let patterns: Vec<String> = patterns.iter().map(|&p| p.to_owned()).collect();
-        list(folder, &patterns).unwrap().files.into_keys().collect()
+        list(folder, &patterns, None).unwrap().files.into_keys().collect()
     }
 
     #[test]
@@ -185,6 +209,14 @@ mod tests {
         assert_eq!(names(root, &["d/*.parquet"]), expected);
         assert_eq!(names(root, &["d/b.parquet", "./d/a.parquet", "d/[B]*"]), expected);
         assert_eq!(names(root, &["d/_skip/*.parquet"]), ["d/_skip/c.parquet"]);
+        for file in ["d/x.csv", "d/e/y.tsv.gz", "d/z.jsonl"] {
+            std::fs::create_dir_all(root.join("d/e")).unwrap();
+            std::fs::write(root.join(file), "").unwrap();
+        }
+        let of = |format| list(root, &["d".to_owned()], Some(format)).unwrap().files.into_keys().collect::<Vec<_>>();
+        assert_eq!(of(SourceFormat::Csv), ["d/e/y.tsv.gz", "d/x.csv"]);
+        assert_eq!(of(SourceFormat::Ndjson), ["d/z.jsonl"]);
+        assert_eq!(of(SourceFormat::Parquet), expected);
     }
 
     #[test]
@@ -196,15 +228,15 @@ mod tests {
         let absolute = root.join("d/a.parquet").to_string_lossy().into_owned();
         assert_eq!(names(root, &["d/*.parquet", &absolute, "d/./a.parquet", "./d//a.parquet"]), ["d/a.parquet"]);
         std::os::unix::fs::symlink(root.join("d/a.parquet"), root.join("d/b.parquet")).unwrap();
-        let error = list(root, &["d".to_owned()]).unwrap_err();
+        let error = list(root, &["d".to_owned()], None).unwrap_err();
         assert!(error.message.contains("d/a.parquet and d/b.parquet are the same file"), "{error}");
     }
 
     #[test]
     fn a_file_that_is_not_there_is_an_error_and_an_empty_glob_is_reported() {
         let folder = tempfile::tempdir().unwrap();
-        let error = list(folder.path(), &["x.parquet".to_owned()]).unwrap_err();
+        let error = list(folder.path(), &["x.parquet".to_owned()], None).unwrap_err();
         assert!(error.message.contains("x.parquet"), "{error}");
-        assert_eq!(list(folder.path(), &["*.parquet".to_owned()]).unwrap().unmatched, ["*.parquet"]);
+        assert_eq!(list(folder.path(), &["*.parquet".to_owned()], None).unwrap().unmatched, ["*.parquet"]);
     }
 }

@@ -12,7 +12,7 @@ mod span;
 
 pub(crate) use assemble::assemble;
 pub(crate) use piece::Piece;
-pub(crate) use sink::failed;
+pub(crate) use sink::{failed, properties};
 pub(crate) use span::{Shared, SpanOutcome, write_span};
 
 use std::path::PathBuf;
