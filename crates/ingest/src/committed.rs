@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::context::pipeline_folder;
+use crate::drift::SourceTypes;
 use crate::error::{IngestError, Result};
 use crate::files::{make_folder, read_json, write_json, write_whole};
 use crate::layout::TableSignature;
@@ -23,6 +24,9 @@ pub(crate) struct Committed {
     /// The output folder, as the pipeline file has it.
     pub(crate) output: String,
     pub(crate) layout: Vec<TableSignature>,
+    /// The types of the source's columns, where files may differ in them.
+    #[serde(default, skip_serializing_if = "SourceTypes::is_empty")]
+    pub(crate) source: SourceTypes,
     pub(crate) tables: Vec<CommittedTable>,
 }
 

@@ -10,10 +10,11 @@ use arrow::compute::{CastOptions, cast_with_options, max, min};
 use arrow::datatypes::{DataType, Int64Type};
 use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 use parquet::file::statistics::Statistics;
-use seriatim_pipeline::model::{OnBadFile, Pipeline, Source};
+use seriatim_pipeline::model::{Pipeline, Source, SourceFormat};
 
 use crate::checks::Checks;
 use crate::context::RunContext;
+use crate::drift::{Drift, SourceTypes};
 use crate::error::{IngestError, Result};
 use crate::layout::Layout;
 use crate::plan::{Bound, Cut, Paths, Plan, cut_file, in_parallel};
@@ -39,7 +40,7 @@ pub(crate) struct Existing {
 impl Existing {
     /// Lists the files and reads their footers; each must have all the columns.
     pub(crate) fn find(project: &Project, wanted: &Wanted<'_>, folder: PathBuf) -> Result<Self> {
-        let listing = list(project.folder(), wanted.files, wanted.setting)?;
+        let listing = list(project.folder(), wanted.files, Some(SourceFormat::Parquet), wanted.setting)?;
         if listing.files.is_empty() {
             return Err(IngestError::input(format!("no file matches '{}'", wanted.files.join("', '"))).help(format!(
                 "correct `{}`; relative paths start at {}",
@@ -77,7 +78,15 @@ impl Existing {
             }
         }
         let Some(first) = facts.first() else { return Err(IngestError::internal("there is no file to open")) };
-        let records = Records::new(first.schema(), None)?;
+        // Its files are none of the source's, and have nothing of what is said of those.
+        let pipeline = Pipeline {
+            source: Source { files: wanted.files.to_vec(), ..Source::default() },
+            transform: None,
+            checks: Vec::new(),
+            tables: Vec::new(),
+            ..project.pipeline().clone()
+        };
+        let records = Records::new(first.schema(), &pipeline)?;
         let footers: Vec<Arc<ParquetMetaData>> = facts.iter().map(|facts| facts.footer.metadata().clone()).collect();
         let cut = Cut { chunk_rows: CHUNK_ROWS, shards: 1, paths: Paths::General };
         let chunks = (0..).zip(&footers).flat_map(|(index, footer)| cut_file(index, footer, cut, 1)).collect();
@@ -85,11 +94,7 @@ impl Existing {
         let plan = Plan {
             run: "existing".to_owned(),
             owner: String::new(),
-            pipeline: Pipeline {
-                source: Source { files: wanted.files.to_vec(), on_bad_file: OnBadFile::Fail },
-                tables: Vec::new(),
-                ..project.pipeline().clone()
-            },
+            pipeline,
             folder: project.folder().to_owned(),
             files: facts.into_iter().map(|facts| facts.file).collect(),
             files_known: 0,
@@ -98,6 +103,8 @@ impl Existing {
             adopted: Vec::new(),
             source_columns: Vec::new(),
             replayed: Vec::new(),
+            drift: Drift::default(),
+            texts: SourceTypes::new(),
             chunks,
             spans: Vec::new(),
             parts: Vec::new(),
@@ -106,7 +113,12 @@ impl Existing {
             table_rows: Vec::new(),
             paths: Paths::General,
         };
-        let bound = Bound { records, layout: Layout { tables: Vec::new(), checks: Checks::default() }, footers: known };
+        let bound = Bound {
+            records,
+            layout: Layout { tables: Vec::new(), checks: Checks::default() },
+            footers: known,
+            texts: None,
+        };
         let look = RunContext::new(plan, bound, &project.state(), u64::MAX, Arc::new(Progress::default()));
         Ok(Self { look: look.for_a_look(folder), footers })
     }

@@ -306,14 +306,19 @@ fn check_comparable(pipeline: &Pipeline, table: &TableLayout, records: &Schema) 
     Ok(())
 }
 
-/// An error if what was published and what the pipeline now says are not the same tables. `file` is the one that columns
-/// have their types from.
-pub(crate) fn refuse_layout_change(published: &[TableSignature], now: &Layout, file: &str) -> Result<()> {
+/// An error if what was published and what the pipeline now says are not the same tables. `file` is the one that a column
+/// has its type from.
+pub(crate) fn refuse_layout_change<'a>(
+    published: &[TableSignature],
+    now: &Layout,
+    file: impl Fn(&str) -> &'a str,
+) -> Result<()> {
     let now = now.signatures();
     if published.is_empty() {
         return Ok(());
     }
     if let Some((table, column, before, after)) = other_type(published, &now) {
+        let file = file(column);
         return Err(IngestError::input(format!(
             "table '{table}': column '{column}' is {before} in published files, and {after} as {file} has it"
         ))

@@ -10,6 +10,7 @@ use crate::adopt::adopt;
 use crate::checks::{self, CheckFacts};
 use crate::committed::{Committed, read_committed, read_files};
 use crate::context::RunContext;
+use crate::drift::Known;
 use crate::error::{IngestError, Result};
 use crate::layout::refuse_layout_change;
 use crate::number::id_of;
@@ -28,13 +29,13 @@ use crate::sound::{self, find_bad};
 /// Validates a pipeline against the real schema of its files, whether they were ingested or not.
 pub fn check(project: &Project) -> Result<CheckReport> {
     let cut = RunnerOptions::default();
-    let committed = read_committed(&project.state(), &project.pipeline().name)?;
-    let settled = settle(project, &committed)?;
-    let (plan, bound) = make_plan(&settled, "check", &FileMemory::new(), cut.cut(), cut.workers, Purpose::Look, &[])?;
-    let bound = bound.ok_or_else(|| IngestError::input("there is no file to check the pipeline against"))?;
     let pipeline = project.pipeline();
-    let first = plan.files.first().map_or("the source", |file| &file.name);
-    refuse_layout_change(&committed.layout, &bound.layout, first)?;
+    let committed = read_committed(&project.state(), &pipeline.name)?;
+    let settled = settle(project, &committed)?;
+    let known = Known::new(FileMemory::new(), &committed);
+    let (plan, bound) = make_plan(&settled, "check", &known, cut.cut(), cut.workers, Purpose::Look, &[])?;
+    let bound = bound.ok_or_else(|| IngestError::input("there is no file to check the pipeline against"))?;
+    refuse_layout_change(&committed.layout, &bound.layout, |column| plan.brings(&bound.records, column))?;
     check_settled_output(project, &committed)?;
     let mut used: BTreeSet<String> = bound.records.source_columns(&bound.layout.used_columns()).into_iter().collect();
     used.extend(bound.records.filter_columns());
@@ -46,6 +47,8 @@ pub fn check(project: &Project) -> Result<CheckReport> {
         records: plan.files.iter().map(|f| f.rows).sum(),
         aside: AsideFile::of(&plan.aside),
         unused_columns: unused.cloned().collect(),
+        differences: plan.drift.differences,
+        more_differences: plan.drift.more,
         tables: bound
             .layout
             .signatures()
@@ -76,12 +79,12 @@ fn check_settled_output(project: &Project, committed: &Committed) -> Result<()> 
 
 /// The plan that a run would come to, and the run if there is a file to read: without the files that cannot be read,
 /// where such files are set aside.
-fn sound_plan(settled: &Settled, memory: &FileMemory, options: &RunnerOptions) -> Result<(Plan, Option<RunContext>)> {
+fn sound_plan(settled: &Settled, known: &Known, options: &RunnerOptions) -> Result<(Plan, Option<RunContext>)> {
     let project = &settled.project;
     let mut aside = Vec::new();
     loop {
         let cut = options.cut();
-        let (plan, bound) = make_plan(settled, "plan", memory, cut, options.workers, Purpose::Look, &aside)?;
+        let (plan, bound) = make_plan(settled, "plan", known, cut, options.workers, Purpose::Look, &aside)?;
         let Some(bound) = bound else { return Ok((plan, None)) };
         // Nothing is spilled: a plan writes nothing, also not aside. What it fetches of objects is nobody's.
         let folder = std::env::temp_dir().join(format!("seriatim-plan-{}", uuid::Uuid::new_v4().as_simple()));
@@ -105,10 +108,10 @@ pub fn plan(project: &Project, options: &RunnerOptions) -> Result<PlanReport> {
     let pipeline = project.pipeline();
     let state = project.state();
     let committed = read_committed(&state, &pipeline.name)?;
-    let memory = read_files(&state, &pipeline.name, committed.number)?;
+    let known = Known::new(read_files(&state, &pipeline.name, committed.number)?, &committed);
     check_settled_output(project, &committed)?;
     let settled = settle(project, &committed)?;
-    let (plan, run) = sound_plan(&settled, &memory, options)?;
+    let (plan, run) = sound_plan(&settled, &known, options)?;
     let mut report = PlanReport {
         pipeline: pipeline.name.clone(),
         interrupted: interrupted_run(project)?,
@@ -121,6 +124,8 @@ pub fn plan(project: &Project, options: &RunnerOptions) -> Result<PlanReport> {
         refused: None,
         aside: AsideFile::of(&plan.aside),
         aside_known: plan.aside_known,
+        differences: plan.drift.differences.clone(),
+        more_differences: plan.drift.more,
         chunks: plan.chunks.len() as u64,
         tables: Vec::new(),
         begins: begins(&settled, &committed),
@@ -162,9 +167,8 @@ fn plan_tables(
     committed: &Committed,
     options: &RunnerOptions,
 ) -> Result<()> {
-    let (plan, pipeline) = (&run.plan, &run.plan.pipeline);
-    let first = plan.files.first().map_or("the source", |file| &file.name);
-    refuse_layout_change(&committed.layout, &run.layout, first)?;
+    let pipeline = &run.plan.pipeline;
+    refuse_layout_change(&committed.layout, &run.layout, |column| run.plan.brings(&run.records, column))?;
     let chunks: Vec<u32> = (0..run.plan.chunks.len() as u32).collect();
     let scans = in_parallel(options.workers, &chunks, |&chunk| run.scan(chunk))?;
     report.filtered = scans.iter().map(|s| u64::from(s.filtered)).sum();
@@ -187,7 +191,7 @@ fn plan_tables(
         // Where others have taken some, the counter is further than this pipeline.
         let mut first = before.map_or(0, |t| t.next).max(look.map_or(0, |look| look.next));
         let mut segments = before.map(|t| t.segments.clone()).unwrap_or_default();
-        let adopted = plan.adopted.iter().find(|adopted| adopted.table == index);
+        let adopted = run.plan.adopted.iter().find(|adopted| adopted.table == index);
         let adopted = adopted.map(|adopted| adopt(run, adopted)).transpose()?;
         if let Some(adopted) = &adopted {
             (first, segments) = (adopted.first, vec![adopted.segment.clone()]);

@@ -10,6 +10,7 @@ use seriatim_pipeline::model::{Format, OnBadFile, Pipeline, Table};
 
 use crate::adopt::{AdoptKeys, after_adoption};
 use crate::checks;
+use crate::drift::Difference;
 use crate::engine::Engine;
 use crate::error::{IngestError, Result};
 use crate::ids;
@@ -86,6 +87,10 @@ pub(crate) struct RunOutput {
     pub(crate) aside: Vec<AsideFile>,
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(crate) aside_known: u64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) differences: Vec<Difference>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) more_differences: u64,
     pub(crate) tables: Vec<TableOutput>,
 }
 
@@ -466,7 +471,8 @@ async fn commit<E: Engine>(
             )
         });
     let _: Vec<u64> = engine.call("commit", calls.collect()).await?;
-    let catalog = CommitCatalog { run: input.run.clone(), number: reserved.number, layout: plan.layout.clone() };
+    let (layout, source) = (plan.layout.clone(), plan.source.clone());
+    let catalog = CommitCatalog { run: input.run.clone(), number: reserved.number, layout, source };
     let _: Vec<()> = engine.call("commit", vec![(catalog_id(&input.pipeline.name), catalog)]).await?;
     ids::commit(engine, input, reserved).await
 }
@@ -503,6 +509,8 @@ fn report(
         checks: Vec::new(),
         aside: plan.aside.clone(),
         aside_known: plan.aside_known,
+        differences: plan.differences.clone(),
+        more_differences: plan.more_differences,
         tables: reserved.tables.iter().zip(shards).enumerate().map(table_output).collect(),
     }
 }

@@ -6,14 +6,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use arrow::datatypes::{FieldRef, Schema};
+use arrow::datatypes::Schema;
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
 use parquet::basic::Type as Physical;
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData};
 use serde::{Deserialize, Serialize};
-use seriatim_pipeline::model::{OnBadFile, Pipeline};
+use seriatim_pipeline::model::{OnBadFile, Pipeline, Source};
 
 use crate::delta::refuse_types;
+use crate::drift::{Drift, Known, SourceTypes, bind_files};
 use crate::error::{IngestError, Result};
 use crate::file_size::rows_of_files;
 use crate::layout::Layout;
@@ -24,6 +25,7 @@ use crate::settled::{Adopted, Settled};
 use crate::source::{
     FileFacts, Found, Listing, Records, SourceFile, bad_file, changed, content_hash, file_facts, list, stamp,
 };
+use crate::text::{Texts, form_of, take_up};
 use crate::write::QUARANTINE_COLUMNS;
 
 /// Consecutive rows of one source file: the unit of fan-out.
@@ -73,12 +75,17 @@ pub(crate) struct Plan {
     /// Tables that exist and are taken over, because no run is published yet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) adopted: Vec<Adopted>,
-    /// The columns that all these files have, with the same type, in the order of names: what a record in quarantine
-    /// shows of its source.
+    /// The columns that these files have together, in the order of names: what a record in quarantine shows of its source.
     pub(crate) source_columns: Vec<String>,
     /// The files of the quarantine whose records the source is.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) replayed: Vec<String>,
+    /// What the files differ in.
+    #[serde(default, skip_serializing_if = "Drift::is_none")]
+    pub(crate) drift: Drift,
+    /// The types of the columns of text files.
+    #[serde(default, skip_serializing_if = "SourceTypes::is_empty")]
+    pub(crate) texts: SourceTypes,
     pub(crate) chunks: Vec<Chunk>,
     /// Consecutive chunks that are written together: index of the first, index after the last.
     pub(crate) spans: Vec<(u32, u32)>,
@@ -99,6 +106,12 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// The file that a column of the records has its type from: one that brings more than what is published, else the first.
+    pub(crate) fn brings(&self, records: &Records, column: &str) -> &str {
+        let first = || self.files.first().map_or("the source", |file| file.name.as_str());
+        self.drift.wider(records, column).unwrap_or_else(first)
+    }
+
     /// A name that no run of another state folder has.
     pub(crate) fn own_name(&self) -> String {
         format!("{}-{}", self.run, self.owner.get(..12).unwrap_or(&self.owner))
@@ -141,61 +154,63 @@ const CHUNK_BYTES: u64 = 256 << 20;
 /// Objects whose footers are read at once, at least.
 const OBJECTS_AT_ONCE: usize = 12;
 
-/// Whether new files are read to the end for their hash: a run must, for its memory; a look need not.
+/// Whether new files are read to the end for their hash: a run must, for its memory; a look need not. And where the copies
+/// of text files lie: those of a run in this folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Purpose {
-    Run,
+pub(crate) enum Purpose<'a> {
+    Run(&'a Path),
     Look,
 }
 
-/// Makes the plan of `run`; with no new file, its `files` are empty. `aside`: files that were found to be bad while an
+/// Makes the plan of `run`, which goes on from what is `known`; with no new file, its `files` are empty. `aside`: files that were found to be bad while an
 /// earlier plan was carried out; what has changed since is looked at anew.
 pub(crate) fn make_plan(
     settled: &Settled,
     run: &str,
-    memory: &FileMemory,
+    known: &Known,
     cut: Cut,
     workers: usize,
-    purpose: Purpose,
+    purpose: Purpose<'_>,
     aside: &[SourceFile],
 ) -> Result<(Plan, Option<Bound>)> {
     let project = &settled.project;
-    let listing = list(project.folder(), &project.pipeline().source.files, "source.files")?;
+    let source = &project.pipeline().source;
+    let listing = list(project.folder(), &source.files, source.format, "source.files")?;
     refuse_own_output(project, &listing)?;
-    if listing.files.is_empty() && memory.is_empty() {
+    if listing.files.is_empty() && known.files.is_empty() {
         let patterns = listing.unmatched.join("', '");
         return Err(IngestError::input(format!("no file matches '{patterns}'"))
             .help(format!("correct `source.files`; relative paths start at {}", project.folder().display())));
     }
-    let sets_aside = project.pipeline().source.on_bad_file == OnBadFile::Quarantine;
+    let sets_aside = source.on_bad_file == OnBadFile::Quarantine;
     let listed: Vec<(String, Found)> = listing.files.into_iter().collect();
     // To look at an object is to wait for its service.
     let threads =
         if listed.iter().any(|(_, found)| found.is_object()) { workers.max(OBJECTS_AT_ONCE) } else { workers };
-    let looked = in_parallel(threads, &listed, |(name, found)| match memory.get(name) {
+    let looked = in_parallel(threads, &listed, |(name, found)| match known.files.get(name) {
         Some(ingested) if ingested.bad.is_none() => still_the_same(ingested, found).map(|()| Look::Known),
         Some(bad) if sets_aside && is_same(bad, found)? => Ok(Look::KnownBad),
-        _ => look_at(name, found, purpose, sets_aside, aside),
+        _ => look_at(name, found, source, purpose, aside),
     })?;
-    let (mut facts, mut bad, mut files_known, mut aside_known) = (Vec::new(), Vec::new(), 0, 0);
+    let (mut new, mut bad, mut files_known, mut aside_known) = (Vec::new(), Vec::new(), 0, 0);
     for look in looked {
         match look {
             Look::Known => files_known += 1,
             Look::KnownBad => aside_known += 1,
-            Look::New(new) => facts.push(*new),
+            Look::New(file) => new.push(New::Parquet(*file)),
+            Look::Text(file) => new.push(New::Text(*file)),
             Look::Bad(file) => bad.push(*file),
         }
     }
-    let bound = match facts.first() {
-        Some(first) => {
-            let mut bound = bind(project.pipeline(), first.schema())?;
-            check_types(&bound, first, &facts)?;
-            let objects = (0..).zip(&facts).filter(|(_, facts)| facts.file.is_object());
-            bound.footers = objects.map(|(index, facts)| (index, facts.footer.clone())).collect();
-            Some(bound)
-        }
-        None => None,
-    };
+    let (facts, texts) = take_up_texts(project, new, known, purpose, workers, &mut bad)?;
+    let (mut bound, mut source_columns, mut drift) = (None, Vec::new(), Drift::default());
+    if !facts.is_empty() {
+        let mut together = bind_files(project.pipeline(), &facts, known)?;
+        together.bound.texts = texts;
+        let objects = (0..).zip(&facts).filter(|(_, facts)| facts.file.is_object());
+        together.bound.footers = objects.map(|(index, facts)| (index, facts.footer.clone())).collect();
+        (bound, source_columns, drift) = (Some(together.bound), together.columns, together.drift);
+    }
     let records: u64 = facts.iter().map(|f| f.file.rows).sum();
     if records > MOST_RECORDS {
         return Err(IngestError::input(format!("{records} records are more than one run can have ({MOST_RECORDS})"))
@@ -212,7 +227,6 @@ pub(crate) fn make_plan(
     }
     let cut_one = |(index, facts): (usize, &FileFacts)| cut_file(index as u32, facts.footer.metadata(), cut, whole);
     let chunks: Vec<Chunk> = facts.iter().enumerate().flat_map(cut_one).collect();
-    let mut source_columns = common_columns(&facts);
     if !project.replayed().is_empty() {
         source_columns.retain(|name| !QUARANTINE_COLUMNS.contains(&name.as_str()));
     }
@@ -228,6 +242,8 @@ pub(crate) fn make_plan(
         adopted: settled.adopted.clone(),
         source_columns,
         replayed: project.replayed().to_vec(),
+        drift,
+        texts: bound.as_ref().and_then(|bound| bound.texts.as_ref()).map(Texts::kept_types).unwrap_or_default(),
         spans: cut_spans(&chunks, span_rows),
         chunks,
         parts: Vec::new(),
@@ -251,55 +267,16 @@ pub(crate) struct Bound {
     pub(crate) layout: Layout,
     /// Footers by file, as far as it would cost something to read them again.
     pub(crate) footers: HashMap<u32, ArrowReaderMetadata>,
+    /// The text files and their copies, if there are any.
+    pub(crate) texts: Option<Texts>,
 }
 
-/// Binds the pipeline to the schema of a source file.
+/// Binds the pipeline to the columns of the source.
 pub(crate) fn bind(pipeline: &Pipeline, source: &Schema) -> Result<Bound> {
-    let records = Records::new(source, pipeline.transform.as_deref())?;
+    let records = Records::new(source, pipeline)?;
     let layout = Layout::new(pipeline, &records.schema())?;
     refuse_types(pipeline, &layout)?;
-    Ok(Bound { records, layout, footers: HashMap::new() })
-}
-
-/// All files must have the first one's columns, with their types, where the pipeline uses them.
-fn check_types(bound: &Bound, first: &FileFacts, all: &[FileFacts]) -> Result<()> {
-    let needed = bound.records.source_columns(&bound.layout.used_columns());
-    for other in all {
-        for column in &needed {
-            let wanted = first.schema().field_with_name(column).map_err(|e| IngestError::internal(e.to_string()))?;
-            let Ok(found) = other.schema().field_with_name(column) else {
-                return Err(IngestError::input(format!(
-                    "{} has no column '{column}', which {} has and the pipeline uses",
-                    other.file.name, first.file.name
-                ))
-                .help("take the file out of `source.files`, or write it again with that column"));
-            };
-            if !found.data_type().equals_datatype(wanted.data_type()) {
-                return Err(IngestError::input(format!(
-                    "column '{column}' is a {} in {} and a {} in {}",
-                    wanted.data_type(),
-                    first.file.name,
-                    found.data_type(),
-                    other.file.name
-                ))
-                .help("write one of the files again with the other's type"));
-            }
-        }
-    }
-    Ok(())
-}
-
-fn common_columns(all: &[FileFacts]) -> Vec<String> {
-    let Some((first, rest)) = all.split_first() else { return Vec::new() };
-    let same = |field: &FieldRef| {
-        let found = |other: &FileFacts| {
-            other.schema().field_with_name(field.name()).is_ok_and(|f| f.data_type().equals_datatype(field.data_type()))
-        };
-        rest.iter().all(found)
-    };
-    let mut names: Vec<String> = first.schema().fields().iter().filter(|f| same(f)).map(|f| f.name().clone()).collect();
-    names.sort_unstable();
-    names
+    Ok(Bound { records, layout, footers: HashMap::new(), texts: None })
 }
 
 /// What a listed file is.
@@ -309,19 +286,81 @@ enum Look {
     /// Set aside by an earlier run, and no other since.
     KnownBad,
     New(Box<FileFacts>),
+    /// New, and a text file, of which no more is known than what it is.
+    Text(Box<SourceFile>),
     /// New, and it cannot be read.
     Bad(Box<SourceFile>),
 }
 
+/// A file that is to be ingested.
+enum New {
+    Parquet(FileFacts),
+    Text(SourceFile),
+}
+
+/// The facts of new files, in order: of text files, those of their copies. Those that cannot be read are set aside, or an
+/// error.
+fn take_up_texts(
+    project: &Project,
+    new: Vec<New>,
+    known: &Known,
+    purpose: Purpose<'_>,
+    workers: usize,
+    bad: &mut Vec<SourceFile>,
+) -> Result<(Vec<FileFacts>, Option<Texts>)> {
+    let is_text = |file: &New| match file {
+        New::Text(file) => Some(file.clone()),
+        New::Parquet(_) => None,
+    };
+    let files: Vec<SourceFile> = new.iter().filter_map(is_text).collect();
+    let (mut texts, mut taken) = (None, Vec::new());
+    if !files.is_empty() {
+        let published = known.text_types(project.pipeline());
+        let scratch = || std::env::temp_dir().join(format!("seriatim-texts-{}", uuid::Uuid::new_v4().as_simple()));
+        let (folder, is_scratch) = match purpose {
+            Purpose::Run(folder) => (folder.to_owned(), false),
+            Purpose::Look => (scratch(), true),
+        };
+        let found = take_up(project, &files, published, folder, is_scratch, workers)?;
+        (texts, taken) = (Some(found.0), found.1);
+    }
+    let sets_aside = project.pipeline().source.on_bad_file == OnBadFile::Quarantine;
+    let mut taken = taken.into_iter();
+    let mut facts = Vec::with_capacity(new.len());
+    for file in new {
+        let file = match file {
+            New::Parquet(found) => {
+                facts.push(found);
+                continue;
+            }
+            New::Text(file) => file,
+        };
+        match taken.next() {
+            Some(Ok(found)) => facts.push(found),
+            Some(Err(IngestError { file: Some(what), .. })) if sets_aside => {
+                bad.push(SourceFile { bad: Some(*what), ..file });
+            }
+            Some(Err(error)) => return Err(error),
+            None => return Err(IngestError::internal("a text file was not taken up")),
+        }
+    }
+    bad.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok((facts, texts))
+}
+
 /// Looks at a file that was not ingested.
-fn look_at(name: &str, found: &Found, purpose: Purpose, sets_aside: bool, aside: &[SourceFile]) -> Result<Look> {
+fn look_at(name: &str, found: &Found, source: &Source, purpose: Purpose<'_>, aside: &[SourceFile]) -> Result<Look> {
+    let sets_aside = source.on_bad_file == OnBadFile::Quarantine;
     if sets_aside
         && let Some(bad) = aside.iter().find(|bad| bad.name == *name)
         && is_same(bad, found)?
     {
         return Ok(Look::Bad(Box::new(bad.clone())));
     }
-    let hash = purpose == Purpose::Run;
+    let hash = purpose != Purpose::Look;
+    if form_of(name, source.format).is_some() {
+        return found.as_text(name, hash).map(|file| Look::Text(Box::new(file)));
+    }
     let facts = match found {
         Found::Local(path) => file_facts(name, path, hash),
         Found::Object(object) => object.facts(name),

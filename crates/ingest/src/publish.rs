@@ -12,6 +12,7 @@ use crate::adopt::bring_adopted;
 use crate::committed::{Committed, CommittedTable, read_committed, read_files, write_committed, write_files};
 use crate::context::{RunContext, SegmentKind};
 use crate::delta::{LOG, follow, is_behind};
+use crate::drift::Known;
 use crate::error::{IngestError, Result};
 use crate::facts::{keep_facts, prune_facts, read_facts};
 use crate::files::make_folder;
@@ -68,8 +69,12 @@ pub(crate) fn admit(run: &RunContext, catalog: &CatalogState, sequences: &[Seque
     refuse_replayed(run, published.as_ref())?;
     withdraw_stale(&held, pipeline, Some(&Manifest::new(&pipeline.name, &run.layout)), || refuse_late(run))?;
     check_output(held.output(), pipeline, catalog.number)?;
+    if run.plan.drift.before != catalog.source {
+        // Another run has published since: its types are to be held as well.
+        return Ok(Admission::Outdated);
+    }
     if catalog.number > 0 {
-        refuse_layout_change(&catalog.layout, &run.layout, run.plan.files.first().map_or("the source", |f| &f.name))?;
+        refuse_layout_change(&catalog.layout, &run.layout, |column| run.plan.brings(&run.records, column))?;
     }
     if let Some(manifest) = published.filter(|_| pipeline.output.format == Format::Delta) {
         // Of a run that died before it came to that.
@@ -132,7 +137,13 @@ fn refresh_copy(run: &RunContext, catalog: &CatalogState, sequences: &[SequenceS
         groups: sequence.groups.clone(),
         adopted: sequence.adopted,
     });
-    let fresh = Committed { number: catalog.number, output, layout: catalog.layout.clone(), tables: tables.collect() };
+    let fresh = Committed {
+        number: catalog.number,
+        output,
+        layout: catalog.layout.clone(),
+        source: catalog.source.clone(),
+        tables: tables.collect(),
+    };
     write_committed(run.state(), &pipeline.name, &fresh)?;
     Ok(fresh)
 }
@@ -549,6 +560,7 @@ fn committed(run: &RunContext, reserved: &Reserved, segments: &[Vec<String>], gr
         number: reserved.number,
         output: pipeline.output.path.clone(),
         layout: run.layout.signatures(),
+        source: run.plan.drift.types.clone(),
         tables: tables.collect(),
     }
 }
@@ -576,8 +588,8 @@ pub(crate) fn keep_committed(
     prune_facts(&held)
 }
 
-/// The memory of files, for a look without a run.
-pub(crate) fn file_memory(state: &Path, pipeline: &str) -> Result<FileMemory> {
+/// What a plan goes on from.
+pub(crate) fn known(state: &Path, pipeline: &str) -> Result<Known> {
     let committed = read_committed(state, pipeline)?;
-    read_files(state, pipeline, committed.number)
+    Ok(Known::new(read_files(state, pipeline, committed.number)?, &committed))
 }

@@ -109,8 +109,9 @@ async fn critical_section<E: Engine>(
         (id.clone(), restore)
     });
     let _: Vec<()> = engine.call("restore", calls.collect()).await?;
-    let (before, number, layout) = (catalog.number, restored.number, restored.layout.clone());
-    let restore = RestoreCatalog { before, number, layout };
+    let (before, number) = (catalog.number, restored.number);
+    let (layout, source) = (restored.layout.clone(), restored.source.clone());
+    let restore = RestoreCatalog { before, number, layout, source };
     let _: Vec<()> = engine.call("restore", vec![(catalog_id, restore)]).await?;
     let pipeline = input.pipeline.name.clone();
     engine.step(KeepRestored { pipeline, committed: restored }).await?;

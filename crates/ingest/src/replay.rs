@@ -11,7 +11,7 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, UInt64Arr
 use arrow::compute::{CastOptions, cast_with_options, concat_batches, interleave};
 use arrow::datatypes::{Field, Schema, SchemaRef, UInt64Type};
 use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
-use seriatim_pipeline::model::OnBadFile;
+use seriatim_pipeline::model::{OnBadFile, SourceFormat};
 
 use crate::context::work_folder;
 use crate::error::{IngestError, Result};
@@ -90,6 +90,7 @@ pub fn replay(project: &Project, mended: &[String]) -> Result<Option<Project>> {
     let mut pipeline = project.pipeline().clone();
     pipeline.source.files = vec![format!("{}/{name}", pipeline.output.path.trim_end_matches('/'))];
     pipeline.source.on_bad_file = OnBadFile::Fail;
+    pipeline.source.format = Some(SourceFormat::Parquet);
     let replayed = files.iter().map(|file| file.path.clone()).collect();
     Ok(Some(Project::new(pipeline, project.folder().to_owned()).replaying(replayed)))
 }
@@ -203,7 +204,7 @@ struct Mended {
 impl Mended {
     fn read(project: &Project, patterns: &[String], schema: &SchemaRef) -> Result<Self> {
         let mut batches = Vec::new();
-        for (name, found) in list(project.folder(), patterns, "--mended")?.files {
+        for (name, found) in list(project.folder(), patterns, Some(SourceFormat::Parquet), "--mended")?.files {
             let Found::Local(path) = found else {
                 return Err(IngestError::input(format!("{name} is an object, and mended records are read from files"))
                     .help("bring the file here first"));

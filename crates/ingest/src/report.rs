@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 use seriatim_pipeline::model::Severity;
 
+use crate::drift::Difference;
 use crate::error::BadFile;
 use crate::sequence::is_zero;
 use crate::source::SourceFile;
@@ -149,6 +150,12 @@ pub struct RunReport {
     /// Files that earlier runs had set aside, and that are as they were.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub aside_known: u64,
+    /// What source files have otherwise than others, each with the first file that has it so; the first 100.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub differences: Vec<Difference>,
+    /// How many more differences there are.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub more_differences: u64,
     /// Each table.
     pub tables: Vec<TableReport>,
     /// Wall time in this process, in seconds, by step: plan, scan, resolve, reserve, write, publish.
@@ -190,6 +197,8 @@ impl RunReport {
             checks: Vec::new(),
             aside: Vec::new(),
             aside_known: 0,
+            differences: Vec::new(),
+            more_differences: 0,
             tables: Vec::new(),
             seconds: Vec::new(),
             total_seconds: 0.0,
@@ -256,6 +265,12 @@ pub struct PlanReport {
     /// Files that earlier runs had set aside, and that are as they were.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub aside_known: u64,
+    /// What source files have otherwise than others, each with the first file that has it so; the first 100.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub differences: Vec<Difference>,
+    /// How many more differences there are.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub more_differences: u64,
     /// Chunks, the unit of work.
     pub chunks: u64,
     /// Each table: the rows, new keys and exact IDs that the run would give.
@@ -302,6 +317,12 @@ pub struct CheckReport {
     /// Files whose footers cannot be read, where such files are set aside.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub aside: Vec<AsideFile>,
+    /// What source files have otherwise than others, each with the first file that has it so; the first 100.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub differences: Vec<Difference>,
+    /// How many more differences there are.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub more_differences: u64,
     /// The columns of each output table.
     pub tables: Vec<CheckTable>,
     /// Source columns that go nowhere.

@@ -545,6 +545,8 @@ fn fill(report: &mut RunReport, input: &RunInput, output: RunOutput) {
     report.checks = output.checks;
     report.aside = output.aside;
     report.aside_known = output.aside_known;
+    report.differences = output.differences;
+    report.more_differences = output.more_differences;
     for (table, done) in input.pipeline.tables.iter().zip(output.tables) {
         let range = table.id.as_ref().filter(|_| done.count > 0).map(|id| {
             let id = Id { start: done.start.unwrap_or(id.start), ..id.clone() };

@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 use seriatim_durable::{Entity, EntityContext, EntityId, Failure, Operation};
 
+use crate::drift::SourceTypes;
 use crate::layout::TableSignature;
 
 /// The entity name of sequences.
@@ -255,6 +256,9 @@ pub(crate) struct CatalogState {
     pub(crate) run: Option<String>,
     /// The columns of the published files.
     pub(crate) layout: Vec<TableSignature>,
+    /// The types of the source's columns, where files may differ in them.
+    #[serde(default, skip_serializing_if = "SourceTypes::is_empty")]
+    pub(crate) source: SourceTypes,
 }
 
 /// Input of the catalog's `commit`.
@@ -263,6 +267,8 @@ pub(crate) struct CommitCatalog {
     pub(crate) run: String,
     pub(crate) number: u64,
     pub(crate) layout: Vec<TableSignature>,
+    #[serde(default, skip_serializing_if = "SourceTypes::is_empty")]
+    pub(crate) source: SourceTypes,
 }
 
 /// Input of the catalog's `restore`.
@@ -272,6 +278,8 @@ pub(crate) struct RestoreCatalog {
     pub(crate) before: u64,
     pub(crate) number: u64,
     pub(crate) layout: Vec<TableSignature>,
+    #[serde(default, skip_serializing_if = "SourceTypes::is_empty")]
+    pub(crate) source: SourceTypes,
 }
 
 /// A pipeline's catalog: counts its published runs.
@@ -292,7 +300,8 @@ impl Entity for Catalog {
             "commit" => {
                 let commit: CommitCatalog = operation.input()?;
                 if commit.number == state.number + 1 {
-                    *state = CatalogState { number: commit.number, run: Some(commit.run), layout: commit.layout };
+                    let CommitCatalog { run, number, layout, source } = commit;
+                    *state = CatalogState { number, run: Some(run), layout, source };
                 } else if state.run.as_ref() != Some(&commit.run) {
                     return Err(Failure::non_retriable(
                         "InternalError",
@@ -302,9 +311,9 @@ impl Entity for Catalog {
                 operation.reply(&())
             }
             "restore" => {
-                let RestoreCatalog { before, number, layout } = operation.input()?;
+                let RestoreCatalog { before, number, layout, source } = operation.input()?;
                 if state.number == before && number > before {
-                    *state = CatalogState { number, run: None, layout };
+                    *state = CatalogState { number, run: None, layout, source };
                 } else if state.number != number {
                     return Err(Failure::non_retriable(
                         "InternalError",

@@ -52,7 +52,7 @@ fn check_column(run: &RunContext, index: u32, name: &str) -> Result<()> {
     run.read_source(index, &[name.to_owned()])?;
     let chunk = &run.plan.chunks[index as usize];
     // Pages are worked on row group by row group: those of one that is cut are looked at with its first piece.
-    let column = if chunk.skip == 0 { run.file_column(index, name)? } else { None };
+    let column = if chunk.skip == 0 { run.own_column(index, name)? } else { None };
     let Some(column) = column.filter(crate::source::SourceColumn::is_readable) else { return Ok(()) };
     for group in 0..column.groups() {
         match contain(|| Ok(column.read(group).and_then(|bytes| check_whole(&bytes, column.data_type())))) {

@@ -13,7 +13,8 @@ use seriatim_durable::{ActivityContext, Failure, Registry};
 use crate::adopt::AdoptKeys;
 use crate::checks::CheckFacts;
 use crate::committed::read_committed;
-use crate::context::{RunContext, keep_plan, keep_shared_plan, work_folder};
+use crate::context::{RunContext, keep_plan, keep_shared_plan, texts_folder, work_folder};
+use crate::drift::{Difference, SourceTypes};
 use crate::engine::Step;
 use crate::error::{ErrorKind, IngestError, Result};
 use crate::files::remove_folder;
@@ -26,7 +27,7 @@ use crate::plan::{Plan, Purpose, make_plan};
 use crate::pool::Pool;
 use crate::progress::{Progress, Step as Stage};
 use crate::project::Project;
-use crate::publish::{admit, catch_up, file_memory, follow_manifest, keep_committed, keep_keys, publish, refuse_lost};
+use crate::publish::{admit, catch_up, follow_manifest, keep_committed, keep_keys, known, publish, refuse_lost};
 use crate::recover::{BringBack, KeepRestored};
 use crate::report::AsideFile;
 use crate::sequence::{CatalogState, SequenceState, is_zero};
@@ -234,6 +235,14 @@ pub(crate) struct PlanFacts {
     #[serde(default)]
     pub(crate) parts: u32,
     pub(crate) layout: Vec<TableSignature>,
+    /// The types of the source's columns, where files may differ in them.
+    #[serde(default, skip_serializing_if = "SourceTypes::is_empty")]
+    pub(crate) source: SourceTypes,
+    /// What the files differ in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) differences: Vec<Difference>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) more_differences: u64,
     /// New files that are set aside.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) aside: Vec<AsideFile>,
@@ -255,6 +264,9 @@ impl PlanFacts {
             shards: plan.shards,
             parts: plan.parts.len() as u32,
             layout: layout.map(Layout::signatures).unwrap_or_default(),
+            source: plan.drift.types.clone(),
+            differences: plan.drift.differences.clone(),
+            more_differences: plan.drift.more,
             aside: AsideFile::of(&plan.aside),
             aside_known: plan.aside_known,
             adopted: plan.adopted.iter().map(|adopted| adopted.table).collect(),
@@ -270,9 +282,10 @@ fn make_shared_plan(steps: &Steps, place: &Place, input: RunInput) -> Result<Pla
         let RunInput { run, owner, pipeline, folder, cut, aside, replayed, .. } = input;
         let project = Project::new(pipeline, folder).replaying(replayed);
         bring_committed(&project.output()?, project.pipeline(), &steps.state)?;
-        let memory = file_memory(&steps.state, &project.pipeline().name)?;
+        let known = known(&steps.state, &project.pipeline().name)?;
         let project = settle(&project, &read_committed(&steps.state, &project.pipeline().name)?)?;
-        let (mut plan, bound) = make_plan(&project, &run, &memory, cut, steps.workers, Purpose::Run, &aside)?;
+        let texts = texts_folder(&steps.state, &run);
+        let (mut plan, bound) = make_plan(&project, &run, &known, cut, steps.workers, Purpose::Run(&texts), &aside)?;
         plan.owner = owner;
         plan.parts = cut_parts(&plan.spans, &plan.chunks);
         let Some(bound) = bound else {
@@ -303,9 +316,10 @@ impl Doable for MakePlan {
         steps.forget(&run);
         remove_folder(&work_folder(&steps.state, &run))?;
         let project = Project::new(pipeline, folder).replaying(replayed);
-        let memory = file_memory(&steps.state, &project.pipeline().name)?;
+        let known = known(&steps.state, &project.pipeline().name)?;
         let project = settle(&project, &read_committed(&steps.state, &project.pipeline().name)?)?;
-        let (mut plan, bound) = make_plan(&project, &run, &memory, cut, steps.workers, Purpose::Run, &aside)?;
+        let texts = texts_folder(&steps.state, &run);
+        let (mut plan, bound) = make_plan(&project, &run, &known, cut, steps.workers, Purpose::Run(&texts), &aside)?;
         plan.owner = owner;
         let facts = PlanFacts::new(&plan, bound.as_ref().map(|b| &b.layout));
         steps.progress.files.store(facts.files, Relaxed);

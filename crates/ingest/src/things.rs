@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use arrow::array::ArrayRef;
 
+use crate::committed::read_committed;
 use crate::context::RunContext;
+use crate::drift::Known;
 use crate::error::{IngestError, Result};
 use crate::plan::{FileMemory, Purpose, make_plan};
 use crate::progress::Progress;
@@ -32,10 +34,10 @@ pub struct Found {
 impl Things {
     /// Lists the files and cuts them into chunks.
     pub fn open(project: &Project, options: &RunnerOptions) -> Result<Self> {
-        let memory = FileMemory::new();
+        let known = Known::new(FileMemory::new(), &read_committed(&project.state(), &project.pipeline().name)?);
         // Which IDs the things have does not matter here.
         let settled = Settled::without_looking(project);
-        let (plan, bound) = make_plan(&settled, "things", &memory, options.cut(), options.workers, Purpose::Look, &[])?;
+        let (plan, bound) = make_plan(&settled, "things", &known, options.cut(), options.workers, Purpose::Look, &[])?;
         let bound = bound.ok_or_else(|| IngestError::input("there is no file to look into"))?;
         // Nothing is kept of a chunk, so nothing is spilled.
         let run = RunContext::new(plan, bound, &project.state(), u64::MAX, Arc::new(Progress::default()));

@@ -13,6 +13,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use crate::committed::read_committed;
 use crate::context::RunContext;
+use crate::drift::Known;
 use crate::error::{ErrorKind, IngestError, Result};
 use crate::ledger::{LedgerChunk, read_ledger};
 use crate::manifest::{Manifest, ManifestFile, ManifestTable};
@@ -22,7 +23,7 @@ use crate::partition::complete;
 use crate::plan::{FileMemory, Purpose, make_plan};
 use crate::progress::Progress;
 use crate::project::Project;
-use crate::publish::file_memory;
+use crate::publish::known;
 use crate::record::runs;
 use crate::report::WhoReport;
 use crate::runner::RunnerOptions;
@@ -254,18 +255,19 @@ fn open_source(project: &Project, file: &str) -> Result<RunContext> {
     let mut pipeline = project.pipeline().clone();
     pipeline.source.files = vec![file.to_owned()];
     let alone = Project::new(pipeline, project.folder().to_owned());
-    let known = file_memory(&project.state(), &project.pipeline().name)?.remove(file);
-    let known = known.ok_or_else(|| {
+    let mut known = known(&project.state(), &project.pipeline().name)?;
+    let ingested = known.files.remove(file).ok_or_else(|| {
         IngestError::input(format!(
             "the state folder does not remember {file}, so it is not known whether it has changed"
         ))
     })?;
     let cut = RunnerOptions::default().cut();
     let alone = settle(&alone, &read_committed(&project.state(), &project.pipeline().name)?)?;
-    let look = |memory: &FileMemory| make_plan(&alone, "who", memory, cut, 1, Purpose::Look, &[]);
-    // With the memory it is only held against what was ingested.
-    look(&FileMemory::from([(file.to_owned(), known)]))?;
-    let (plan, bound) = look(&FileMemory::new())?;
+    let look = |known: &Known| make_plan(&alone, "who", known, cut, 1, Purpose::Look, &[]);
+    // With the memory of it, the file is only held against what was ingested.
+    known.files = FileMemory::from([(file.to_owned(), ingested)]);
+    look(&known)?;
+    let (plan, bound) = look(&known.without_files())?;
     let bound = bound.ok_or_else(|| IngestError::input(format!("{file} cannot be read any more")))?;
     let folder = std::env::temp_dir().join(format!("seriatim-who-{}", uuid::Uuid::new_v4().as_simple()));
     let progress = Arc::new(Progress::default());
@@ -296,5 +298,5 @@ fn same_key(
 /// What stands in the source in a row of a chunk.
 fn source_values(run: &RunContext, index: u32, at: u32) -> Result<Vec<(String, Option<String>)>> {
     let names: Vec<String> = run.records.source_schema().fields().iter().map(|field| field.name().clone()).collect();
-    texts(&run.read_source(index, &names)?.slice(at as usize, 1))
+    texts(&run.read_source(index, &run.present(index, names)?)?.slice(at as usize, 1))
 }

@@ -5,8 +5,8 @@ use crate::env;
 use crate::error::{Draft, Problems, Span, listed, quoted};
 use crate::nearest::nearest;
 use crate::raw::{
-    Address, Field, Number, RawAdopt, RawAfter, RawCheck, RawId, RawIds, RawOutput, RawPipeline, RawSource, RawStart,
-    RawTable, Text, TextList,
+    Address, Field, Number, RawAdopt, RawAfter, RawCheck, RawCsv, RawId, RawIds, RawOutput, RawPipeline, RawSchema,
+    RawSource, RawStart, RawTable, Text, TextList,
 };
 use crate::yaml::{Entry, Kind, Node, Scalar};
 
@@ -108,7 +108,57 @@ impl Decoder<'_> {
         Some(RawSource {
             files: fields.read("files", |node, _| self.text_list(node, "source.files")),
             on_bad_file: fields.read("on_bad_file", |node, _| self.text(node, "source.on_bad_file")),
+            schema: fields.read("schema", |node, key| self.schema(node, key)),
+            rename: fields.read("rename", |node, key| self.text_map(node, "source.rename", key)),
+            format: fields.read("format", |node, _| self.text(node, "source.format")),
+            csv: fields.read("csv", |node, key| self.csv(node, key)),
+            columns: fields.read("columns", |node, key| self.text_map(node, "source.columns", key)),
+            undeclared: fields.read("undeclared", |node, _| self.text(node, "source.undeclared")),
         })
+    }
+
+    fn csv(&mut self, node: &Node, key: Span) -> Option<RawCsv> {
+        let fields = self.map(node, "source.csv", key, RawCsv::KEYS, &[])?;
+        Some(RawCsv {
+            delimiter: fields.read("delimiter", |node, _| self.any_text(node, "source.csv.delimiter")),
+            header: fields.read("header", |node, _| self.truth_value(node, "source.csv.header")),
+            quote: fields.read("quote", |node, _| self.any_text(node, "source.csv.quote")),
+            null: fields.read("null", |node, _| self.any_text(node, "source.csv.null")),
+        })
+    }
+
+    fn schema(&mut self, node: &Node, key: Span) -> Option<RawSchema> {
+        let at = "source.schema";
+        match &node.kind {
+            Kind::Scalar(scalar) if !scalar.is_null() => Some(RawSchema { mode: Field::from(self.text(node, at)) }),
+            _ => {
+                let fields = self.map(node, at, key, RawSchema::KEYS, &["mode"])?;
+                Some(RawSchema { mode: fields.read("mode", |node, _| self.text(node, &format!("{at}.mode"))) })
+            }
+        }
+    }
+
+    /// A map of texts to texts. `key` is the place of the key whose value it is.
+    fn text_map(&mut self, node: &Node, at: &str, key: Span) -> Option<Vec<(Text, Text)>> {
+        let entries = match &node.kind {
+            Kind::Map(entries) => entries,
+            Kind::Scalar(scalar) if scalar.is_null() => {
+                let help = "give it entries, indented below, or remove it";
+                self.problems.push(Draft::new(key, format!("{} is empty", quoted(at))).help(help));
+                return None;
+            }
+            Kind::Scalar(_) | Kind::List(_) => {
+                self.wrong_type(node, at, "a map", "write one `name: value` for each column, indented below");
+                return None;
+            }
+        };
+        let read = |entry: &Entry| {
+            let name = Text { value: entry.key.clone(), shown: entry.key.clone(), span: entry.key_span };
+            Some((name, self.text(&entry.value, &format!("{at}.{}", entry.key))?))
+        };
+        // All are read before one that is broken breaks the map.
+        let read: Vec<_> = entries.iter().map(read).collect();
+        read.into_iter().collect()
     }
 
     fn output(&mut self, node: &Node, key: Span) -> Option<RawOutput> {
@@ -389,6 +439,16 @@ impl Decoder<'_> {
         Some(Text { value, shown, span: node.span })
     }
 
+    /// A text that may be blank.
+    fn any_text(&mut self, node: &Node, at: &str) -> Option<Text> {
+        match &node.kind {
+            Kind::Scalar(scalar) if !scalar.plain && scalar.text.trim().is_empty() => {
+                Some(Text { value: scalar.text.clone(), shown: scalar.text.clone(), span: node.span })
+            }
+            _ => self.text(node, at),
+        }
+    }
+
     /// One text or several.
     fn text_list(&mut self, node: &Node, at: &str) -> Option<TextList> {
         let items = match &node.kind {
@@ -531,6 +591,7 @@ fn example(key: &str) -> &'static str {
         "from" => "from: postgres",
         "where" => "where: price >= 0",
         "after" => "after: existing/*.parquet",
+        "mode" => "mode: widen",
         _ => "column: customer_id",
     }
 }

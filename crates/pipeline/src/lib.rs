@@ -8,6 +8,7 @@
 //! This crate must never look at the data: whether a column exists is for those to say who have opened the files.
 
 mod checks;
+mod column_type;
 mod columns;
 mod compression;
 mod decode;
@@ -30,6 +31,7 @@ mod text_ids;
 mod validate;
 mod yaml;
 
+pub use column_type::{ColumnType, NoType, Precision};
 pub use columns::OutputColumn;
 pub use env::fill_in;
 pub use error::{PipelineErrors, Problem};

@@ -2,9 +2,12 @@
 //! other. It is also what a run records, so its JSON form is stable: a field is added, never renamed. This module must
 //! never read a file or the environment, and knows nothing of YAML.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+
+use crate::column_type::ColumnType;
 
 /// A validated pipeline file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,13 +84,113 @@ pub enum IdSource {
 }
 
 /// The source of a pipeline.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Source {
     /// Paths, folders and globs, as written; relative ones start at the pipeline file's folder. Never empty.
     pub files: Vec<String>,
     /// What happens to a file that cannot be read.
     #[serde(default, skip_serializing_if = "OnBadFile::is_fail")]
     pub on_bad_file: OnBadFile,
+    /// How far files may differ in their columns.
+    #[serde(default, skip_serializing_if = "SchemaMode::is_strict")]
+    pub schema: SchemaMode,
+    /// The columns that some files call otherwise: the name there, and the name that the pipeline uses. No new name is
+    /// an old one as well.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rename: BTreeMap<String, String>,
+    /// The form of all files; `None`: each has the form that its name says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<SourceFormat>,
+    /// How comma-separated files are written.
+    #[serde(default, skip_serializing_if = "Csv::is_usual")]
+    pub csv: Csv,
+    /// The types of the columns of text files that are declared, by the names that the pipeline uses.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub columns: BTreeMap<String, ColumnType>,
+    /// What the other columns of text files are.
+    #[serde(default, skip_serializing_if = "Undeclared::is_inferred")]
+    pub undeclared: Undeclared,
+}
+
+/// The form of source files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SourceFormat {
+    /// Parquet.
+    Parquet,
+    /// Values with a delimiter between them, a record on each line.
+    Csv,
+    /// JSON objects, one on each line.
+    Ndjson,
+}
+
+/// How comma-separated files are written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Csv {
+    /// What is between two values, in ASCII; `None`: a tab in files called `*.tsv`, else a comma.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delimiter: Option<char>,
+    /// Whether the first line has the names of the columns.
+    pub header: bool,
+    /// What is around values with delimiters or line ends in them, in ASCII; `None`: nothing is.
+    pub quote: Option<char>,
+    /// The text, not in quotes, that stands for no value.
+    pub null: String,
+}
+
+impl Csv {
+    /// Whether it is the default.
+    pub fn is_usual(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Default for Csv {
+    /// A header, double quotes, and nothing for no value.
+    fn default() -> Self {
+        Self { delimiter: None, header: true, quote: Some('"'), null: String::new() }
+    }
+}
+
+/// The type of a text file's column that is not declared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Undeclared {
+    /// The type that all its values in new files look like, as long as none is published.
+    #[default]
+    Infer,
+    /// Text.
+    String,
+}
+
+impl Undeclared {
+    /// Whether it is the default.
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+    pub fn is_inferred(&self) -> bool {
+        *self == Self::Infer
+    }
+}
+
+/// How far the source files may differ in the columns that the pipeline uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SchemaMode {
+    /// Each file has all of them, with the same types.
+    #[default]
+    Strict,
+    /// Each file has all of them; where types differ, all are read as the narrowest type that loses nothing.
+    Widen,
+    /// The same, and a column that a file lacks is null there.
+    Evolve,
+}
+
+impl SchemaMode {
+    /// Whether it is the default.
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+    pub fn is_strict(&self) -> bool {
+        *self == Self::Strict
+    }
 }
 
 /// What happens to a source file that is damaged, truncated, or no Parquet at all.

@@ -129,6 +129,59 @@ pub(crate) struct RawSource {
     /// and all others are ingested.
     #[schemars(schema_with = "schema::on_bad_file", extend("default" = "fail"))]
     pub(crate) on_bad_file: Field<Text>,
+    /// How far files may differ in the columns that the pipeline uses: `strict`, `widen` or `evolve`.
+    pub(crate) schema: Field<RawSchema>,
+    /// Columns that some files call otherwise: the name there, and the name that the pipeline uses. A file that has the
+    /// old name and not the new one is read as if it had the new one.
+    #[schemars(schema_with = "schema::renames")]
+    pub(crate) rename: Field<Vec<(Text, Text)>>,
+    /// The form of the files: `parquet`, `csv`, or `ndjson` (a JSON object on each line). Without it, names decide:
+    /// `*.csv` and `*.tsv`, `*.ndjson` and `*.jsonl`, each also with `.gz` or `.zst` after it; all others are Parquet.
+    #[schemars(schema_with = "schema::source_format")]
+    pub(crate) format: Field<Text>,
+    /// How comma-separated files are written.
+    pub(crate) csv: Field<RawCsv>,
+    /// The types of columns of text files, by the names that the pipeline uses: `string`, `int8` to `int64`, `uint8` to
+    /// `uint64`, `float32`, `float64`, `decimal(DIGITS,AFTER_POINT)`, `boolean`, `date`, `time`, `timestamp`,
+    /// `timestamptz`; timestamps also with `(ms)`, `(us)` or `(ns)`, of which `(us)` is the default.
+    #[schemars(schema_with = "schema::column_types")]
+    pub(crate) columns: Field<Vec<(Text, Text)>>,
+    /// The type of a text file's column that is neither declared nor published: `infer`, the one that all its values in
+    /// the new files look like, or `string`.
+    #[schemars(schema_with = "schema::undeclared", extend("default" = "infer"))]
+    pub(crate) undeclared: Field<Text>,
+}
+
+/// How comma-separated files are written.
+#[derive(Debug, Default, JsonSchema)]
+#[schemars(rename = "Csv", deny_unknown_fields)]
+#[schemars(extend("required" = []))]
+pub(crate) struct RawCsv {
+    /// The character between two values. Without it: a tab in files called `*.tsv`, else a comma.
+    #[schemars(schema_with = "schema::character")]
+    pub(crate) delimiter: Field<Text>,
+    /// Whether the first line has the names of the columns. Without one they are called `column_1`, `column_2`, ...
+    #[schemars(schema_with = "schema::truth_value", extend("default" = true))]
+    pub(crate) header: Field<bool>,
+    /// The character around values that have delimiters or line ends in them; two of it stand for one within. Nothing:
+    /// there are no such values.
+    #[schemars(schema_with = "schema::maybe_character", extend("default" = "\""))]
+    pub(crate) quote: Field<Text>,
+    /// The text that stands for no value; in quotes it is a value. Without it: nothing at all.
+    #[schemars(schema_with = "schema::any_text")]
+    pub(crate) null: Field<Text>,
+}
+
+/// How far files may differ, in its long form. The short form is the mode alone.
+#[derive(Debug, JsonSchema)]
+#[schemars(rename = "SourceSchema", deny_unknown_fields, transform = schema::or_mode)]
+#[schemars(extend("required" = ["mode"]))]
+pub(crate) struct RawSchema {
+    /// `strict`: each file has all columns that the pipeline uses, with the same types. `widen`: where types differ, all
+    /// are read as the narrowest type that loses nothing (int32 and int64 as int64). `evolve`: the same, and a column
+    /// that a file lacks is null there.
+    #[schemars(schema_with = "schema::schema_mode", extend("default" = "strict"))]
+    pub(crate) mode: Field<Text>,
 }
 
 /// A condition that every record must meet, after `transform` and before anything is numbered.
@@ -319,7 +372,18 @@ impl RawPipeline {
 
 impl RawSource {
     /// The keys of this level, as they are written.
-    pub(crate) const KEYS: &[&str] = &["files", "on_bad_file"];
+    pub(crate) const KEYS: &[&str] =
+        &["files", "on_bad_file", "schema", "rename", "format", "csv", "columns", "undeclared"];
+}
+
+impl RawCsv {
+    /// The keys of this level, as they are written.
+    pub(crate) const KEYS: &[&str] = &["delimiter", "header", "quote", "null"];
+}
+
+impl RawSchema {
+    /// The keys of this level, as they are written.
+    pub(crate) const KEYS: &[&str] = &["mode"];
 }
 
 impl RawCheck {

@@ -7,6 +7,7 @@ use schemars::transform::{RecursiveTransform, Transform as _};
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
+use crate::column_type;
 use crate::compression;
 use crate::raw::{RawAfter, RawPipeline, RawTable};
 use crate::sizes;
@@ -25,6 +26,15 @@ pub(crate) const ON_BAD_FILE: &[&str] = &["fail", "quarantine"];
 
 /// The values of `severity` of a check, the default first.
 pub(crate) const SEVERITIES: &[&str] = &["quarantine", "warn", "fail"];
+
+/// The values of `source.schema`, the default first.
+pub(crate) const SCHEMA_MODES: &[&str] = &["strict", "widen", "evolve"];
+
+/// The values of `source.format`.
+pub(crate) const SOURCE_FORMATS: &[&str] = &["parquet", "csv", "ndjson"];
+
+/// The values of `source.undeclared`, the default first.
+pub(crate) const UNDECLARED: &[&str] = &["infer", "string"];
 
 /// The values of `output.format`, the default first.
 pub(crate) const FORMATS: &[&str] = &["parquet", "delta"];
@@ -143,6 +153,42 @@ pub(crate) fn on_bad_file(_: &mut SchemaGenerator) -> Schema {
     or_placeholder(&json!({"enum": ON_BAD_FILE}))
 }
 
+pub(crate) fn schema_mode(_: &mut SchemaGenerator) -> Schema {
+    or_placeholder(&json!({"enum": SCHEMA_MODES}))
+}
+
+pub(crate) fn source_format(_: &mut SchemaGenerator) -> Schema {
+    or_placeholder(&json!({"enum": SOURCE_FORMATS}))
+}
+
+pub(crate) fn undeclared(_: &mut SchemaGenerator) -> Schema {
+    or_placeholder(&json!({"enum": UNDECLARED}))
+}
+
+/// A text that may be blank.
+pub(crate) fn any_text(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string"})
+}
+
+pub(crate) fn character(_: &mut SchemaGenerator) -> Schema {
+    or_placeholder(&json!({"type": "string", "pattern": r"^[ -~\t]$"}))
+}
+
+pub(crate) fn maybe_character(_: &mut SchemaGenerator) -> Schema {
+    or_placeholder(&json!({"type": "string", "pattern": r"^[ -~\t]?$"}))
+}
+
+/// A map of types of columns.
+pub(crate) fn column_types(_: &mut SchemaGenerator) -> Schema {
+    let kind = or_placeholder(&json!({"type": "string", "pattern": column_type::PATTERN}));
+    json_schema!({"type": "object", "additionalProperties": kind})
+}
+
+/// A map of texts.
+pub(crate) fn renames(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "object", "additionalProperties": {"type": "string", "pattern": r"\S"}})
+}
+
 pub(crate) fn on_null_key(_: &mut SchemaGenerator) -> Schema {
     // Without quotes, `null` is YAML's null and not a text; it means the same.
     let values: Vec<Value> = ON_NULL_KEY.iter().map(|value| json!(value)).chain([Value::Null]).collect();
@@ -188,6 +234,12 @@ pub(crate) fn or_files(schema: &mut Schema) {
     or_short(schema, vec![text.clone(), json!({"type": "array", "items": text, "minItems": 1})]);
 }
 
+/// Makes the schema of an object into that of an object or a mode.
+pub(crate) fn or_mode(schema: &mut Schema) {
+    or_short(schema, vec![json!({"anyOf": [{"enum": SCHEMA_MODES}, placeholder()]})]);
+}
+
+/// Adds short forms to the schema of an object.
 fn or_short(schema: &mut Schema, mut short: Vec<Value>) {
     let mut object = std::mem::take(schema);
     let description = object.remove("description");

@@ -1,16 +1,20 @@
 //! From a pipeline file as it is written to a pipeline that makes sense: names are checked against one another and
 //! defaults filled in. This module must never give back a pipeline beside a problem: `None` comes with one at least.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::checks::checks_of;
+use crate::column_type::ColumnType;
 use crate::compression;
 use crate::error::{Draft, Problems, Span, listed, quoted};
 use crate::existing;
 use crate::groups;
-use crate::model::{Compression, Format, Id, Ids, OnBadFile, OnConflict, OnNullKey, Output, Pipeline, Source, Table};
+use crate::model::{
+    Compression, Csv, Format, Id, Ids, OnBadFile, OnConflict, OnNullKey, Output, Pipeline, SchemaMode, Source,
+    SourceFormat, Table, Undeclared,
+};
 use crate::nearest::nearest;
-use crate::raw::{Field, RawId, RawOutput, RawPipeline, RawSource, RawTable, Text, TextList};
+use crate::raw::{Field, RawCsv, RawId, RawOutput, RawPipeline, RawSource, RawTable, Text, TextList};
 use crate::references::{self, RawTables};
 use crate::sequences;
 use crate::sizes::{LEAST_FILE, parse_size};
@@ -78,7 +82,160 @@ fn source_of(raw: &RawSource, problems: &mut Problems) -> Option<Source> {
         let choices = [("fail", OnBadFile::Fail), ("quarantine", OnBadFile::Quarantine)];
         choice(text, "source.on_bad_file", &choices, problems)
     });
-    Some(Source { files: values(files?), on_bad_file: on_bad_file? })
+    let schema = or_default(&raw.schema, SchemaMode::default(), |schema| {
+        let choices = [("strict", SchemaMode::Strict), ("widen", SchemaMode::Widen), ("evolve", SchemaMode::Evolve)];
+        schema.mode.given().and_then(|text| choice(text, "source.schema", &choices, problems))
+    });
+    let rename = or_default(&raw.rename, BTreeMap::new(), |renames| renames_of(renames, problems));
+    let format = or_default(&raw.format, None, |text| {
+        let choices =
+            [("parquet", SourceFormat::Parquet), ("csv", SourceFormat::Csv), ("ndjson", SourceFormat::Ndjson)];
+        choice(text, "source.format", &choices, problems).map(Some)
+    });
+    let csv = or_default(&raw.csv, Csv::default(), |csv| csv_of(csv, problems));
+    let columns = or_default(&raw.columns, BTreeMap::new(), |columns| columns_of(columns, problems));
+    let undeclared = or_default(&raw.undeclared, Undeclared::default(), |text| {
+        let choices = [("infer", Undeclared::Infer), ("string", Undeclared::String)];
+        choice(text, "source.undeclared", &choices, problems)
+    });
+    if let Some(Some(format)) = format {
+        check_form(raw, format, problems);
+    }
+    Some(Source {
+        files: values(files?),
+        on_bad_file: on_bad_file?,
+        schema: schema?,
+        rename: rename?,
+        format: format?,
+        csv: csv?,
+        columns: columns?,
+        undeclared: undeclared?,
+    })
+}
+
+/// Settings that are for files of another form.
+fn check_form(raw: &RawSource, format: SourceFormat, problems: &mut Problems) {
+    let Field::Given(written) = &raw.format else { return };
+    let mut refuse = |setting: &str, span: Option<Span>, what: &str| {
+        let Some(span) = span else { return };
+        let message = format!("`source.{setting}` is for {what}, and `source.format` is {}", quoted(&written.shown));
+        let help = format!("remove `{setting}`, or `format` if names are to decide");
+        problems.push(Draft::new(span, message).also(written.span, "the format").help(help));
+    };
+    let csv = raw.csv.given();
+    let of_csv = csv.and_then(|csv| {
+        let texts = [&csv.delimiter, &csv.quote, &csv.null].into_iter().find_map(|field| field.given());
+        texts.map(|text| text.span)
+    });
+    if format != SourceFormat::Csv {
+        refuse("csv", of_csv, "comma-separated files");
+    }
+    if format == SourceFormat::Parquet {
+        let columns = raw.columns.given().and_then(|columns| columns.first());
+        refuse("columns", columns.map(|(name, _)| name.span), "text files");
+        refuse("undeclared", raw.undeclared.given().map(|text| text.span), "text files");
+    }
+}
+
+fn csv_of(raw: &RawCsv, problems: &mut Problems) -> Option<Csv> {
+    let usual = Csv::default();
+    let delimiter =
+        or_default(&raw.delimiter, usual.delimiter, |text| character(text, "delimiter", problems).map(Some));
+    let quote = or_default(&raw.quote, usual.quote, |text| match text.value.as_str() {
+        "" => Some(None),
+        _ => character(text, "quote", problems).map(Some),
+    });
+    if let (Some(Some(delimiter)), Some(Some(quote)), Some(text)) = (delimiter, quote, raw.delimiter.given())
+        && delimiter == quote
+    {
+        let message = format!("{} is the delimiter and the quote of `source.csv`", quoted(&text.shown));
+        problems.push(Draft::new(text.span, message).help("they must be two characters"));
+        return None;
+    }
+    let null = or_default(&raw.null, usual.null, |text| Some(text.value.clone()));
+    Some(Csv {
+        delimiter: delimiter?,
+        header: or_default(&raw.header, usual.header, |&is| Some(is))?,
+        quote: quote?,
+        null: null?,
+    })
+}
+
+/// One character that may be a delimiter or a quote.
+fn character(text: &Text, setting: &str, problems: &mut Problems) -> Option<char> {
+    let mut characters = text.value.chars();
+    match (characters.next(), characters.next()) {
+        (Some(one), None) if matches!(one, ' '..='~' | '\t') => Some(one),
+        _ => {
+            let message = format!("`source.csv.{setting}` must be one character of ASCII");
+            let help = "write it in quotes: \";\", \"|\", or \"\\t\" for a tab";
+            problems.push(Draft::new(text.span, message).help(help));
+            None
+        }
+    }
+}
+
+fn columns_of(raw: &[(Text, Text)], problems: &mut Problems) -> Option<BTreeMap<String, ColumnType>> {
+    let mut columns = BTreeMap::new();
+    let mut is_right = true;
+    for (name, written) in raw {
+        if let Ok(kind) = written.value.parse() {
+            columns.insert(name.value.clone(), kind);
+            continue;
+        }
+        is_right = false;
+        let at = format!("source.columns.{}", name.shown);
+        let near = nearest(&written.value, TYPES.iter().copied())
+            .map_or_else(String::new, |near| format!("did you mean `{near}`? "));
+        let help = format!("{near}it is one of {}", listed(TYPES.iter().copied()));
+        problems
+            .push(Draft::new(written.span, format!("{} cannot be {}", quoted(&at), quoted(&written.shown))).help(help));
+    }
+    is_right.then_some(columns)
+}
+
+/// The types of columns, in words.
+const TYPES: &[&str] = &[
+    "string",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
+    "float32",
+    "float64",
+    "decimal(10,2)",
+    "boolean",
+    "date",
+    "time",
+    "timestamp",
+    "timestamptz",
+    "timestamp(ms)",
+    "timestamptz(ns)",
+];
+
+/// Old names of columns and their new ones. A new name that is itself an old one would make it matter which comes first.
+fn renames_of(raw: &[(Text, Text)], problems: &mut Problems) -> Option<BTreeMap<String, String>> {
+    let mut is_right = true;
+    for (old, new) in raw {
+        let Some((other, _)) = raw.iter().find(|(other, _)| other.value == new.value) else { continue };
+        is_right = false;
+        let draft = if old.value == new.value {
+            let message = format!("`source.rename` gives the column {} its own name", quoted(&old.shown));
+            Draft::new(new.span, message).help("write the name in the files, then the one that the pipeline uses")
+        } else {
+            let message = format!("`source.rename` has {} as a new name and as an old one", quoted(&new.shown));
+            Draft::new(new.span, message)
+                .also(other.span, "the old name")
+                .help("a file's column is renamed once: give each old name the name that the pipeline uses")
+        };
+        problems.push(draft);
+    }
+    let pairs = raw.iter().map(|(old, new)| (old.value.clone(), new.value.clone()));
+    is_right.then(|| pairs.collect())
 }
 
 /// The state folder. What has to outlive the machine is kept beside the output.
@@ -419,6 +576,12 @@ mod tests {
         assert_eq!(nulls.map(|v| names(serde_json::json!(v))).to_vec(), written(schema::ON_NULL_KEY));
         let sources = ["Entity", "Table", "Postgres", "Nextval"].map(str::to_ascii_lowercase);
         assert_eq!(sources.to_vec(), written(schema::ID_SOURCES));
+        let forms = [super::SourceFormat::Parquet, super::SourceFormat::Csv, super::SourceFormat::Ndjson];
+        assert_eq!(forms.map(|v| names(serde_json::json!(v))).to_vec(), written(schema::SOURCE_FORMATS));
+        let undeclared = [super::Undeclared::Infer, super::Undeclared::String];
+        assert_eq!(undeclared.map(|v| names(serde_json::json!(v))).to_vec(), written(schema::UNDECLARED));
+        let modes = [super::SchemaMode::Strict, super::SchemaMode::Widen, super::SchemaMode::Evolve];
+        assert_eq!(modes.map(|v| names(serde_json::json!(v))).to_vec(), written(schema::SCHEMA_MODES));
         let bad_files = [super::OnBadFile::Fail, super::OnBadFile::Quarantine];
         assert_eq!(bad_files.map(|v| names(serde_json::json!(v))).to_vec(), written(schema::ON_BAD_FILE));
         assert_eq!(

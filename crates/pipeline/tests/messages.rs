@@ -66,6 +66,36 @@ fn keys() {
 }
 
 #[test]
+fn source() {
+    let with = |text: &str| replaced("source:\n", &format!("source:\n{text}\n"));
+    shows!(all(&[
+        ("a mode that is none", with("  schema: widne")),
+        ("a mode that is none, in the long form", with("  schema: {mode: loose}")),
+        ("no mode", with("  schema: {}")),
+        ("a schema that is a list", with("  schema: [widen]")),
+        ("renames that are a list", with("  rename: [a, b]")),
+        ("renames that are nothing", with("  rename:")),
+        ("a new name that is a list", with("  rename: {mail: [email]}")),
+        ("a name that becomes itself", with("  rename: {email: email}")),
+        ("a new name that is an old one", with("  rename: {a: b, b: c}")),
+        ("an old name twice", with("  rename: {a: b, a: c}")),
+        ("a format that is none", with("  format: cvs")),
+        ("settings for another format", with("  format: parquet\n  csv: {delimiter: \";\"}\n  columns: {a: int8}")),
+        ("CSV in JSON", with("  format: ndjson\n  csv: {null: x}")),
+        ("a delimiter that is two", with("  csv: {delimiter: \"||\"}")),
+        ("a delimiter that is a line end", with("  csv: {delimiter: \"\\n\"}")),
+        ("a delimiter that is nothing", with("  csv: {delimiter: \"\"}")),
+        ("a delimiter that is the quote", with("  csv: {delimiter: \"|\", quote: \"|\"}")),
+        ("a key that is none", with("  csv: {separator: \";\"}")),
+        ("a null without quotes", with("  csv: {null: 0}")),
+        ("a type that is none", with("  columns: {a: integer, b: int46}")),
+        ("a decimal that is none", with("  columns: {a: \"decimal(2,10)\"}")),
+        ("a type that is a list", with("  columns: {a: [string]}")),
+        ("what is undeclared", with("  undeclared: strings")),
+    ]));
+}
+
+#[test]
 fn missing() {
     shows!(all(&[
         ("version", replaced("version: 1\n", "")),

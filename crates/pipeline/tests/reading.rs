@@ -6,7 +6,10 @@ use std::fs;
 use std::path::Path;
 
 use common::{SALES, SMALL, env, read, with_tables};
-use seriatim_pipeline::model::{After, Compression, Format, Id, OnBadFile, OnConflict, OnNullKey, Pipeline};
+use seriatim_pipeline::model::{
+    After, Compression, Csv, Format, Id, OnBadFile, OnConflict, OnNullKey, Pipeline, SchemaMode, SourceFormat,
+    Undeclared,
+};
 use seriatim_pipeline::{MAX_FILE_BYTES, OutputColumn, Overrides, load, parse};
 
 fn good(text: &str) -> Pipeline {
@@ -104,6 +107,34 @@ fn bad_files_can_be_set_aside() {
     let text = SALES.replacen("source:\n", "source:\n  on_bad_file: quarantine\n", 1);
     assert_eq!(good(&text).source.on_bad_file, OnBadFile::Quarantine);
     assert_eq!(set(&["source.on_bad_file=quarantine"]).expect("a setting").source.on_bad_file, OnBadFile::Quarantine);
+}
+
+#[test]
+fn files_may_differ() {
+    let source = |text: &str| good(&SALES.replacen("source:\n", &format!("source:\n{text}"), 1)).source;
+    assert!(good(SALES).source.schema.is_strict() && good(SALES).source.rename.is_empty());
+    assert_eq!(source("  schema: widen\n").schema, SchemaMode::Widen);
+    assert_eq!(source("  schema: {mode: evolve}\n").schema, SchemaMode::Evolve);
+    assert_eq!(set(&["source.schema=evolve"]).expect("a setting").source.schema, SchemaMode::Evolve);
+    let rename = source("  rename: {cust_mail: email, e mail: email}\n").rename;
+    let pairs: Vec<_> = rename.iter().map(|(old, new)| (old.as_str(), new.as_str())).collect();
+    assert_eq!(pairs, [("cust_mail", "email"), ("e mail", "email")]);
+}
+
+#[test]
+fn text_files_and_how_they_are_written() {
+    let source = |text: &str| good(&SALES.replacen("source:\n", &format!("source:\n{text}"), 1)).source;
+    let usual = good(SALES).source;
+    assert_eq!((usual.format, usual.csv.is_usual(), usual.columns.len()), (None, true, 0));
+    assert!(usual.undeclared.is_inferred());
+    assert_eq!(source("  format: ndjson\n").format, Some(SourceFormat::Ndjson));
+    let csv = source("  csv: {delimiter: \"\\t\", header: false, quote: \"'\", null: \"NULL\"}\n").csv;
+    assert_eq!(csv, Csv { delimiter: Some('\t'), header: false, quote: Some('\''), null: "NULL".to_owned() });
+    assert_eq!(source("  csv: {quote: \"\", null: \"\"}\n").csv, Csv { quote: None, ..Csv::default() });
+    let columns = source("  columns: {price: \"decimal(10, 2)\", order date: date}\n").columns;
+    let columns: Vec<(&str, String)> = columns.iter().map(|(name, kind)| (name.as_str(), kind.to_string())).collect();
+    assert_eq!(columns, [("order date", "date".to_owned()), ("price", "decimal(10,2)".to_owned())]);
+    assert_eq!(source("  undeclared: string\n").undeclared, Undeclared::String);
 }
 
 #[test]

@@ -9,8 +9,8 @@ use common::read;
 use proptest::prelude::*;
 use seriatim_pipeline::json_schema;
 use seriatim_pipeline::model::{
-    Check, Compression, Format, Id, Ids, Limit, OnBadFile, OnConflict, OnNullKey, Output, Pipeline, Severity, Source,
-    Table,
+    Check, Compression, Csv, Format, Id, Ids, Limit, OnBadFile, OnConflict, OnNullKey, Output, Pipeline, SchemaMode,
+    Severity, Source, SourceFormat, Table, Undeclared,
 };
 
 /// A text for a path, a column or SQL: with everything that YAML or a placeholder could trip over.
@@ -106,11 +106,25 @@ fn pipeline() -> impl Strategy<Value = Pipeline> {
         prop::option::of((1_u64 << 20)..(1 << 40)),
     );
     let sql = (prop::option::of(text()), prop::collection::vec(check(), 0..3));
-    let source = (files, prop::sample::select(vec![OnBadFile::Fail, OnBadFile::Quarantine]));
+    let modes = prop::sample::select(vec![SchemaMode::Strict, SchemaMode::Widen, SchemaMode::Evolve]);
+    let rename = prop::collection::btree_map("old_[a-z]{1,3}", "new_[a-z]{1,3}", 0..3);
+    let types = ["string", "int16", "decimal(9,2)", "timestamptz(ms)"].map(|text| text.parse().expect("a type"));
+    let columns = prop::collection::btree_map("[a-z ]{1,4}[a-z]", prop::sample::select(types.to_vec()), 0..3);
+    let marks = (prop::sample::select(vec![None, Some(';'), Some('\t')]), prop::sample::select(vec![None, Some('"')]));
+    let csv = (marks, any::<bool>(), "[A-Z]{0,3}").prop_map(|((delimiter, quote), header, null)| Csv {
+        delimiter,
+        header,
+        quote,
+        null,
+    });
+    let undeclared = prop::sample::select(vec![Undeclared::Infer, Undeclared::String]);
+    let format = prop::sample::select(vec![None, Some(SourceFormat::Csv)]);
+    let texts = (columns, csv, undeclared, format);
+    let source = (files, prop::sample::select(vec![OnBadFile::Fail, OnBadFile::Quarantine]), modes, rename, texts);
     (name(), source, sql, draws, output, text()).prop_map(
         |(
             name,
-            (files, on_bad_file),
+            (files, on_bad_file, schema, rename, texts),
             (transform, checks),
             draws,
             (path, compression, recompress, format, target_file_size),
@@ -124,17 +138,11 @@ fn pipeline() -> impl Strategy<Value = Pipeline> {
             for (i, draw) in draws.into_iter().enumerate() {
                 tables.push(table(i, draw, &tables));
             }
+            let (columns, csv, undeclared, form) = texts;
+            let source = Source { files, on_bad_file, schema, rename, format: form, csv, columns, undeclared };
             let output = Output { path, format, compression, recompress, target_file_size };
-            Pipeline {
-                name,
-                source: Source { files, on_bad_file },
-                transform,
-                checks: checks.collect(),
-                tables,
-                output,
-                state,
-                ids: Ids::default(),
-            }
+            let checks = checks.collect();
+            Pipeline { name, source, transform, checks, tables, output, state, ids: Ids::default() }
         },
     )
 }
@@ -194,6 +202,27 @@ impl Writer {
         }
     }
 
+    fn texts(&mut self, source: &Source) {
+        if source.format.is_some() {
+            self.text.push_str("  format: csv\n");
+        }
+        if !source.csv.is_usual() || self.choose() {
+            let Csv { delimiter, header, quote, null: nothing } = &source.csv;
+            let quote = quote.map(String::from).unwrap_or_default();
+            let delimiter =
+                delimiter.map_or_else(String::new, |one| format!("delimiter: {}, ", serde_json::json!(one)));
+            let (quote, nothing) = (serde_json::json!(quote), serde_json::json!(nothing));
+            let _ = writeln!(self.text, "  csv: {{{delimiter}header: {header}, quote: {quote}, \"null\": {nothing}}}");
+        }
+        if !source.columns.is_empty() || self.choose() {
+            let _ = writeln!(self.text, "  columns: {}", serde_json::json!(source.columns));
+        }
+        if !source.undeclared.is_inferred() || self.choose() {
+            let undeclared = serde_json::json!(source.undeclared);
+            let _ = writeln!(self.text, "  undeclared: {undeclared}");
+        }
+    }
+
     fn pipeline(&mut self, pipeline: &Pipeline) {
         let _ = writeln!(self.text, "version: 1\nname: {}", Self::scalar(&pipeline.name));
         let files = self.list("    ", &pipeline.source.files);
@@ -202,6 +231,19 @@ impl Writer {
         if on_bad_file != "fail" || self.choose() {
             let _ = writeln!(self.text, "  on_bad_file: {}", on_bad_file.as_str().unwrap_or_default());
         }
+        let schema = serde_json::json!(pipeline.source.schema);
+        let schema = schema.as_str().unwrap_or_default();
+        if schema != "strict" || self.choose() {
+            let _ = if self.choose() {
+                writeln!(self.text, "  schema: {schema}")
+            } else {
+                writeln!(self.text, "  schema: {{mode: {schema}}}")
+            };
+        }
+        if !pipeline.source.rename.is_empty() || self.choose() {
+            let _ = writeln!(self.text, "  rename: {}", serde_json::json!(pipeline.source.rename));
+        }
+        self.texts(&pipeline.source);
         if let Some(sql) = &pipeline.transform {
             let _ = writeln!(self.text, "transform: {}", Self::scalar(sql));
         }

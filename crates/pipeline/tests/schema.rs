@@ -37,7 +37,7 @@ fn it_is_a_valid_schema_with_a_description_for_every_key() {
     assert!(jsonschema::meta::is_valid(&schema));
     let mut described = 0;
     walk(&schema, "", &mut described);
-    assert_eq!(described, 9 + 2 + 4 + 8 + 8 + 2 + 3 + 5 + 3);
+    assert_eq!(described, 9 + 8 + 1 + 4 + 4 + 8 + 8 + 2 + 3 + 5 + 3);
 }
 
 #[test]
@@ -62,7 +62,18 @@ fn both_accept_what_is_good() {
         .replace("zstd(3)", "${C:-none}");
     let levels = ["none", "uncompressed", "lz4", "gzip", "gzip(9)", "brotli(11)", "zstd", "zstd(22)"]
         .map(|compression| SALES.replace("zstd(3)", compression));
-    for text in [SALES, SMALL, &flow, &placeholders].into_iter().chain(levels.iter().map(String::as_str)) {
+    let drift = SALES.replace(
+        "source:\n",
+        "source:\n  schema: {mode: \"${MODE:-evolve}\"}\n  rename: {mail: email, e mail: email}\n",
+    );
+    let short = SALES.replace("source:\n", "source:\n  schema: ${MODE:-widen}\n  rename: {}\n");
+    let csv = "  csv: {delimiter: \"\\t\", header: false, quote: \"\", \"null\": \"\"}\n";
+    let columns = "  columns: {a: int8, b b: \"decimal(10, 2)\", c: timestamptz(ms), d: \"${TYPE:-date}\"}\n  undeclared: string\n";
+    let texts = SALES.replace("source:\n", &format!("source:\n  format: csv\n{csv}{columns}"));
+    for text in [SALES, SMALL, &flow, &placeholders, &drift, &short, &texts]
+        .into_iter()
+        .chain(levels.iter().map(String::as_str))
+    {
         assert!(read(text).is_ok(), "{}", common::errors(text));
         assert_eq!(refused(text), None, "{text}");
     }
@@ -107,6 +118,22 @@ fn both_refuse_what_is_bad() {
         ("on_null_key: null", "on_null_key: drop"),
         ("source:\n", "source:\n  on_bad_file: skip\n"),
         ("source:\n", "source:\n  bad_file: quarantine\n"),
+        ("source:\n", "source:\n  schema: wide\n"),
+        ("source:\n", "source:\n  schema: {mode: wide}\n"),
+        ("source:\n", "source:\n  schema: {}\n"),
+        ("source:\n", "source:\n  schema: [widen]\n"),
+        ("source:\n", "source:\n  rename: [a, b]\n"),
+        ("source:\n", "source:\n  rename: {a: 5}\n"),
+        ("source:\n", "source:\n  rename: {a: [b]}\n"),
+        ("source:\n", "source:\n  format: xml\n"),
+        ("source:\n", "source:\n  csv: {separator: \";\"}\n"),
+        ("source:\n", "source:\n  csv: {delimiter: \"\"}\n"),
+        ("source:\n", "source:\n  csv: {delimiter: \"ab\"}\n"),
+        ("source:\n", "source:\n  csv: {quote: \"é\"}\n"),
+        ("source:\n", "source:\n  csv: {header: maybe}\n"),
+        ("source:\n", "source:\n  columns: {a: text}\n"),
+        ("source:\n", "source:\n  columns: {a: decimal}\n"),
+        ("source:\n", "source:\n  undeclared: guess\n"),
         ("format: parquet", "format: csv"),
         ("tables:", "checks: {a: b}\ntables:"),
         ("tables:", "checks: [{name: a}]\ntables:"),

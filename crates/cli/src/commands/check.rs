@@ -21,6 +21,7 @@ fn print(report: &CheckReport, ui: &Ui) -> Result<(), CliError> {
     let records = human::counted(report.records, "record");
     ui.line(format!("{} {}: {files}, {records}", ui.toned(Tone::Good, "ok"), report.pipeline))?;
     ui.lines(summary::aside(&report.aside, 0))?;
+    ui.lines(summary::differences(&report.differences, report.more_differences))?;
     for table in &report.tables {
         ui.line(format!("\n{}", ui.toned(Tone::Strong, &table.table)))?;
         let mut columns = Table::new(&[("column", Side::Left), ("type", Side::Left), ("role", Side::Left)]);

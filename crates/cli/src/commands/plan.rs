@@ -44,6 +44,7 @@ fn print(report: &PlanReport, ui: &Ui) -> Result<(), CliError> {
     ui.lines(summary::checks(&report.checks))?;
     ui.lines(report.refused.iter().map(|why| format!("the run would fail: {why}")))?;
     ui.lines(summary::aside(&report.aside, report.aside_known))?;
+    ui.lines(summary::differences(&report.differences, report.more_differences))?;
     ui.line("")?;
     ui.lines(files_table(report).lines("  "))?;
     if report.files.len() > FILES_SHOWN {

@@ -1,6 +1,6 @@
 //! A run in words and figures, for `run`, `show` and `demo`. Must never compute what the report does not say.
 
-use seriatim_ingest::{AsideFile, CheckOutcome, RunReport, RunStatus, TableReport};
+use seriatim_ingest::{AsideFile, CheckOutcome, Difference, RunReport, RunStatus, TableReport};
 use seriatim_pipeline::model::Severity;
 
 use crate::error::CliError;
@@ -45,6 +45,7 @@ pub(crate) fn print(report: &RunReport, ui: &Ui) -> Result<(), CliError> {
     }
     ui.lines(checks(&report.checks))?;
     ui.lines(aside(&report.aside, report.aside_known))?;
+    ui.lines(differences(&report.differences, report.more_differences))?;
     if report.status == RunStatus::Done {
         ui.line("")?;
         ui.lines(tables(report).lines("  "))?;
@@ -95,6 +96,23 @@ pub(crate) fn adopted(tables: &[TableReport]) -> Vec<String> {
     };
     tables.map(line).collect()
 }
+
+/// What files have otherwise than others; `more` of them are not in the list.
+pub(crate) fn differences(list: &[Difference], more: u64) -> Vec<String> {
+    if list.is_empty() {
+        return Vec::new();
+    }
+    let mut lines = vec!["files differ in their columns:".to_owned()];
+    lines.extend(list.iter().take(DIFFERENCES_SHOWN).map(|difference| format!("  {difference}")));
+    let more = more + list.len().saturating_sub(DIFFERENCES_SHOWN) as u64;
+    if more > 0 {
+        lines.push(format!("  ... and {} more", human::counted(more, "difference")));
+    }
+    lines
+}
+
+/// The differences between files that are listed; of more, the first ones and a count.
+const DIFFERENCES_SHOWN: usize = 20;
 
 /// The files that were set aside that are listed in full; of more, the first ones and a count.
 const ASIDE_SHOWN: usize = 20;

@@ -31,6 +31,7 @@ use crate::progress::Progress;
 use crate::resolve::Firsts;
 use crate::shared::{Place, Shared, Work};
 use crate::source::{Mirrors, Records};
+use crate::text::Texts;
 use seriatim_pipeline::model::OnConflict;
 
 /// One run, in this process.
@@ -51,6 +52,7 @@ pub(crate) struct RunContext {
     mirrors: Mirrors,
     /// Where key maps are, if not in the state folder.
     key_maps: Option<PathBuf>,
+    texts: Option<Texts>,
     /// Whether no rows will be written.
     looks: bool,
     /// Of each table, whether the last chunk that was scanned brought keys. A guess for what to fetch, no more.
@@ -89,6 +91,11 @@ const WORKING_MEMORY: u64 = 320 << 20;
 /// The folder of a run's plan and artifacts.
 pub(crate) fn work_folder(state: &Path, run: &str) -> PathBuf {
     state.join("work").join(run)
+}
+
+/// The folder of the copies of a run's text files.
+pub(crate) fn texts_folder(state: &Path, run: &str) -> PathBuf {
+    work_folder(state, run).join(own_folder("spill")).join("texts")
 }
 
 fn plan_path(state: &Path, run: &str) -> PathBuf {
@@ -172,6 +179,7 @@ impl RunContext {
             footers: Mutex::new(bound.footers),
             mirrors,
             key_maps: None,
+            texts: bound.texts,
             looks: false,
             grows: bound.layout.tables.iter().map(|_| AtomicBool::new(true)).collect(),
             facts: Mutex::default(),
@@ -201,7 +209,8 @@ impl RunContext {
             IngestError::state(format!("the plan of run '{run}' is gone: {}", path.display()))
                 .help(format!("`seriatim cancel {run}`, then run again: nothing of it was published"))
         })?;
-        let bound = bind(&plan.pipeline, &*kept_schema(state, run)?)?;
+        let mut bound = bind(&plan.pipeline, &*kept_schema(state, run)?)?;
+        bound.texts = Texts::of(&plan, texts_folder(state, run))?;
         Ok(Self::new(plan, bound, state, memory, progress))
     }
 
@@ -230,7 +239,8 @@ impl RunContext {
         let damaged = |text: String| IngestError::state(format!("the plan of run '{}' is damaged: {text}", place.run));
         let plan: Plan = serde_json::from_slice(&plan).map_err(|e| damaged(e.to_string()))?;
         let loaded = ArrowReaderMetadata::load(&Bytes::from(schema), ArrowReaderOptions::new());
-        let bound = bind(&plan.pipeline, loaded.map_err(|e| damaged(e.to_string()))?.schema())?;
+        let mut bound = bind(&plan.pipeline, loaded.map_err(|e| damaged(e.to_string()))?.schema())?;
+        bound.texts = Texts::of(&plan, texts_folder(state, &place.run))?;
         let shared = Shared::new(work, &plan);
         Ok(Some(Self::of(plan, bound, state, memory, progress, Some(shared))))
     }

@@ -12,9 +12,16 @@ use super::RunContext;
 use crate::error::{IngestError, Result};
 use crate::plan::{Chunk, Paths};
 use crate::scan::ChunkRecords;
-use crate::source::{Object, Opened, SourceColumn, byte_ranges, damaged, read_footer};
+use crate::source::{Object, Opened, SourceColumn, SourceFile, byte_ranges, damaged, read_footer};
+use crate::text::{Form, Texts};
 
 impl RunContext {
+    /// The text files, if this is one of them.
+    fn text(&self, planned: &SourceFile) -> Option<(&Texts, Form)> {
+        let texts = self.texts.as_ref()?;
+        Some((texts, texts.form(&planned.name)?))
+    }
+
     /// What a file's footer says.
     fn footer(&self, file: u32) -> Result<ArrowReaderMetadata> {
         let mut footers = self.footers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -23,7 +30,9 @@ impl RunContext {
         }
         let planned = &self.plan.files[file as usize];
         let name = &planned.name;
-        let footer = if planned.is_object() {
+        let footer = if let Some((texts, form)) = self.text(planned) {
+            texts.footer(planned, form)?
+        } else if planned.is_object() {
             Object::planned(planned)?.footer(name)?
         } else {
             let open = self.mirrors.open(file, planned, &self.plan.folder)?;
@@ -35,14 +44,19 @@ impl RunContext {
 
     /// The file of a chunk, and what its footer says.
     fn open(&self, chunk: &Chunk) -> Result<(Opened, ArrowReaderMetadata)> {
-        let opened = self.mirrors.open(chunk.file, &self.plan.files[chunk.file as usize], &self.plan.folder)?;
+        let planned = &self.plan.files[chunk.file as usize];
+        let opened = match self.text(planned) {
+            Some((texts, form)) => Opened::whole(texts.open(planned, form)?),
+            None => self.mirrors.open(chunk.file, planned, &self.plan.folder)?,
+        };
         Ok((opened, self.footer(chunk.file)?))
     }
 
-    /// The file of a chunk, in which these of its columns can be read.
+    /// The file of a chunk, in which these columns of the source can be read, as far as it has them.
     fn open_for(&self, chunk: &Chunk, columns: &[String]) -> Result<(File, ArrowReaderMetadata)> {
         let (opened, footer) = self.open(chunk)?;
-        opened.ensure(|| byte_ranges(footer.metadata(), chunk.row_groups(), columns))?;
+        let own = self.records.names_in(footer.schema(), columns);
+        opened.ensure(|| byte_ranges(footer.metadata(), chunk.row_groups(), &own))?;
         Ok((opened.into_file(), footer))
     }
 
@@ -53,16 +67,25 @@ impl RunContext {
         let names: Vec<&str> = columns.iter().map(String::as_str).collect();
         let selected = self.records.select(&names)?;
         let (file, footer) = self.open_for(chunk, selected.inputs())?;
-        let (batch, kept) = selected.read(file, &footer, chunk, name)?;
+        let columns = self.records.columns_in(footer.schema(), selected.inputs())?;
+        let (batch, kept) = selected.read(file, &footer, chunk, &columns, name)?;
         Ok(ChunkRecords::new(batch, kept))
     }
 
-    /// Reads these columns of a chunk's rows as the source has them.
+    /// Reads these columns of the source in a chunk's rows, as they are before any transform.
     pub(crate) fn read_source(&self, chunk: u32, columns: &[String]) -> Result<arrow::array::RecordBatch> {
         let chunk = &self.plan.chunks[chunk as usize];
         let (file, footer) = self.open_for(chunk, columns)?;
         let name = &self.plan.files[chunk.file as usize].name;
-        crate::source::read_chunk(file, &footer, chunk, columns, name)
+        let columns = self.records.columns_in(footer.schema(), columns)?;
+        crate::source::read_chunk(file, &footer, chunk, &columns, name)
+    }
+
+    /// Those of these columns of the source that the file of a chunk has.
+    pub(crate) fn present(&self, chunk: u32, columns: Vec<String>) -> Result<Vec<String>> {
+        let footer = self.footer(self.plan.chunks[chunk as usize].file)?;
+        let here = self.records.columns_in(footer.schema(), &columns)?;
+        Ok(columns.into_iter().zip(here).filter(|(_, here)| here.own.is_some()).map(|(name, _)| name).collect())
     }
 
     /// The source column that a column of the records is, in a chunk; `None` if it is none, or nested.
@@ -73,18 +96,30 @@ impl RunContext {
         }
     }
 
-    /// A column of the source in a chunk; `None` if it is nested.
+    /// A column of the source in a chunk; `None` if it is nested, or the file has it as another type or not at all: then
+    /// only the general way makes it what the source has.
     pub(crate) fn file_column(&self, chunk: u32, source: &str) -> Result<Option<SourceColumn>> {
         let Ok(field) = self.records.source_schema().field_with_name(source) else { return Ok(None) };
+        let own = self.own_column(chunk, source)?;
+        Ok(own.filter(|own| own.data_type().equals_datatype(field.data_type())))
+    }
+
+    /// The same as the file itself has it, of whatever type.
+    pub(crate) fn own_column(&self, chunk: u32, source: &str) -> Result<Option<SourceColumn>> {
         let chunk = &self.plan.chunks[chunk as usize];
         let (file, footer) = self.open(chunk)?;
-        Ok(SourceColumn::new(file, footer.metadata().clone(), chunk, source, field.data_type()))
+        let columns = self.records.columns_in(footer.schema(), &[source.to_owned()])?;
+        let Some(own) = columns.first().and_then(|column| column.own) else { return Ok(None) };
+        let own = footer.schema().field(own);
+        Ok(SourceColumn::new(file, footer.metadata().clone(), chunk, own.name(), own.data_type()))
     }
 
     /// Whether a chunk's file is an object, so that it costs something to read it; not, if there is no such chunk.
     pub(crate) fn is_far(&self, chunk: u32) -> bool {
         let chunk = self.plan.chunks.get(chunk as usize);
-        chunk.is_some_and(|chunk| self.plan.files[chunk.file as usize].is_object())
+        let file = chunk.map(|chunk| &self.plan.files[chunk.file as usize]);
+        // The copy of a text file is here.
+        file.is_some_and(|file| file.is_object() && self.text(file).is_none())
     }
 
     /// Where columns of the records of a chunk are in its file: in the row groups that have rows for which `wanted`
@@ -97,8 +132,8 @@ impl RunContext {
     ) -> Result<Vec<Range<u64>>> {
         let chunk = &self.plan.chunks[chunk as usize];
         let names: Vec<&str> = columns.iter().map(String::as_str).collect();
-        let columns = self.records.source_columns(&names);
         let footer = self.footer(chunk.file)?;
+        let columns = self.records.names_in(footer.schema(), &self.records.source_columns(&names));
         let (mut ranges, mut row) = (Vec::new(), 0);
         for group in chunk.row_groups() {
             let end = row + footer.metadata().row_group(group).num_rows() as u32;

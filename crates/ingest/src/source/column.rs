@@ -22,7 +22,7 @@ pub(crate) struct SourceColumn {
 }
 
 impl SourceColumn {
-    /// The column `name`, which the general reader gives as `data_type`; `None` if it is nested.
+    /// The column that the file calls `name`, which the general reader gives as `data_type`; `None` if it is nested.
     pub(crate) fn new(
         file: Opened,
         metadata: Arc<ParquetMetaData>,
@@ -89,7 +89,7 @@ fn byte_range(column: &ColumnChunkMetaData) -> Option<Range<u64>> {
     Some(start..end)
 }
 
-/// The bytes of these columns, with all that is nested in them, in some row groups.
+/// The bytes of these columns of a file, with all that is nested in them, in some row groups.
 pub(crate) fn byte_ranges(metadata: &ParquetMetaData, groups: Range<usize>, columns: &[String]) -> Vec<Range<u64>> {
     let in_group = |group: usize| {
         let leaves = metadata.row_group(group).columns().iter();

@@ -181,7 +181,7 @@ pub(super) fn not_parquet(name: &str, starts_right: bool, error: &str) -> Ingest
     let (what, help) = if starts_right {
         ("a damaged or truncated Parquet file", "its writer may not have finished: write the file again, or remove it")
     } else {
-        ("not a Parquet file", "remove it from `source.files`, or convert it to Parquet")
+        ("not a Parquet file", "remove it from `source.files`, or say what it is: `source.format: csv` or `ndjson`")
     };
     let file = Some(Box::new(BadFile::new(name, format!("{what}: {error}"))));
     IngestError { file, ..IngestError::input(format!("{name} is {what}: {error}")) }.help(help)

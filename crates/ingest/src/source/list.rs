@@ -3,10 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use seriatim_pipeline::model::SourceFormat;
 use seriatim_storage::Location;
 
+use super::SourceFile;
+use super::footer::{content_hash, stamp};
 use super::object::Object;
 use crate::error::{IngestError, Result};
+use crate::text::endings;
 
 /// Where a file is.
 #[derive(Debug, Clone)]
@@ -20,6 +24,18 @@ impl Found {
     pub(crate) fn is_object(&self) -> bool {
         matches!(self, Self::Object(_))
     }
+
+    /// What is known of a text file before it is read. With `hash`, a local file is read once for that.
+    pub(crate) fn as_text(&self, name: &str, hash: bool) -> Result<SourceFile> {
+        let (bytes, modified, hash) = match self {
+            Self::Local(path) => {
+                let (bytes, modified) = stamp(path)?;
+                (bytes, modified, if hash { content_hash(path)? } else { String::new() })
+            }
+            Self::Object(object) => (object.bytes, 0, object.version.0.clone()),
+        };
+        Ok(SourceFile { name: name.to_owned(), bytes, modified, hash, rows: 0, bad: None })
+    }
 }
 
 /// A listing: names and where the files are, in the order of names by their bytes; and the patterns that matched
@@ -30,15 +46,23 @@ pub(crate) struct Listing {
     pub(crate) unmatched: Vec<String>,
 }
 
-/// Lists the files of `patterns`: a file, a folder (the `*.parquet` in it, at any depth), or a glob, as a path or as a
-/// URL. Files and folders whose name starts with `_` or `.` are left out where a folder or a glob would find them, as
-/// Hive and Spark do. `setting` is where the pipeline has them, for messages.
-pub(crate) fn list(folder: &Path, patterns: &[String], setting: &str) -> Result<Listing> {
+/// What is looked for, and where the pipeline says so.
+#[derive(Clone, Copy)]
+struct Wanted<'a> {
+    endings: &'a [&'a str],
+    setting: &'a str,
+}
+
+/// Lists the files of `patterns`: a file, a folder (the files of this format in it by their names, at any depth; without
+/// one `*.parquet`), or a glob, as a path or as a URL. Files and folders whose name starts with `_` or `.` are left out
+/// where a folder or a glob would find them, as Hive and Spark do. `setting` is where the pipeline has them, for messages.
+pub(crate) fn list(folder: &Path, patterns: &[String], format: Option<SourceFormat>, setting: &str) -> Result<Listing> {
     let mut listing = Listing::default();
+    let wanted = Wanted { endings: endings(format), setting };
     for pattern in patterns {
         let before = listing.files.len();
         if Location::is_url(pattern) && !pattern.starts_with("file://") {
-            add_objects(&mut listing, pattern, setting)?;
+            add_objects(&mut listing, pattern, wanted)?;
             if listing.files.len() == before {
                 listing.unmatched.push(pattern.clone());
             }
@@ -51,8 +75,10 @@ pub(crate) fn list(folder: &Path, patterns: &[String], setting: &str) -> Result<
             .map_or_else(|| pattern.clone(), |path| path.to_string_lossy().into_owned());
         let path = folder.join(pattern);
         if path.is_dir() {
-            let inside = format!("{}/**/*.parquet", pattern.trim_end_matches('/'));
-            add_matches(&mut listing, folder, pattern, &inside, setting)?;
+            for ending in wanted.endings {
+                let glob_text = format!("{}/**/*.{ending}", pattern.trim_end_matches('/'));
+                add_matches(&mut listing, folder, pattern, &glob_text, setting)?;
+            }
         } else if is_glob(pattern) && !path.exists() {
             add_matches(&mut listing, folder, pattern, pattern, setting)?;
         } else if path.exists() {
@@ -114,17 +140,20 @@ fn not_a_glob(pattern: &str, setting: &str, error: &glob::PatternError) -> Inges
 }
 
 /// The same for objects: one object, a prefix that ends where a `/` follows, or a glob.
-fn add_objects(listing: &mut Listing, pattern: &str, setting: &str) -> Result<()> {
+fn add_objects(listing: &mut Listing, pattern: &str, wanted: Wanted<'_>) -> Result<()> {
     let location = Location::parse(pattern, Path::new(""))?;
     let Some((container, path)) = location.in_container() else {
         return Err(IngestError::internal(format!("'{pattern}' is no place in object storage")));
     };
     let is_glob = is_glob(path);
     let one = if is_glob || path.is_empty() { None } else { container.head(path)? };
-    let found = if let Some(entry) = one { vec![entry] } else { matching(&container, pattern, path, setting)? };
+    let found = if let Some(entry) = one { vec![entry] } else { matching(&container, pattern, path, wanted)? };
     if found.is_empty() && !is_glob {
-        return Err(IngestError::input(format!("there is no object {location}, and no *.parquet under it"))
-            .help(format!("correct `{setting}` ('{pattern}'), or bring the file")));
+        return Err(IngestError::input(format!(
+            "there is no object {location}, and no *.{} under it",
+            wanted.endings[0]
+        ))
+        .help(format!("correct `{}` ('{pattern}'), or bring the file", wanted.setting)));
     }
     for entry in found {
         let place = container.join(&entry.name)?;
@@ -134,18 +163,27 @@ fn add_objects(listing: &mut Listing, pattern: &str, setting: &str) -> Result<()
     Ok(())
 }
 
-/// The objects of a glob, or the `*.parquet` under a path.
-fn matching(container: &Location, pattern: &str, path: &str, setting: &str) -> Result<Vec<seriatim_storage::Entry>> {
-    let (glob_text, prefix) = if is_glob(path) {
-        (path.to_owned(), path.split(['*', '?', '[']).next().unwrap_or_default().to_owned())
+/// The objects of a glob, or those under a path whose names end so.
+fn matching(
+    container: &Location,
+    pattern: &str,
+    path: &str,
+    wanted: Wanted<'_>,
+) -> Result<Vec<seriatim_storage::Entry>> {
+    let (glob_texts, prefix) = if is_glob(path) {
+        (vec![path.to_owned()], path.split(['*', '?', '[']).next().unwrap_or_default().to_owned())
     } else {
         let folder = if path.is_empty() { String::new() } else { format!("{path}/") };
-        (format!("{}**/*.parquet", glob::Pattern::escape(&folder)), folder)
+        let under = glob::Pattern::escape(&folder);
+        (wanted.endings.iter().map(|ending| format!("{under}**/*.{ending}")).collect(), folder)
     };
-    let glob = glob::Pattern::new(&glob_text).map_err(|e| not_a_glob(pattern, setting, &e))?;
+    let globs = glob_texts.iter().map(|text| glob::Pattern::new(text).map(|glob| (glob, text)));
+    let globs = globs.collect::<Result<Vec<_>, _>>().map_err(|e| not_a_glob(pattern, wanted.setting, &e))?;
     let options = glob::MatchOptions { require_literal_separator: true, ..glob::MatchOptions::new() };
     let mut entries = container.list(&prefix)?;
-    entries.retain(|entry| glob.matches_with(&entry.name, options) && !is_hidden(&entry.name, &glob_text));
+    entries.retain(|entry| {
+        globs.iter().any(|(glob, text)| glob.matches_with(&entry.name, options) && !is_hidden(&entry.name, text))
+    });
     Ok(entries)
 }
 
@@ -170,7 +208,7 @@ mod tests {
 
     fn names(folder: &Path, patterns: &[&str]) -> Vec<String> {
         let patterns: Vec<String> = patterns.iter().map(|&p| p.to_owned()).collect();
-        list(folder, &patterns, "source.files").unwrap().files.into_keys().collect()
+        list(folder, &patterns, None, "source.files").unwrap().files.into_keys().collect()
     }
 
     #[test]
@@ -186,6 +224,16 @@ mod tests {
         assert_eq!(names(root, &["d/*.parquet"]), expected);
         assert_eq!(names(root, &["d/b.parquet", "./d/a.parquet", "d/[B]*"]), expected);
         assert_eq!(names(root, &["d/_skip/*.parquet"]), ["d/_skip/c.parquet"]);
+        for file in ["d/x.csv", "d/e/y.tsv.gz", "d/z.jsonl"] {
+            std::fs::create_dir_all(root.join("d/e")).unwrap();
+            std::fs::write(root.join(file), "").unwrap();
+        }
+        let of = |format| {
+            list(root, &["d".to_owned()], Some(format), "source.files").unwrap().files.into_keys().collect::<Vec<_>>()
+        };
+        assert_eq!(of(SourceFormat::Csv), ["d/e/y.tsv.gz", "d/x.csv"]);
+        assert_eq!(of(SourceFormat::Ndjson), ["d/z.jsonl"]);
+        assert_eq!(of(SourceFormat::Parquet), expected);
     }
 
     #[test]
@@ -197,15 +245,18 @@ mod tests {
         let absolute = root.join("d/a.parquet").to_string_lossy().into_owned();
         assert_eq!(names(root, &["d/*.parquet", &absolute, "d/./a.parquet", "./d//a.parquet"]), ["d/a.parquet"]);
         std::os::unix::fs::symlink(root.join("d/a.parquet"), root.join("d/b.parquet")).unwrap();
-        let error = list(root, &["d".to_owned()], "source.files").unwrap_err();
+        let error = list(root, &["d".to_owned()], None, "source.files").unwrap_err();
         assert!(error.message.contains("d/a.parquet and d/b.parquet are the same file"), "{error}");
     }
 
     #[test]
     fn a_file_that_is_not_there_is_an_error_and_an_empty_glob_is_reported() {
         let folder = tempfile::tempdir().unwrap();
-        let error = list(folder.path(), &["x.parquet".to_owned()], "source.files").unwrap_err();
+        let error = list(folder.path(), &["x.parquet".to_owned()], None, "source.files").unwrap_err();
         assert!(error.message.contains("x.parquet"), "{error}");
-        assert_eq!(list(folder.path(), &["*.parquet".to_owned()], "source.files").unwrap().unmatched, ["*.parquet"]);
+        assert_eq!(
+            list(folder.path(), &["*.parquet".to_owned()], None, "source.files").unwrap().unmatched,
+            ["*.parquet"]
+        );
     }
 }

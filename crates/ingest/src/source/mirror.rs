@@ -39,7 +39,7 @@ impl Mirrors {
     /// Opens a planned file: the file itself if it is local, else the one with holes.
     pub(crate) fn open(&self, index: u32, planned: &SourceFile, base: &Path) -> Result<Opened> {
         if !planned.is_object() {
-            return Ok(Opened { file: open_planned(planned, &base.join(&planned.name))?, mirror: None });
+            return Ok(Opened::whole(open_planned(planned, &base.join(&planned.name))?));
         }
         let mirror = self.mirror(index, planned)?;
         // Every reader has a file of its own, for each is at another place of it.
@@ -112,6 +112,11 @@ pub(crate) struct Opened {
 }
 
 impl Opened {
+    /// A file all of which is there.
+    pub(crate) fn whole(file: File) -> Self {
+        Self { file, mirror: None }
+    }
+
     /// Sees to it that these bytes can be read.
     pub(crate) fn ensure(&self, ranges: impl FnOnce() -> Vec<Range<u64>>) -> Result<()> {
         match &self.mirror {

@@ -11,13 +11,19 @@ mod mirror;
 mod object;
 mod read;
 mod shape;
+mod types;
+mod view;
 
 pub(crate) use column::{SourceColumn, byte_ranges};
-pub(crate) use footer::{FileFacts, bad_file, changed, content_hash, file_facts, hash_of, read_footer, stamp};
+pub(crate) use footer::{
+    FileFacts, bad_file, changed, content_hash, file_facts, hash_of, open_planned, read_footer, stamp,
+};
 pub(crate) use list::{Found, Listing, list};
 pub(crate) use mirror::{Mirrors, Opened};
 pub(crate) use object::Object;
 pub(crate) use read::{Records, contain, damaged, read_chunk};
+pub(crate) use types::common;
+pub(crate) use view::{FileColumn, name_in_source};
 
 use serde::{Deserialize, Serialize};
 

@@ -7,14 +7,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Once};
 
-use arrow::array::{Array, BooleanArray, RecordBatch, RecordBatchOptions, RecordBatchReader};
+use arrow::array::{BooleanArray, RecordBatch, RecordBatchOptions, RecordBatchReader};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ParquetRecordBatchReader, RowSelection, RowSelector};
 use parquet::arrow::{ProjectionMask, parquet_to_arrow_field_levels};
+use seriatim_pipeline::model::Pipeline;
 use seriatim_transform::{Projected, Transform, TransformError};
 
 use super::groups::Groups;
+use super::view::{FileColumn, Renames, in_source, place_in};
 use crate::error::{BadFile, IngestError, Result};
 use crate::plan::Chunk;
 
@@ -53,17 +55,19 @@ pub(crate) fn contain<T>(decode: impl FnOnce() -> Result<T, String>) -> Result<T
 #[derive(Debug, Clone)]
 pub(crate) struct Records {
     source: SchemaRef,
+    renames: Renames,
     transform: Option<Transform>,
 }
 
 impl Records {
     /// The records of files with this schema. Columns count as nullable, whatever one file or another says of itself.
-    pub(crate) fn new(source: &Schema, sql: Option<&str>) -> Result<Self> {
+    pub(crate) fn new(source: &Schema, pipeline: &Pipeline) -> Result<Self> {
+        let sql = pipeline.transform.as_deref();
         let fields: Vec<Field> = source.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
         let source = Arc::new(Schema::new(fields));
         let transform =
             sql.map(|sql| Transform::new(sql, source.clone())).transpose().map_err(|e| transform_error(&e))?;
-        Ok(Self { source, transform })
+        Ok(Self { source, renames: pipeline.source.rename.clone(), transform })
     }
 
     /// The columns of a record.
@@ -74,6 +78,23 @@ impl Records {
     /// The source's columns.
     pub(crate) fn source_schema(&self) -> &SchemaRef {
         &self.source
+    }
+
+    /// Where a file with this schema has these columns of the source.
+    pub(crate) fn columns_in(&self, file: &Schema, columns: &[String]) -> Result<Vec<FileColumn>> {
+        let column = |name: &String| {
+            let field = self.source.fields().find(name);
+            let (_, field) =
+                field.ok_or_else(|| IngestError::internal(format!("the source has no column '{name}'")))?;
+            Ok(FileColumn { field: field.clone(), own: place_in(file, &self.renames, name) })
+        };
+        columns.iter().map(column).collect()
+    }
+
+    /// The names that a file with this schema has for those of these columns of the source that it has.
+    pub(crate) fn names_in(&self, file: &Schema, columns: &[String]) -> Vec<String> {
+        let places = columns.iter().filter_map(|name| place_in(file, &self.renames, name));
+        places.map(|place| file.field(place).name().clone()).collect()
     }
 
     /// The source column that a column of the records is, unchanged; rows may be missing.
@@ -127,15 +148,16 @@ impl Selected {
         &self.inputs
     }
 
-    /// Reads a chunk: the records, in order, and which of the chunk's rows the transform kept (`None`: all).
+    /// Reads a chunk, where the inputs are these columns: the records, in order, and which of the chunk's rows the transform kept (`None`: all).
     pub(crate) fn read(
         &self,
         file: File,
         metadata: &ArrowReaderMetadata,
         chunk: &Chunk,
+        columns: &[FileColumn],
         name: &str,
     ) -> Result<(RecordBatch, Option<BooleanArray>)> {
-        let batch = read_chunk(file, metadata, chunk, &self.inputs, name)?;
+        let batch = read_chunk(file, metadata, chunk, columns, name)?;
         let Some(projected) = &self.projected else { return Ok((batch, None)) };
         projected.apply(&batch).map_err(|e| {
             let error = transform_error(&e);
@@ -158,23 +180,40 @@ fn transform_error(error: &TransformError) -> IngestError {
     }
 }
 
-/// Reads these columns of a chunk, in this order, as one batch.
+/// Reads these columns of a chunk, in this order, as one batch: as the source has them, whatever the file's own types.
 pub(crate) fn read_chunk(
     file: File,
     metadata: &ArrowReaderMetadata,
     chunk: &Chunk,
-    columns: &[String],
+    columns: &[FileColumn],
     name: &str,
 ) -> Result<RecordBatch> {
+    let mut roots: Vec<usize> = columns.iter().filter_map(|column| column.own).collect();
+    roots.sort_unstable();
+    roots.dedup();
     let groups = Groups::new(file, metadata.metadata().clone(), chunk.row_groups())
         .map_err(|e| IngestError::io("look at", Path::new(name), &e))?;
-    contain(|| decode(&groups, metadata, chunk, columns)).map_err(|text| match groups.refused() {
+    let batch = contain(|| decode(&groups, metadata, chunk, &roots)).map_err(|text| match groups.refused() {
         Some(refused) => IngestError::io("read", Path::new(name), &refused),
         None => match groups.place() {
             Some((group, column)) => damaged(name, chunk, Some((group, &column)), &text),
             None => damaged(name, chunk, None, &text),
         },
-    })
+    })?;
+    let mut fields = Vec::with_capacity(columns.len());
+    let mut arrays = Vec::with_capacity(columns.len());
+    for column in columns {
+        // The reader gives columns in the file's order.
+        let at = column.own.and_then(|own| roots.binary_search(&own).ok());
+        let own = column.own.map_or("", |own| metadata.schema().field(own).name());
+        let values = in_source(column, at.map(|at| batch.column(at)), own, chunk, name)?;
+        // Of what is nested, the file's own field tells more.
+        fields.push(column.field.as_ref().clone().with_data_type(values.data_type().clone()).with_nullable(true));
+        arrays.push(values);
+    }
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), arrays, &options)
+        .map_err(|e| IngestError::internal(e.to_string()))
 }
 
 /// A chunk cannot be read; the row group and the column, if they are known.
@@ -191,11 +230,8 @@ fn decode(
     groups: &Groups,
     metadata: &ArrowReaderMetadata,
     chunk: &Chunk,
-    columns: &[String],
+    roots: &[usize],
 ) -> Result<RecordBatch, String> {
-    let schema = metadata.schema();
-    let roots: Vec<usize> =
-        columns.iter().map(|c| schema.index_of(c)).collect::<Result<_, _>>().map_err(|e| e.to_string())?;
     let mask = ProjectionMask::roots(metadata.parquet_schema(), roots.iter().copied());
     // Without a hint, types come from Parquet alone.
     let levels = parquet_to_arrow_field_levels(metadata.parquet_schema(), mask, None).map_err(|e| e.to_string())?;
@@ -211,31 +247,15 @@ fn decode(
     if read != chunk.rows as usize {
         return Err(format!("{read} rows were read where the footer declares {}", chunk.rows));
     }
-    let batch = match <[RecordBatch; 1]>::try_from(batches) {
-        Ok([batch]) => batch,
-        Err(batches) => concat_batches(&read_schema, &batches).map_err(|e| e.to_string())?,
-    };
-    in_order(&batch, columns).map_err(|e| e.to_string())
+    match <[RecordBatch; 1]>::try_from(batches) {
+        Ok([batch]) => Ok(batch),
+        Err(batches) => concat_batches(&read_schema, &batches).map_err(|e| e.to_string()),
+    }
 }
 
-/// The batch's columns in the order asked for: the reader gives them in the file's.
 /// What went wrong, without the names of the libraries that it came through.
 fn plain(error: &arrow::error::ArrowError) -> String {
     let text = error.to_string();
     let text = text.strip_prefix("Parquet argument error: ").unwrap_or(&text);
     text.strip_prefix("Parquet error: ").unwrap_or(text).to_owned()
-}
-
-fn in_order(batch: &RecordBatch, columns: &[String]) -> Result<RecordBatch, arrow::error::ArrowError> {
-    let schema = batch.schema();
-    let mut fields = Vec::with_capacity(columns.len());
-    let mut arrays = Vec::with_capacity(columns.len());
-    for column in columns {
-        let index = schema.index_of(column)?;
-        fields.push(schema.field(index).clone().with_nullable(true));
-        arrays.push(batch.column(index).clone());
-    }
-    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-    debug_assert!(arrays.iter().all(|a| a.len() == batch.num_rows()));
-    RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), arrays, &options)
 }

@@ -13,7 +13,8 @@ use super::coded::{Coded, code};
 use crate::error::{IngestError, Result};
 use crate::keys::is_key_type;
 use crate::plan::{Chunk, in_parallel};
-use crate::source::{FileFacts, Found, Mirrors, byte_ranges, file_facts, list, read_chunk};
+use crate::source::{FileColumn, FileFacts, Found, Mirrors, byte_ranges, file_facts, list, read_chunk};
+use crate::text::form_of;
 
 /// From how many files at most records are read: the shares of more would be too small to show what repeats.
 const SHARE: u64 = 2_000;
@@ -39,7 +40,13 @@ pub(super) struct Sample {
 
 /// Reads up to `most` records of the files of these patterns.
 pub(super) fn take(folder: &Path, patterns: &[String], most: u64, workers: usize) -> Result<Sample> {
-    let listing = list(folder, patterns, "source.files")?;
+    let listing = list(folder, patterns, None, "source.files")?;
+    if let Some(name) = listing.files.keys().find(|name| form_of(name, None).is_some()) {
+        return Err(IngestError::input(format!(
+            "{name} is a text file, and a first pipeline is made from Parquet files only"
+        ))
+        .help("write the pipeline file by hand: docs/how-to/text-files.md has one to begin with"));
+    }
     if listing.files.is_empty() {
         let patterns = listing.unmatched.join("', '");
         return Err(IngestError::input(format!("no Parquet file matches '{patterns}'"))
@@ -62,7 +69,8 @@ pub(super) fn take(folder: &Path, patterns: &[String], most: u64, workers: usize
         let FileFacts { file, footer } = &facts[chunk.file as usize];
         let opened = mirrors.open(chunk.file, file, folder)?;
         opened.ensure(|| byte_ranges(footer.metadata(), chunk.row_groups(), &names))?;
-        read_chunk(opened.into_file(), footer, chunk, &names, &file.name)
+        let columns = FileColumn::all(footer.schema(), &names);
+        read_chunk(opened.into_file(), footer, chunk, &columns, &file.name)
     })?;
     let indexed: Vec<(usize, &(String, DataType))> = usable.iter().enumerate().collect();
     let columns = in_parallel(workers, &indexed, |(index, (name, kind))| {

@@ -17,7 +17,7 @@ pub(crate) use partitioned::assemble_bucket;
 pub(crate) use piece::{Piece, PieceOf};
 pub(crate) use quarantine::QUARANTINE_COLUMNS;
 pub(crate) use rows::choose;
-pub(crate) use sink::{failed, write_file};
+pub(crate) use sink::{failed, properties, write_file};
 pub(crate) use span::{Shared, SpanOutcome, write_span};
 
 use std::path::PathBuf;

@@ -1,19 +1,22 @@
 //! A random pipeline with random data in random files. A case is a function of its seed and a few sizes, and the sizes
 //! are what proptest shrinks. It must never decide what is right: that is the oracle's.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use proptest::prelude::*;
 use seriatim_ingest::Paths;
 use seriatim_pipeline::model::{
-    Adopt, Check, Compression, Format, Id, Ids, Limit, OnBadFile, OnConflict, OnNullKey, Output, PerGroup, Pipeline,
+    Adopt, Check, Compression, Format, Id, Ids, Limit, OnConflict, OnNullKey, Output, PerGroup, Pipeline, SchemaMode,
     Severity, Source, Table, TextId,
 };
 
 use crate::cells::{Cell, KINDS, Kind};
+use crate::drift::narrowed;
 use crate::files::{Column, Layout, write};
 use crate::oracle::{Condition, Oracle, Record, SourceFile, Transform};
 use crate::rng::Rng;
+use crate::text::{Form, TEXT_KINDS};
 
 /// The sizes of a case and the seed of everything else.
 #[derive(Debug, Clone)]
@@ -134,6 +137,24 @@ pub(crate) struct Case {
     conditions: Vec<usize>,
     /// The tables that exist already: place, IDs and keys.
     existing: Vec<(usize, Vec<(i64, Record)>)>,
+    /// How files differ in their columns, if they do.
+    drift: Option<Drift>,
+    /// The form of the files, if they are text files.
+    form: Option<Form>,
+    /// Whether Parquet files have one row group, as the copies of text files do.
+    is_plain: bool,
+    /// Columns that are null in all of a file, so that it may as well lack them.
+    blank: BTreeSet<(u64, usize)>,
+}
+
+/// How the files of a case differ from the first one, in columns that the pipeline uses.
+#[derive(Debug, Clone)]
+struct Drift {
+    used: Vec<usize>,
+    /// Columns that some files call otherwise.
+    renamed: Vec<usize>,
+    /// Whether some files have a column that others have not, and nobody uses.
+    extra: bool,
 }
 
 const NAMES: [&str; 20] = [
@@ -162,9 +183,13 @@ const NAMES: [&str; 20] = [
 impl Case {
     pub(crate) fn draw(sizes: &Sizes) -> Self {
         let mut rng = Rng::at(sizes.seed, &[1]);
-        let (columns, mut spreads) = draw_columns(&mut rng, sizes);
-        let mut tables = draw_tables(&mut rng, sizes, &columns);
-        settle_conflicts(&mut rng, &mut tables, &columns, &mut spreads);
+        Self::draw_of(&KINDS, sizes, &mut rng)
+    }
+
+    fn draw_of(kinds: &[Kind], sizes: &Sizes, rng: &mut Rng) -> Self {
+        let (columns, mut spreads) = draw_columns(rng, kinds, sizes);
+        let mut tables = draw_tables(rng, sizes, &columns);
+        settle_conflicts(rng, &mut tables, &columns, &mut spreads);
         draw_texts(&mut Rng::at(sizes.seed, &[5]), &mut tables, &columns);
         draw_groups(&mut Rng::at(sizes.seed, &[8]), &mut tables);
         draw_partitions(sizes, &mut tables, &columns, &spreads);
@@ -185,7 +210,7 @@ impl Case {
             name: "case".to_owned(),
             source: Source {
                 files: vec!["data/*.parquet".to_owned(), "data/*/*.parquet".to_owned()],
-                on_bad_file: OnBadFile::Fail,
+                ..Source::default()
             },
             transform: transform.map(|t| TRANSFORMS[t].0.to_owned()),
             checks,
@@ -200,7 +225,103 @@ impl Case {
             state: "state".to_owned(),
             ids: Ids::default(),
         };
-        Self { sizes: sizes.clone(), pipeline, columns, spreads, transform, conditions, existing }
+        let (drift, form, blank) = (None, None, BTreeSet::new());
+        Self {
+            sizes: sizes.clone(),
+            pipeline,
+            columns,
+            spreads,
+            transform,
+            conditions,
+            existing,
+            drift,
+            form,
+            is_plain: false,
+            blank,
+        }
+    }
+
+    /// The same, with files that differ.
+    pub(crate) fn draw_drifted(sizes: &Sizes) -> Self {
+        let mut case = Self::draw(sizes);
+        let mut rng = Rng::at(sizes.seed, &[12]);
+        let names: Vec<&String> = case.pipeline.tables.iter().flat_map(|t| t.key.iter().chain(&t.columns)).collect();
+        let reads = |at: usize| names.contains(&&case.columns[at].name) || (at < 2 && case.transform.is_some());
+        let used: Vec<usize> = (0..case.columns.len()).filter(|&at| reads(at)).collect();
+        let by_key = case.pipeline.tables.iter().any(|t| t.on_null_key == OnNullKey::Quarantine);
+        let quarantines = by_key || case.pipeline.checks.iter().any(|c| c.severity == Severity::Quarantine);
+        let renamed: Vec<usize> = used.iter().copied().filter(|_| rng.percent(20)).collect();
+        let files: usize = sizes.runs.iter().map(Vec::len).sum();
+        let evolves = rng.percent(60);
+        if evolves {
+            for file in 1..files as u64 {
+                case.blank.extend(used.iter().filter(|_| rng.percent(15)).map(|&at| (file, at)));
+            }
+        }
+        case.pipeline.source.schema = if evolves { SchemaMode::Evolve } else { SchemaMode::Widen };
+        let rename = |&at: &usize| (format!("was {}", case.columns[at].name), case.columns[at].name.clone());
+        case.pipeline.source.rename = renamed.iter().map(rename).collect();
+        // A record in quarantine would show it.
+        case.drift = Some(Drift { used, renamed, extra: !quarantines && rng.percent(40) });
+        case
+    }
+
+    /// A case whose files are text files.
+    pub(crate) fn draw_text(sizes: &Sizes) -> Self {
+        let mut rng = Rng::at(sizes.seed, &[1]);
+        let mut case = Self::draw_of(&TEXT_KINDS, sizes, &mut rng);
+        let form = Form::random(&mut rng);
+        for pattern in &mut case.pipeline.source.files {
+            *pattern = pattern.replace("parquet", form.ending());
+        }
+        form.declare(&mut case.pipeline.source, &case.columns);
+        case.form = Some(form);
+        case
+    }
+
+    /// The same records in Parquet files that do not differ.
+    pub(crate) fn twin(&self) -> Self {
+        let mut twin = Self { drift: None, form: None, is_plain: self.form.is_some(), ..self.clone() };
+        let files = vec!["data/*.parquet".to_owned(), "data/*/*.parquet".to_owned()];
+        twin.pipeline.source = Source { files, ..Source::default() };
+        twin
+    }
+
+    /// The columns of a file and its records, as it has them.
+    fn in_file(&self, drift: &Drift, file: u64, records: &[Record]) -> (Vec<Column>, Vec<Record>) {
+        let mut rng = Rng::at(self.sizes.seed, &[13, file]);
+        let mut columns = Vec::new();
+        let mut values: Vec<Vec<Cell>> = Vec::new();
+        for (at, column) in self.columns.iter().enumerate() {
+            let mut column = column.clone();
+            let mut cells: Vec<Cell> = records.iter().map(|record| record[at].clone()).collect();
+            // The first file has all columns as they are read.
+            if file > 0 && drift.used.contains(&at) {
+                if self.blank.contains(&(file, at)) {
+                    continue;
+                }
+                if rng.percent(50)
+                    && let Some((kind, narrow)) = narrowed(column.kind, &cells, &mut rng)
+                {
+                    (column.kind, cells) = (kind, narrow);
+                }
+                if drift.renamed.contains(&at) && rng.percent(50) {
+                    column.name = format!("was {}", column.name);
+                }
+            }
+            columns.push(column);
+            values.push(cells);
+        }
+        if drift.extra && rng.percent(40) {
+            columns.push(Column::new("extra", rng.pick(&[Kind::I64, Kind::Text])));
+            values.push(vec![Cell::Null; records.len()]);
+        }
+        if rng.percent(30) {
+            columns.rotate_left(1);
+            values.rotate_left(1);
+        }
+        let record = |row: usize| values.iter().map(|cells| cells[row].clone()).collect();
+        (columns, (0..records.len()).map(record).collect())
     }
 
     /// The oracle of this case, before any run.
@@ -257,10 +378,21 @@ impl Case {
         let before: usize = self.sizes.runs[..run].iter().map(Vec::len).sum();
         let write_one = |(index, rows): (usize, &usize)| {
             let index = before + index;
-            let path = format!("data/{}", names[index]);
+            let ending = self.form.as_ref().map_or("parquet", Form::ending);
+            let path = format!("data/{}", names[index].replace("parquet", ending));
             let records: Vec<Record> = (0..*rows).map(|row| self.record(index as u64, row as u64)).collect();
             let layout = Layout::random(&mut Rng::at(self.sizes.seed, &[3, index as u64]));
-            write(&folder.join(&path), &self.columns, &records, &layout);
+            // Where row groups begin, chunks do.
+            let layout = if self.is_plain { Layout::default() } else { layout };
+            if let Some(form) = &self.form {
+                let mut rng = Rng::at(self.sizes.seed, &[7, index as u64]);
+                form.write(&folder.join(&path), &self.columns, &records, &mut rng);
+            } else if let Some(drift) = &self.drift {
+                let (columns, own) = self.in_file(drift, index as u64, &records);
+                write(&folder.join(&path), &columns, &own, &layout);
+            } else {
+                write(&folder.join(&path), &self.columns, &records, &layout);
+            }
             SourceFile { path, records }
         };
         self.sizes.runs[run].iter().enumerate().map(write_one).collect()
@@ -270,7 +402,8 @@ impl Case {
         let mut record = Vec::new();
         for (at, (column, spread)) in self.columns.iter().zip(&self.spreads).enumerate() {
             let mut rng = Rng::at(self.sizes.seed, &[4, at as u64, file, row]);
-            if spread.derived_from.is_empty() && rng.percent(spread.null_percent) {
+            let is_blank = self.blank.contains(&(file, at));
+            if is_blank || (spread.derived_from.is_empty() && rng.percent(spread.null_percent)) {
                 record.push(Cell::Null);
                 continue;
             }
@@ -317,12 +450,12 @@ fn fit_for_delta(column: &mut Column) {
     };
 }
 
-fn draw_columns(rng: &mut Rng, sizes: &Sizes) -> (Vec<Column>, Vec<Spread>) {
+fn draw_columns(rng: &mut Rng, kinds: &[Kind], sizes: &Sizes) -> (Vec<Column>, Vec<Spread>) {
     const PREFIXES: [&str; 6] = ["c", "C", "c ", "c-", "ç", "select"];
     let total: usize = sizes.runs.iter().flatten().sum();
     let mut columns = vec![Column::new("tf", Kind::I64), Column::new("txt", Kind::Text)];
     for index in 0..sizes.columns {
-        columns.push(Column { name: format!("{}{index}", rng.pick(&PREFIXES)), kind: rng.pick(&KINDS) });
+        columns.push(Column { name: format!("{}{index}", rng.pick(&PREFIXES)), kind: rng.pick(kinds) });
     }
     if is_delta(sizes) {
         columns.iter_mut().for_each(fit_for_delta);

@@ -10,9 +10,7 @@ use seriatim_hub::{EmbeddedHub, HubOptions};
 use seriatim_ingest::{
     ErrorKind, IngestError, Paths, Project, RecoverReport, RunReport, RunStatus, Runner, RunnerOptions, verify,
 };
-use seriatim_pipeline::model::{
-    Compression, Format, Id, Ids, OnBadFile, OnConflict, OnNullKey, Output, Pipeline, Source, Table,
-};
+use seriatim_pipeline::model::{Compression, Format, Id, Ids, OnConflict, OnNullKey, Output, Pipeline, Source, Table};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -352,7 +350,7 @@ pub(crate) fn keyed(name: &str, key: &[&str], references: &[&str], columns: &[&s
 pub(crate) fn pipeline(tables: Vec<Table>) -> Pipeline {
     Pipeline {
         name: "test".to_owned(),
-        source: Source { files: vec!["data/*.parquet".to_owned()], on_bad_file: OnBadFile::Fail },
+        source: Source { files: vec!["data/*.parquet".to_owned()], ..Source::default() },
         transform: None,
         checks: Vec::new(),
         tables,

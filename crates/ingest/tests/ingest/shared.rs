@@ -111,6 +111,27 @@ fn g1_g3_g5_g7_three_workers_publish_what_one_process_does() {
     }
 }
 
+/// Workers have copies of text files of their own, and types that one of them has found for all.
+#[test]
+fn g5_three_workers_read_text_files_and_files_that_drift() {
+    let name = "g5_three_workers_read_text_files_and_files_that_drift";
+    let config = Config {
+        cases: scaled(16),
+        rng_seed: RngSeed::Fixed(seed(name)),
+        failure_persistence: None,
+        max_shrink_iters: 60,
+        ..Config::default()
+    };
+    let check = |sizes: Sizes| {
+        let case = if sizes.seed.is_multiple_of(2) { Case::draw_text(&sizes) } else { Case::draw_drifted(&sizes) };
+        let said = |e: String| format!("{e}\nin {:#?}\nwith columns {:?}", case.pipeline, case.columns);
+        compare_case(&case).map_err(|e| TestCaseError::fail(said(e)))
+    };
+    if let Err(error) = TestRunner::new(config).run(&sizes(), check) {
+        panic!("{error}");
+    }
+}
+
 fn compare_case(case: &Case) -> Result<(), String> {
     let (alone, shared) = (Place::new(), Place::new());
     let options = runner_options(&case.sizes);
