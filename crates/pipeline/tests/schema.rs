@@ -62,7 +62,7 @@ fn both_accept_what_is_good() {
         .replace("zstd(3)", "${C:-none}");
     let levels = ["none", "uncompressed", "lz4", "gzip", "gzip(9)", "brotli(11)", "zstd", "zstd(22)"]
         .map(|compression| SALES.replace("zstd(3)", compression));
-    for text in [SALES, SMALL, &flow, &placeholders].into_iter().chain(levels.iter().map(String::as_str)) {
+    for text in [SALES, SMALL, &flow, &existing, &placeholders].into_iter().chain(levels.iter().map(String::as_str)) {
         assert!(read(text).is_ok(), "{}", common::errors(text));
         assert_eq!(refused(text), None, "{text}");
     }
