@@ -57,7 +57,7 @@ def shop(program, tmp_path):
 
     def run(*arguments, severity="quarantine", **environment):
         (tmp_path / "shop.yaml").write_text(PIPELINE.replace("SEVERITY", severity))
-        command = [program, "run", "shop.yaml", "--json", *arguments]
+        command = [program.path, "run", "shop.yaml", "--json", *arguments]
         return subprocess.run(
             command, cwd=tmp_path, env=os.environ | environment, capture_output=True, text=True, timeout=HANG
         )

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 
+from cluster import Cluster, ends_well
 from conftest import assert_verifies, tree
 from faulty import Fault, each, faulty  # noqa: F401 (a fixture)
 from test_faults import DURABLE, sampled
@@ -303,3 +304,21 @@ def test_files_have_about_the_size_that_is_wanted(program, tmp_path):
             if size == "1GB":
                 assert len(found) == 1, (name, found)
     assert trees["2 MiB", 1] == trees["2 MiB", 4], "the number of workers changes nothing"
+
+
+@pytest.mark.parametrize("form", ["parquet", "delta"])
+def test_g5_workers_on_several_machines_publish_the_same_folders(program, tmp_path, form):
+    """What spans leave for partitions goes from machine to machine through the work location."""
+    alone = place(tmp_path / "alone", form)
+    program.call("run", alone, *CHUNKS, cwd=alone.parent)
+    cluster = Cluster(program, tmp_path / "cluster", chunk_rows=CHUNKS[1])
+    try:
+        for later in (False, True):
+            pipeline = place(tmp_path / "shared", form, later)
+            ends_well(cluster.run(pipeline))
+            if not later:
+                assert tree(tmp_path / "shared/out") == tree(tmp_path / "alone/out")
+    finally:
+        cluster.close()
+    assert_is_the_source(tmp_path / "shared", 3)
+    assert_verifies(program, pipeline)

@@ -32,17 +32,17 @@ pub(crate) async fn run(
     project: &Project,
     hub: &str,
     args: &RunArgs,
+    told: Option<&Lineage>,
     ui: &Ui,
     interrupt: &Interrupt,
 ) -> Result<Vec<RunReport>, CliError> {
     let at = address(hub)?;
     let mut options = runner_options(&args.machine);
     options.work.clone_from(&args.work);
-    let told = Lineage::new(&args.lineage, project)?;
     let runner = Runner::connect(connect(at.clone(), &args.access)?, &at.to_string(), options, &project.state())?;
     let _graceful = interrupt.graceful();
     let outcome = tokio::select! {
-        outcome = begun_and_ended(&runner, project, args.detach, told.as_ref(), ui) => outcome,
+        outcome = begun_and_ended(&runner, project, args.detach, told, ui) => outcome,
         () = interrupt.wanted() => {
             ui.remark("the run goes on with its workers; run again to wait for it, or `seriatim cancel` it");
             Err(CliError::Interrupted)

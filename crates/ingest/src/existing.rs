@@ -221,6 +221,7 @@ pub(crate) fn numbers(values: &ArrayRef, column: &str, place: &Place<'_>) -> Res
 
 /// The least and the greatest number of a row group as its footer declares them exactly: `Some(None)` if all are null,
 /// `None` if the footer does not say it, or not of a column of signed numbers.
+#[expect(clippy::option_option, reason = "not said, none, and some are three things")]
 fn declared(group: &RowGroupMetaData, column: &str) -> Option<Option<(i64, i64)>> {
     let of = group.columns().iter().find(|chunk| chunk.column_path().parts() == [column])?;
     if !is_signed(of.column_descr()) {

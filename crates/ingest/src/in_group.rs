@@ -73,7 +73,7 @@ impl ChunkGroups {
         if chosen.len() == 0 {
             return Ok(Self { groups: Keys::new(false), of_rows: Vec::new() });
         }
-        let mut records = run.read(chunk, layout.columns())?;
+        let mut records = run.read(chunk, layout.grouped_by())?;
         if run.scan_facts(chunk)?.quarantined > 0 {
             records = records.without(&run.scan(chunk)?.quarantine)?;
         }
@@ -134,7 +134,9 @@ impl InGroup {
         }
         let all = groups.into_keys();
         let mut sorted = Keys::with_capacity(false, order.len());
-        order.iter().for_each(|&group| sorted.push(all.get(group as usize)));
+        for &group in &order {
+            sorted.push(all.get(group as usize));
+        }
         let last = order.iter().map(|&group| last[group as usize]).collect();
         Ok(Self { first: block.first, numbers, groups: sorted, last })
     }

@@ -95,7 +95,7 @@ impl GroupLayout {
     }
 
     /// The columns whose values make a group.
-    pub(crate) fn columns(&self) -> &[String] {
+    pub(crate) fn grouped_by(&self) -> &[String] {
         &self.0.key
     }
 

@@ -4,7 +4,7 @@
 //! does not read.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, UInt64Array, new_null_array};
@@ -21,7 +21,8 @@ use crate::output::{Output, REPLAY};
 use crate::project::Project;
 use crate::report::{QuarantineReason, QuarantineReport};
 use crate::source::{Found, list};
-use crate::write::{QUARANTINE_COLUMNS, write_file};
+use crate::state_id::state_id;
+use crate::write::{Done, QUARANTINE_COLUMNS, write_file};
 
 /// What of a quarantine's own columns a replayed record keeps: why it was set aside, and where it is in the source.
 const KEPT: [&str; 4] = ["_reason", "_file", "_row", "_run"];
@@ -85,8 +86,12 @@ pub fn replay(project: &Project, mended: &[String]) -> Result<Option<Project>> {
         Err(error) => Box::new(std::iter::once(Err(error))),
     });
     let batches = batches.map(|batch| mended.put_in(&aligned(&batch?, &schema)?));
-    let name = keep(project, &output, &schema, batches)?;
-    mended.refuse_unused()?;
+    let (written, done) = write(project, &output, &schema, batches)?;
+    if let Err(error) = mended.refuse_unused() {
+        let _ = std::fs::remove_file(&written);
+        return Err(error);
+    }
+    let name = keep(&output, &written, &done)?;
     let mut pipeline = project.pipeline().clone();
     pipeline.source.files = vec![format!("{}/{name}", pipeline.output.path.trim_end_matches('/'))];
     pipeline.source.on_bad_file = OnBadFile::Fail;
@@ -160,31 +165,38 @@ fn aligned(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
     RecordBatch::try_new(schema.clone(), columns).map_err(|e| IngestError::internal(e.to_string()))
 }
 
-/// Writes the records to where they are kept; gives the name in the output, which follows from what is in the file.
-fn keep(
+/// Writes the records aside, near to where they will be kept; the file, and what is in it.
+fn write(
     project: &Project,
     output: &Output,
     schema: &SchemaRef,
     batches: impl Iterator<Item = Result<RecordBatch>>,
-) -> Result<String> {
+) -> Result<(PathBuf, Done)> {
+    let state = project.state();
     let folder = match output {
         Output::Folder(path) => path.join(REPLAY),
-        Output::Store(_) => work_folder(&project.state(), "replay"),
+        Output::Store(_) => work_folder(&state, "replay"),
     };
     make_folder(&folder)?;
-    let written = folder.join("records.written");
+    // The name is this state folder's, which one process has at a time: what a crash has left is written over.
+    let written = folder.join(format!("{}.written", state_id(&state)?));
     let done = write_file(&written, schema, project.pipeline().output.compression, batches)?;
-    // No glob for tables finds it, like all that is kept there.
+    Ok((written, done))
+}
+
+/// Gives what was written its name in the output, which follows from what is in it. No glob for tables finds it, like all that
+/// is kept there.
+fn keep(output: &Output, written: &Path, done: &Done) -> Result<String> {
     let name = format!("{REPLAY}/{}.records", done.hash);
     match output {
         Output::Folder(path) => {
-            let kept: PathBuf = path.join(&name);
-            std::fs::rename(&written, &kept).map_err(|e| IngestError::io("rename", &written, &e))?;
+            let kept = path.join(&name);
+            std::fs::rename(written, &kept).map_err(|e| IngestError::io("rename", written, &e))?;
             sync_folder(&kept)?;
         }
         Output::Store(_) => {
-            let staged = output.stage(&written, &name, done.bytes);
-            let _ = std::fs::remove_file(&written);
+            let staged = output.stage(written, &name, done.bytes);
+            let _ = std::fs::remove_file(written);
             staged?;
         }
     }

@@ -137,21 +137,21 @@ mod tests {
 
     use super::*;
 
-    fn texts(format: &str, numbers: &[i64], values: Vec<ArrayRef>) -> Vec<String> {
+    fn texts(format: &str, numbers: &[i64], values: &[ArrayRef]) -> Vec<String> {
         let ids = TextIds::new(&TextId { column: "code".to_owned(), format: format.to_owned() }).unwrap();
-        ids.of(numbers, &values).unwrap().iter().map(|text| text.expect("never null").to_owned()).collect()
+        ids.of(numbers, values).unwrap().iter().map(|text| text.expect("never null").to_owned()).collect()
     }
 
     #[test]
     fn numbers_have_their_zeros_and_grow_beyond_them() {
-        assert_eq!(texts("ORD-{:06}", &[1, 999_999, 1_000_000], vec![]), ["ORD-000001", "ORD-999999", "ORD-1000000"]);
-        assert_eq!(texts("{}", &[i64::MIN, -1], vec![]), ["-9223372036854775808", "-1"]);
-        assert_eq!(texts("{{{:04}}}", &[-1], vec![]), ["{-001}"]);
+        assert_eq!(texts("ORD-{:06}", &[1, 999_999, 1_000_000], &[]), ["ORD-000001", "ORD-999999", "ORD-1000000"]);
+        assert_eq!(texts("{}", &[i64::MIN, -1], &[]), ["-9223372036854775808", "-1"]);
+        assert_eq!(texts("{{{:04}}}", &[-1], &[]), ["{-001}"]);
     }
 
     #[test]
     fn values_are_written_as_everybody_would_write_them_and_nulls_are_empty() {
-        let one = |array: ArrayRef| texts("{v}/{}", &[7, 8], vec![array]);
+        let one = |array: ArrayRef| texts("{v}/{}", &[7, 8], &[array]);
         assert_eq!(one(Arc::new(Int16Array::from(vec![Some(-3), None]))), ["-3/7", "/8"]);
         assert_eq!(one(Arc::new(UInt64Array::from(vec![u64::MAX, 0]))), ["18446744073709551615/7", "0/8"]);
         assert_eq!(one(Arc::new(Date32Array::from(vec![Some(20_119), None]))), ["2025-01-31/7", "/8"]);

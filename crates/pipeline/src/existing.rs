@@ -28,6 +28,7 @@ fn files_of(files: &TextList, setting: &str, problems: &mut Problems) -> Option<
 }
 
 /// The table that a key map is taken from.
+#[expect(clippy::option_option, reason = "broken, absent, and given are three things")]
 pub(crate) fn adopt_of(name: &Text, table: &RawTable, at: &str, problems: &mut Problems) -> Option<Option<Adopt>> {
     or_default(&table.adopt, None, |adopt| adopted(name, table, adopt, at, problems).map(Some))
 }

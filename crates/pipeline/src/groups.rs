@@ -11,6 +11,7 @@ use crate::validate::{not_empty, or_default};
 const SUFFIX: &str = "_in_group";
 
 /// The numbers within groups beside the ID, if there are any.
+#[expect(clippy::option_option, reason = "broken, absent, and given are three things")]
 pub(crate) fn group_of(raw: &RawId, table: &RawTable, at: &str, problems: &mut Problems) -> Option<Option<PerGroup>> {
     if let (Field::Given(number), Field::Absent) = (&raw.number, &raw.per) {
         let message =
@@ -43,7 +44,7 @@ pub(crate) fn group_of(raw: &RawId, table: &RawTable, at: &str, problems: &mut P
     let column = raw.column.given()?.value.clone();
     let number = or_default(&raw.number, format!("{column}{SUFFIX}"), |text| Some(text.value.clone()))?;
     let columns = per.items.iter().map(|text| text.value.clone()).collect();
-    good.then(|| Some(PerGroup { columns, number }))
+    good.then_some(Some(PerGroup { columns, number }))
 }
 
 /// The column of the numbers as messages tell of it, if there is one.

@@ -12,6 +12,7 @@ use crate::validate::or_default;
 const SUFFIX: &str = "_text";
 
 /// The text ID beside the number, if there is one; `start` and `step` say which numbers there will be.
+#[expect(clippy::option_option, reason = "broken, absent, and given are three things")]
 pub(crate) fn text_of(
     raw: &RawId,
     table: &RawTable,

@@ -253,6 +253,25 @@ fn text_ids() {
 }
 
 #[test]
+fn numbers_within_groups() {
+    let with = |id: &str, more: &str| {
+        with_tables(&format!("  orders: {{key: no, id: {{column: i, {id}}}, columns: [year, land]{more}}}\n"))
+    };
+    shows!(all(&[
+        ("no columns", with("per: []", "")),
+        ("an unknown column", with("per: [yaer, land]", "")),
+        ("an unknown column, and nothing near", with("per: warehouse", "")),
+        ("a column twice", with("per: [land, year, land]", "")),
+        ("a number without groups", with("number: n", "")),
+        ("a name that is there", with("per: land, number: land", "")),
+        ("a default name that is there", with("per: land", "").replace("year", "I_in_group")),
+        ("the name of the text", with("per: land, number: t, format: \"{}\", text: t", "")),
+        ("of a table that is adopted", with("per: land", ", adopt: a")),
+        ("in a table without columns", with_tables("  t: {id: {column: i, per: a}}\n")),
+    ]));
+}
+
+#[test]
 fn existing() {
     let with = |settings: &str| with_tables(&format!("  orders: {{key: [shop, number], {settings}}}\n"));
     let outside = |settings: &str| format!("{}ids: {{from: postgres, url: \"postgresql://u@h/d\"}}\n", with(settings));

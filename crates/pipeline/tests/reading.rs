@@ -73,6 +73,26 @@ fn an_id_may_have_a_text() {
 }
 
 #[test]
+fn rows_may_be_numbered_within_groups() {
+    let group = |id: &str| {
+        let text = with_tables(&format!("  t: {{key: k, id: {{column: i, start: -5, {id}}}, columns: c}}\n"));
+        good(&text).tables[0].id.clone().and_then(|id| id.group).map(|group| (group.columns, group.number))
+    };
+    let some = |columns: &[&str], number: &str| {
+        Some((columns.iter().map(|column| (*column).to_owned()).collect::<Vec<_>>(), number.to_owned()))
+    };
+    assert_eq!(group("per: [c, k], number: n"), some(&["c", "k"], "n"));
+    assert_eq!(group("per: c"), some(&["c"], "i_in_group"));
+    assert_eq!(group("step: 2"), None);
+    // Numbers within groups have no sign, whatever the IDs have.
+    assert_eq!(group("per: c, format: \"{c}-{}\""), some(&["c"], "i_in_group"));
+    let pipeline = good(&with_tables("  t: {key: k, id: {column: i, per: k, format: \"{}\"}, columns: c}\n"));
+    let columns = pipeline.output_columns(&pipeline.tables[0]);
+    let names: Vec<_> = columns.iter().map(OutputColumn::name).collect();
+    assert_eq!(names, ["i", "i_in_group", "i_text", "k", "c"]);
+}
+
+#[test]
 fn ids_may_begin_after_what_exists() {
     let id = |start: &str| {
         let text = with_tables(&format!("  t: {{key: k, id: {{column: i, start: {start}}}}}\n"));

@@ -70,7 +70,7 @@ fn both_accept_what_is_good() {
     let csv = "  csv: {delimiter: \"\\t\", header: false, quote: \"\", \"null\": \"\"}\n";
     let columns = "  columns: {a: int8, b b: \"decimal(10, 2)\", c: timestamptz(ms), d: \"${TYPE:-date}\"}\n  undeclared: string\n";
     let texts = SALES.replace("source:\n", &format!("source:\n  format: csv\n{csv}{columns}"));
-    for text in [SALES, SMALL, &flow, &placeholders, &drift, &short, &texts]
+    for text in [SALES, SMALL, &flow, &existing, &placeholders, &drift, &short, &texts]
         .into_iter()
         .chain(levels.iter().map(String::as_str))
     {

@@ -41,7 +41,7 @@ pub(super) fn execute(args: &RunArgs, ui: &Ui) -> Result<(), CliError> {
     let reports = runtime.block_on(async {
         let interrupt = Interrupt::listen()?;
         match &args.hub {
-            Some(hub) => elsewhere::run(&project, hub, args, ui, &interrupt).await,
+            Some(hub) => elsewhere::run(&project, hub, args, options.lineage.as_deref(), ui, &interrupt).await,
             None => engine::run(&project, &options, ui, &interrupt).await,
         }
     })?;

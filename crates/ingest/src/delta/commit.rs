@@ -52,12 +52,13 @@ fn protocol(schema: &Value) -> Value {
     json!({"protocol": {"minReaderVersion": 1, "minWriterVersion": 2}})
 }
 
-/// A UUID that tells this table from others: it follows from what the first run published.
+/// A UUID that tells this table from others: it follows from the rows that the first run published, wherever they came from.
 fn table_id(manifest: &Manifest, table: &ManifestTable) -> String {
     let mut hasher = Xxh3::new();
     hasher.update(app_id(&manifest.pipeline, &table.table).as_bytes());
     let first = manifest.runs.first().map_or(0, |run| run.number);
-    manifest.files().filter(|file| file.run == first).for_each(|file| hasher.update(file.xxh3.as_bytes()));
+    let rows = manifest.tables.iter().flat_map(|table| &table.files).filter(|file| file.run == first);
+    rows.for_each(|file| hasher.update(file.xxh3.as_bytes()));
     uuid::Builder::from_custom_bytes(hasher.digest128().to_be_bytes()).into_uuid().to_string()
 }
 

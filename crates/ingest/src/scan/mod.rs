@@ -213,8 +213,11 @@ fn sort_out(run: &RunContext, chunk: &Chunk, records: ChunkRecords) -> Result<So
     Ok(Sorted { records, keys, quarantine, failed })
 }
 
+/// Rows for quarantine, as in [`ChunkScan`].
+type Aside = Vec<(u32, u32)>;
+
 /// The rows for quarantine by some check, and for each check how many records fail it.
-fn failed_checks(run: &RunContext, chunk: &Chunk, records: &ChunkRecords) -> Result<(Vec<(u32, u32)>, Vec<Failed>)> {
+fn failed_checks(run: &RunContext, chunk: &Chunk, records: &ChunkRecords) -> Result<(Aside, Vec<Failed>)> {
     let checks = &run.layout.checks;
     if checks.is_empty() {
         return Ok((Vec::new(), Vec::new()));

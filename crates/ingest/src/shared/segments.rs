@@ -1,5 +1,6 @@
-//! Segments of key maps and groups on their way from the worker that writes one to the worker that publishes the run. A segment is kept
-//! in the state folder of whoever wrote it; another worker finds it in the work location until the run is published.
+//! Segments of key maps and groups on their way from the worker that writes one to the worker that publishes the run. A
+//! segment is kept in the state folder of whoever wrote it; another worker finds it in the work location until the run is
+//! published. Must never be relied on after that.
 
 use crate::context::{RunContext, SegmentKind};
 use crate::error::{IngestError, Result};

@@ -99,3 +99,19 @@ impl Audit<'_> {
         }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn g2_a_number_that_no_row_of_a_partitioned_table_has_is_found() {
+        let with = |numbers: &[(u32, i64)], last: Vec<i64>| {
+            Groups { seen: numbers.iter().copied().collect(), last, ..Groups::new() }.missing()
+        };
+        assert_eq!(with(&[], vec![]), None);
+        assert_eq!(with(&[(0, 1), (1, 2), (1, 1), (0, 2)], vec![2, 2]), None);
+        assert_eq!(with(&[(0, 1), (1, 3), (1, 1)], vec![1, 3]), Some((1, 2)));
+        assert_eq!(with(&[(0, 2)], vec![2]), Some((0, 1)));
+    }
+}

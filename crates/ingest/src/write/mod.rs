@@ -17,7 +17,7 @@ pub(crate) use partitioned::assemble_bucket;
 pub(crate) use piece::{Piece, PieceOf};
 pub(crate) use quarantine::QUARANTINE_COLUMNS;
 pub(crate) use rows::choose;
-pub(crate) use sink::{failed, properties, write_file};
+pub(crate) use sink::{Done, failed, properties, write_file};
 pub(crate) use span::{Shared, SpanOutcome, write_span};
 
 use std::path::PathBuf;
@@ -30,7 +30,7 @@ use crate::error::Result;
 use crate::number::Reserved;
 use crate::output::{Output, STAGING};
 use crate::partition::{Values, folder};
-use sink::{Done, Sink};
+use sink::Sink;
 
 /// A finished file that waits to be published.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

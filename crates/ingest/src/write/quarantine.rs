@@ -68,13 +68,12 @@ pub(super) fn quarantine_rows(run: &RunContext, number: u64, chunk: u32) -> Resu
         Arc::new(why.iter().map(|why| why.check).collect::<StringArray>()),
     ];
     let pick = |column: &ArrayRef| take(column, &rows, None).map_err(|e| IngestError::internal(e.to_string()));
-    match &origin {
-        Some(origin) => columns.extend(origin.columns().iter().map(pick).collect::<Result<Vec<_>>>()?),
-        None => {
-            let at = rows.values().iter().map(|&row| place.first_row + u64::from(row));
-            columns.push(Arc::new(StringArray::from(vec![file; count])));
-            columns.push(Arc::new(UInt64Array::from_iter_values(at)));
-        }
+    if let Some(origin) = &origin {
+        columns.extend(origin.columns().iter().map(pick).collect::<Result<Vec<_>>>()?);
+    } else {
+        let at = rows.values().iter().map(|&row| place.first_row + u64::from(row));
+        columns.push(Arc::new(StringArray::from(vec![file; count])));
+        columns.push(Arc::new(UInt64Array::from_iter_values(at)));
     }
     columns.push(Arc::new(UInt64Array::from(vec![number; count])));
     for column in source.columns() {

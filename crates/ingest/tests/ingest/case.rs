@@ -2,6 +2,7 @@
 //! are what proptest shrinks. It must never decide what is right: that is the oracle's.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::path::Path;
 
 use proptest::prelude::*;
@@ -540,7 +541,7 @@ fn draw_texts(rng: &mut Rng, tables: &mut [Table], columns: &[Column]) {
         let mut values: String = String::new();
         for _ in 0..rng.below(3) {
             if !known.is_empty() {
-                values.push_str(&format!("{{{}}}{}", rng.pick(&known), rng.pick(&["", "/", "-"])));
+                _ = write!(values, "{{{}}}{}", rng.pick(&known), rng.pick(&["", "/", "-"]));
             }
         }
         let before = rng.percent(50);
@@ -567,11 +568,11 @@ fn draw_existing(
             continue;
         }
         let mut rows: Vec<(i64, Record)> = Vec::new();
-        let (mut seen, mut next) = (std::collections::HashSet::new(), rng.pick(&[1, 100, -7]));
+        let (mut drawn, mut next) = (std::collections::HashSet::new(), rng.pick(&[1, 100, -7]));
         for _ in 0..rng.pick(&[0, 1, 10, 200]) {
             let value = |at: &usize| columns[*at].kind.value(seed ^ *at as u64, rng.below(spreads[*at].distinct));
             let cells: Record = key.iter().map(value).collect();
-            if !cells.contains(&Cell::Null) && seen.insert(cells.iter().map(Cell::as_key).collect::<Vec<_>>()) {
+            if !cells.contains(&Cell::Null) && drawn.insert(cells.iter().map(Cell::as_key).collect::<Vec<_>>()) {
                 rows.push((next, cells));
                 next += id.step * rng.pick(&[1, 1, 2, 9]);
             }

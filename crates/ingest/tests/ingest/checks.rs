@@ -34,8 +34,10 @@ pub(crate) fn with_checks(checks: Vec<Check>) -> Pipeline {
     Pipeline { checks, ..pipeline(vec![things, keyed("lines", &[], &["things"], &["n"])]) }
 }
 
-/// Each check's name, how many records fail, and the first of them.
-fn outcomes(report: &RunReport) -> Vec<(String, u64, Option<(String, u64)>)> {
+/// A check's name, how many records fail, and the first of them.
+type Outcome = (String, u64, Option<(String, u64)>);
+
+fn outcomes(report: &RunReport) -> Vec<Outcome> {
     let outcome = |check: &seriatim_ingest::CheckOutcome| {
         (check.check.clone(), check.failed, check.first.as_ref().map(|at| (at.file.clone(), at.row)))
     };

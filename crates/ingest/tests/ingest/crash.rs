@@ -291,8 +291,8 @@ pub(crate) fn shop() -> Pipeline {
         at_most: None,
     };
     let checks = vec![
-        check("not-too-much", "amount < 980", Severity::Quarantine),
-        check("little", "amount < 900", Severity::Warn),
+        check("not-these", "amount NOT IN (11, 37)", Severity::Quarantine),
+        check("little", "amount < 50", Severity::Warn),
     ];
     Pipeline { checks, ..pipeline(vec![customers, orders, lines]) }
 }

@@ -93,12 +93,12 @@ fn g5_g8_a_run_that_dies_around_its_logs_ends_with_the_same_versions() {
     let (options, pipeline) = (crash_options(), delta_shop());
     let (expected, steps) = undisturbed_with(&pipeline, seed, &options);
     let mut cases = Vec::new();
-    for in_run in 0..2 {
+    for (in_run, steps) in steps.into_iter().enumerate() {
         let around = STEPS.iter().flat_map(|step| [Death::Before(step), Death::After(step)]);
         cases.extend(around.map(|death| (in_run, vec![death])));
         let mut rng = Rng::at(seed, &[in_run as u64]);
         for _ in 0..scaled(6) {
-            let death = |rng: &mut Rng| Death::At { step: 1 + rng.below(steps[in_run]), committed: rng.percent(50) };
+            let death = |rng: &mut Rng| Death::At { step: 1 + rng.below(steps), committed: rng.percent(50) };
             cases.push((in_run, vec![death(&mut rng), Death::After("follow-manifest")]));
         }
     }

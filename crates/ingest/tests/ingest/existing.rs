@@ -223,7 +223,8 @@ fn new_ids_begin_where_the_pipeline_says_if_that_is_beyond_what_exists() {
 
 #[test]
 fn a_table_that_is_taken_over_must_be_sound() {
-    let cases: [(&[(Option<&str>, Option<i64>)], i64, &[&str]); 6] = [
+    type Existing<'a> = (Option<&'a str>, Option<i64>);
+    let cases: [(&[Existing<'_>], i64, &[&str]); 6] = [
         (&[(Some("a"), Some(1)), (Some("b"), Some(2)), (Some("a"), Some(3))], 1, &["key 'a' twice", "1 and 3"]),
         (&[(Some("a"), Some(1)), (Some("b"), Some(1))], 1, &["the ID 1", "'a'", "'b'"]),
         (&[(Some("a"), Some(1)), (None, Some(2))], 1, &["'mail' is null", "old/a.parquet, row 1"]),

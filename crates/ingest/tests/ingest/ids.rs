@@ -339,7 +339,7 @@ fn g1_a_pipeline_that_changes_its_counter_never_gives_an_id_twice() {
     let services = Services::start();
     let place = Place::new();
     write_parts(place.path(), seed, 0..2);
-    let before = run(&place, &shop(), &options(2)).expect("the run is done");
+    let before = run(&place, &services.shop(IdSource::Entity, ""), &options(2)).expect("the run is done");
     // A counter that is not as far: what it gives is given already.
     let used = services.shop(IdSource::Postgres, "used");
     let ask = Ask { sequence: "used_lines".to_owned(), run: "x".to_owned(), count: 1, from: 0 };
@@ -362,7 +362,7 @@ fn g1_a_pipeline_that_changes_its_counter_never_gives_an_id_twice() {
     let took = |table: &&TableReport| table.ids.is_some_and(|ids| ids.count > 0);
     let first_moved = &after.tables.iter().find(took).expect("there are new things").table;
     write_parts(place.path(), seed, 4..5);
-    for back in [shop(), services.shop(IdSource::Postgres, "new")] {
+    for back in [services.shop(IdSource::Entity, ""), services.shop(IdSource::Postgres, "new")] {
         let failed = run(&place, &back, &options(2)).expect_err("others may have taken some");
         assert!(failed.message.contains(&format!("came from table moved_{first_moved}")), "{failed:?}");
         assert_eq!(failed.exit_code, 2);

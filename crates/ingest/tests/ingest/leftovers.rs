@@ -186,3 +186,20 @@ fn g8_what_a_dead_run_has_left_is_withdrawn_by_the_next_one() {
         }
     }
 }
+
+/// Symptom: after the output had been removed, runs without new files said that there was nothing to do. Cause: only a run
+/// that had something to do looked at the output. Mend: what the state folder knows to be published has to be there.
+#[test]
+fn g7_a_run_that_has_nothing_to_do_says_so_if_what_was_published_is_gone() {
+    let place = Place::new();
+    write_parts(place.path(), seed("g7_a_run_that_has_nothing_to_do_says_so_if_what_was_published_is_gone"), 0..2);
+    run(&place, &shop(), &crash_options()).expect("the run is done");
+    assert_eq!(next_run(&place).expect("nothing is wrong").status, RunStatus::NothingToDo);
+    let aside = place.path().join("aside");
+    fs::rename(place.output(), &aside).expect("a folder can be renamed");
+    let failed = next_run(&place).expect_err("the output is gone");
+    assert!(failed.message.ends_with("holds 0 published runs, the state folder knows 1"), "{failed:?}");
+    assert!(failed.help.contains("bring back the one that is missing"), "{failed:?}");
+    fs::rename(&aside, place.output()).expect("a folder can be renamed");
+    assert_eq!(next_run(&place).expect("nothing is wrong any more").status, RunStatus::NothingToDo);
+}

@@ -2,6 +2,7 @@
 //! is written for being obviously right. It must never share code with the ingest, and never read or write a file.
 
 use std::collections::{BTreeSet, HashMap};
+use std::fmt::Write as _;
 
 use seriatim_pipeline::model::{OnConflict, OnNullKey, Pipeline, Severity, Table};
 
@@ -394,7 +395,7 @@ fn text_id(table: &Table, row: &Row, number: Option<i64>, format: &str) -> Strin
                 let (sign, digits) = (if id < 0 { "-" } else { "" }, id.unsigned_abs().to_string());
                 let width: usize = width.parse().expect("a width");
                 let zeros = width.saturating_sub(sign.len() + digits.len());
-                text.push_str(&format!("{sign}{}{digits}", "0".repeat(zeros)));
+                _ = write!(text, "{sign}{}{digits}", "0".repeat(zeros));
             }
             None if inside.is_empty() => text.push_str(&number.expect("a text has a number").to_string()),
             None => text.push_str(&as_text(value(table, row, inside))),

@@ -58,9 +58,9 @@ pub(crate) fn parquet_files(folder: &Path) -> Vec<PathBuf> {
         for path in entries.map(|entry| entry.expect("a folder can be read").path()) {
             let is_partition = path.is_dir() && path.to_string_lossy().contains('=');
             if is_partition {
-                open.push(path)
+                open.push(path);
             } else if !path.ends_with("_delta_log") {
-                paths.push(path)
+                paths.push(path);
             }
         }
     }

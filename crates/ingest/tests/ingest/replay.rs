@@ -13,6 +13,7 @@ use crate::files::{Column, Layout, write};
 use crate::harness::{Failed, Place, audit, options, quarantined, run, run_project};
 use crate::outputs::{assert_same_tree, read_table, tree};
 use crate::rng::{Rng, scaled, seed};
+use crate::store::Shared;
 
 fn things(place: &Place) -> Vec<(i128, String)> {
     let rows = read_table(&place.output().join("things")).rows;
@@ -136,13 +137,34 @@ fn g2_g7_mended_records_take_the_places_of_those_that_wait() {
         let failed = replayed(&place, &strict, &["mended/*.parquet"]).expect_err(said);
         assert!(failed.message.contains(said), "{failed:?}");
     };
+    let kept = || tree(&place.output().join("_seriatim/replay"));
+    let before = kept();
     refused(&[("data/1.parquet", 2, "e", 7)], "no record of data/1.parquet, row 2 waits in quarantine");
+    assert_same_tree(&before, &kept(), &"a replay that is refused leaves nothing");
     refused(&[("data/1.parquet", 1, "b", 1), ("data/1.parquet", 1, "b", 2)], "row 1 is mended twice");
     let columns = [Column::new("key", Kind::Text)];
     write(&place.path().join("mended/m.parquet"), &columns, &[vec![Cell::Null]], &Layout::default());
     let failed = replayed(&place, &strict, &["mended/*.parquet"]).expect_err("it has no place");
     assert!(failed.message.contains("mended/m.parquet has no column '_file'"), "{failed:?}");
     assert_eq!(things(&place), expected);
+}
+
+#[test]
+fn g2_g7_what_waits_in_object_storage_is_replayed_from_there() {
+    let place = Shared::new().machine();
+    write_numbers(&place, "1.parquet", &[(Some("a"), Some(5)), (Some("b"), Some(200)), (None, Some(7))]);
+    let strict = with_checks(vec![check("small", "n < 100", Severity::Quarantine)]);
+    assert_eq!(run(&place, &strict, &options(2)).expect("the run is done").quarantined, 2);
+    write_mended(place.path(), &[("data/1.parquet", 2, "c", 7)]);
+    let report = replayed(&place, &strict, &["mended/m.parquet"]).expect("the run is done").expect("something waits");
+    assert_eq!((report.records, report.quarantined), (2, 1));
+    let loose = with_checks(Vec::new());
+    let report = replayed(&place, &loose, &[]).expect("the run is done").expect("something waits");
+    assert_eq!((report.records, report.quarantined, report.tables[0].total_rows), (1, 0, 3));
+    assert!(replayed(&place, &loose, &[]).expect("no error").is_none(), "nothing waits any more");
+    audit(&place, &loose, 2).expect("the audit passes");
+    let found = who(&place.project(&loose), "things", 2).expect("it is there");
+    assert_eq!((found.source_file.as_deref(), found.source_row), (Some("data/1.parquet"), Some(2)));
 }
 
 #[test]

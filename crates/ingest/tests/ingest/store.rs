@@ -25,12 +25,12 @@ const RUNS: [std::ops::Range<u64>; 2] = [0..3, 3..5];
 const LEASE: &str = "_seriatim/lease.json";
 
 /// An output that several machines can reach.
-struct Shared {
+pub(crate) struct Shared {
     container: String,
 }
 
 impl Shared {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { container: Azurite::shared().container() }
     }
 
@@ -47,7 +47,7 @@ impl Shared {
     }
 
     /// A machine with nothing in its state folder.
-    fn machine(&self) -> Place {
+    pub(crate) fn machine(&self) -> Place {
         Place::with_output(self.url())
     }
 

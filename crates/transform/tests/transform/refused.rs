@@ -335,3 +335,13 @@ fn g3_a_format_that_is_no_constant_is_refused() {
         refused(&sql, ErrorKind::NotRowWise, "1:8", &message, "CASE");
     }
 }
+
+#[test]
+fn elements_of_lists_are_refused_in_words() {
+    let tags = Field::new("tags", DataType::new_list(DataType::Utf8, true), true);
+    let error = Transform::new("SELECT tags[1] AS tag FROM source", Arc::new(Schema::new(vec![tags])));
+    let error = error.expect_err("lists only pass through");
+    assert_eq!(error.kind(), Some(ErrorKind::Unsupported));
+    assert!(error.to_string().ends_with("an element of a list is not supported in a transform"), "{error}");
+    assert!(error.help().is_some_and(|help| help.contains("customer['email']")), "{error:?}");
+}
