@@ -360,6 +360,9 @@ pub struct VerifyCheck {
     pub message: String,
     /// Whether it held.
     pub ok: bool,
+    /// What to do if it did not, where that is another thing than restoring the output.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub help: Option<String>,
 }
 
 /// Which IDs the records of which files were given.

@@ -122,7 +122,7 @@ pub(crate) struct RawPipeline {
 #[schemars(rename = "Source", deny_unknown_fields)]
 #[schemars(extend("required" = ["files"]))]
 pub(crate) struct RawSource {
-    /// Parquet files: a path, a folder, a glob, or a list of them. Relative paths start at the pipeline file's folder.
+    /// Files of records: a path, a folder, a glob (also with `{a,b}`), or a list of them. Relative paths start at the pipeline file's folder.
     #[schemars(schema_with = "schema::texts")]
     pub(crate) files: Field<TextList>,
     /// What happens to a file that is damaged, truncated, or no Parquet at all: the run fails, or the file is set aside,

@@ -1,6 +1,7 @@
 //! The source: which files there are, what their footers say, and the records of a chunk. Must never write, and never
 //! take a file for the one that was planned without having looked.
 
+mod braces;
 mod budget;
 mod column;
 mod coverage;
