@@ -14,7 +14,7 @@ use crate::error::{IngestError, Result};
 use crate::layout::TableSignature;
 use crate::plan::{Bound, FileMemory, bind};
 use crate::sequence::is_zero;
-use crate::source::{FileFacts, Records, common, name_in_source};
+use crate::source::{FileFacts, Records, common, has_all_fields, name_in_source};
 use crate::text::form_of;
 
 /// The types of the source's columns, as texts by name.
@@ -48,21 +48,30 @@ impl Known {
     pub(crate) fn text_types(&self, pipeline: &Pipeline) -> BTreeMap<String, DataType> {
         // Without a transform, columns of the tables are columns of the source.
         let is_plain = pipeline.transform.is_none();
-        self.published(is_plain.then_some(&|column: &str| Some(column.to_owned())))
+        self.published(pipeline, is_plain.then_some(&|column: &str| Some(column.to_owned())))
     }
 
     /// The types that columns of the source must hold, because they are published; `origin` says which of these a column
     /// of the tables is.
-    fn published(&self, origin: Option<Origin<'_>>) -> BTreeMap<String, DataType> {
+    fn published(&self, pipeline: &Pipeline, origin: Option<Origin<'_>>) -> BTreeMap<String, DataType> {
         if !self.types.is_empty() {
             return self.types.iter().filter_map(|(name, text)| Some((name.clone(), text.parse().ok()?))).collect();
         }
         // Runs that took their files as they were have kept no types.
         let Some(origin) = origin else { return BTreeMap::new() };
-        let columns = self.layout.iter().flat_map(|table| &table.columns);
-        let own = columns.filter(|(role, ..)| role == "key" || role == "column");
-        own.filter_map(|(_, name, text)| Some((origin(name)?, text.parse().ok()?))).collect()
+        let columns = self.layout.iter().flat_map(|table| table.columns.iter().map(|column| (&table.table, column)));
+        let own = columns.filter(|(_, (role, ..))| role == "key" || role == "column");
+        let own = own.filter(|(table, (_, name, _))| !is_field(pipeline, table, name));
+        own.filter_map(|(_, (_, name, text))| Some((origin(name)?, text.parse().ok()?))).collect()
     }
+}
+
+/// Whether a column of a table is a field of a struct, and none of the source's columns.
+fn is_field(pipeline: &Pipeline, table: &str, column: &str) -> bool {
+    let of = pipeline.tables.iter().find(|of| of.name == table);
+    let mut names = of.into_iter().flat_map(|of| of.key.iter().chain(&of.columns));
+    let is_path = |name: &String| name.strip_suffix(column).is_some_and(|before| before.ends_with('.'));
+    names.clone().all(|name| name != column) && names.any(is_path)
 }
 
 /// What the files of a run differ in, as the run's plan keeps it.
@@ -171,13 +180,13 @@ pub(crate) fn bind_files(pipeline: &Pipeline, files: &[FileFacts], known: &Known
     let has_texts = files.iter().any(|file| form_of(&file.file.name, pipeline.source.format).is_some());
     let views: Vec<View<'_>> = files.iter().map(|file| View::new(file, pipeline)).collect::<Result<_>>()?;
     let mode = pipeline.source.schema;
-    let mut merged = Merged::new(&views, mode, &known.published(None));
+    let mut merged = Merged::new(&views, mode, &known.published(pipeline, None));
     if mode != SchemaMode::Strict
         && known.types.is_empty()
         && let Ok(records) = Records::new(&merged.schema(), pipeline)
     {
         let origin = |column: &str| records.pass_through(column).map(str::to_owned);
-        merged = Merged::new(&views, mode, &known.published(Some(&origin)));
+        merged = Merged::new(&views, mode, &known.published(pipeline, Some(&origin)));
     }
     let bound = bind(pipeline, &merged.schema())?;
     let used = bound.records.source_columns(&bound.layout.used_columns());
@@ -274,8 +283,11 @@ impl<'a> Column<'a> {
     }
 
     /// Settles the type, once all files have been looked at.
-    fn settle(&mut self) {
+    fn settle(&mut self, mode: SchemaMode) {
+        let lacks_fields = |wide: &DataType| self.types.iter().any(|narrow| !has_all_fields(narrow, wide));
         match common(self.types.iter().copied().chain(&self.published)) {
+            // Like a column, a field of a struct may be missing only where that is asked for.
+            Some(wide) if mode != SchemaMode::Evolve && lacks_fields(&wide) => self.is_torn = true,
             Some(wide) if wide.equals_datatype(self.field.data_type()) => {}
             Some(wide) => self.field = self.field.as_ref().clone().with_data_type(wide).into(),
             None => self.is_torn = true,
@@ -322,7 +334,7 @@ impl<'a> Merged<'a> {
             }
         }
         if mode != SchemaMode::Strict {
-            merged.columns.iter_mut().for_each(Column::settle);
+            merged.columns.iter_mut().for_each(|column| column.settle(mode));
         }
         merged
     }
@@ -367,7 +379,13 @@ impl<'a> Merged<'a> {
         }
         if column.is_torn {
             return Err(torn(name, &column.types, column.published.as_ref(), views)
-                .help("no type holds the values of both: write one of the files again with the other's type"));
+                .help(match column.field.data_type() {
+                    DataType::Struct(_) => {
+                        "write one of the files again with the other's fields; with `source.schema: evolve` a field that a \
+                         file lacks is null there"
+                    }
+                    _ => "no type holds the values of both: write one of the files again with the other's type",
+                }));
         }
         Ok(())
     }

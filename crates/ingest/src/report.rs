@@ -58,6 +58,9 @@ pub struct TableReport {
     pub adopted_keys: u64,
     /// Records whose key for this table was null and that made no row in it.
     pub null_keys: u64,
+    /// What its columns are called, in their order, if fields of structs are among them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub columns: Vec<String>,
     /// Files written, relative to the output folder, in reading order.
     pub files: Vec<String>,
     /// Their size in bytes, together.

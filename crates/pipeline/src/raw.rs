@@ -215,7 +215,7 @@ pub(crate) struct RawCheck {
 ))]
 pub(crate) struct RawTable {
     /// The natural key: the column, or the columns, whose values tell one thing from another. Without a key every
-    /// record is a row.
+    /// record is a row. A field of a struct is written as `customer.email`, and the table's column is called `email`.
     #[schemars(schema_with = "schema::names")]
     pub(crate) key: Field<TextList>,
     /// The column of the sequential ID. A table with a key needs one.
@@ -223,7 +223,7 @@ pub(crate) struct RawTable {
     /// The tables that a row refers to: their ID columns are added to this table. They must have a key.
     #[schemars(schema_with = "schema::maybe_names")]
     pub(crate) references: Field<TextList>,
-    /// The other columns.
+    /// The other columns. A field of a struct is written as in `key`.
     #[schemars(schema_with = "schema::maybe_names")]
     pub(crate) columns: Field<TextList>,
     /// Whose columns a thing gets if its records differ: those of its first record, of its last record in the run in

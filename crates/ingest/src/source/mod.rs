@@ -10,6 +10,7 @@ mod groups;
 mod list;
 mod mirror;
 mod object;
+mod path;
 mod read;
 mod shape;
 mod types;
@@ -22,6 +23,7 @@ pub(crate) use footer::{
 pub(crate) use list::{Found, Listing, list};
 pub(crate) use mirror::{Mirrors, Opened};
 pub(crate) use object::Object;
+pub(crate) use path::{FieldPath, has_all_fields, within};
 pub(crate) use read::{Records, contain, damaged, read_chunk};
 pub(crate) use types::common;
 pub(crate) use view::{FileColumn, name_in_source};

@@ -5,7 +5,9 @@ use arrow::datatypes::DataType::{
     self, Binary, Date32, Decimal128, Decimal256, FixedSizeBinary, Float16, Float32, Float64, Int8, Int16, Int32,
     Int64, Null, Time32, Time64, Timestamp, UInt8, UInt16, UInt32, UInt64,
 };
-use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DECIMAL256_MAX_PRECISION, TimeUnit};
+use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DECIMAL256_MAX_PRECISION, Fields, TimeUnit};
+
+use super::path::union;
 
 /// Narrow ones first.
 const INTEGERS: [DataType; 8] = [UInt8, UInt16, UInt32, UInt64, Int8, Int16, Int32, Int64];
@@ -26,7 +28,7 @@ pub(crate) fn common<'a>(types: impl IntoIterator<Item = &'a DataType>) -> Optio
     match kinds.as_slice() {
         [] => None,
         [one] => Some((*one).clone()),
-        many => number(many).or_else(|| time(many)).or_else(|| bytes(many)),
+        many => number(many).or_else(|| time(many)).or_else(|| bytes(many)).or_else(|| structs(many)),
     }
 }
 
@@ -135,11 +137,25 @@ fn bytes(kinds: &[&DataType]) -> Option<DataType> {
     kinds.iter().all(|kind| matches!(kind, Binary | FixedSizeBinary(_))).then_some(Binary)
 }
 
+/// A struct with the fields of all; whoever lacks one has nothing there.
+fn structs(kinds: &[&DataType]) -> Option<DataType> {
+    let fields = kinds.iter().map(|kind| if let DataType::Struct(fields) = kind { Some(fields) } else { None });
+    let fields: Vec<&Fields> = fields.collect::<Option<_>>()?;
+    union(&fields, |types| common(types.iter().copied()))
+}
+
 #[cfg(test)]
 mod tests {
+    use arrow::datatypes::Field;
+
     use super::*;
 
-    fn of(types: &[DataType]) -> Option<DataType> {
+    /// A struct.
+    fn of(fields: &[(&str, DataType)]) -> DataType {
+        DataType::Struct(fields.iter().map(|(name, kind)| Field::new(*name, kind.clone(), true)).collect())
+    }
+
+    fn common_of(types: &[DataType]) -> Option<DataType> {
         let found = common(types);
         let backwards = common(types.iter().rev());
         assert_eq!(found, backwards, "the order of {types:?} matters");
@@ -175,8 +191,11 @@ mod tests {
             (vec![Null, DataType::Utf8], DataType::Utf8),
             (vec![Null, Int8, Null, Int16], Int16),
             (vec![Null], Null),
+            (vec![of(&[("a", Int32)]), of(&[("a", Int64)])], of(&[("a", Int64)])),
+            (vec![of(&[("b", Int32), ("a", Int8)]), of(&[("b", Int8), ("a", Int8)])], of(&[("b", Int32), ("a", Int8)])),
+            (vec![of(&[("b", Int32)]), of(&[("b", Int8), ("a", Int8)])], of(&[("a", Int8), ("b", Int32)])),
         ] {
-            assert_eq!(of(&types), Some(expected), "{types:?}");
+            assert_eq!(common_of(&types), Some(expected), "{types:?}");
         }
     }
 
@@ -195,9 +214,11 @@ mod tests {
             vec![utc.clone(), Timestamp(TimeUnit::Millisecond, None)],
             vec![utc, Date32],
             vec![Date32, Int32],
+            vec![of(&[("a", Int32)]), of(&[("a", DataType::Utf8)])],
+            vec![of(&[("a", Int32)]), Int32],
             vec![Timestamp(TimeUnit::Millisecond, None), Time32(TimeUnit::Millisecond)],
         ] {
-            assert_eq!(of(&types), None, "{types:?}");
+            assert_eq!(common_of(&types), None, "{types:?}");
         }
     }
 }

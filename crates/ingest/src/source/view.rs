@@ -2,8 +2,9 @@
 //! values as the type that all have. Must never turn a value into another, nor into nothing.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, new_null_array};
+use arrow::array::{Array, ArrayRef, AsArray, StructArray, new_null_array};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, FieldRef, Schema};
 use arrow::util::display::array_value_to_string;
@@ -44,8 +45,19 @@ pub(crate) fn place_in(file: &Schema, renames: &Renames, column: &str) -> Option
     file.fields().iter().position(|field| name_in_source(field.name(), renames) == column)
 }
 
-/// The values of a file's column as those of the source; else the first row whose value has no place in that type.
+/// The values of a file's column as those of the source; else the first row whose value has no place in that type. Structs
+/// go field by field; one that the file does not have is null.
 fn converted(values: &ArrayRef, to: &DataType) -> Result<ArrayRef, Option<usize>> {
+    if let (Some(whole), DataType::Struct(fields)) = (values.as_struct_opt(), to) {
+        let field = |field: &FieldRef| match whole.column_by_name(field.name()) {
+            Some(values) if values.data_type().equals_datatype(field.data_type()) => Ok(values.clone()),
+            Some(values) => converted(values, field.data_type()),
+            None => Ok(new_null_array(field.data_type(), whole.len())),
+        };
+        let columns = fields.iter().map(field).collect::<Result<_, _>>()?;
+        let made = StructArray::try_new_with_length(fields.clone(), columns, whole.nulls().cloned(), whole.len());
+        return made.map(|made| Arc::new(made) as ArrayRef).map_err(|_| None);
+    }
     let strict = CastOptions { safe: false, ..CastOptions::default() };
     cast_with_options(values, to, &strict).map_err(|_| {
         let lenient = cast_with_options(values, to, &CastOptions::default()).ok()?;
