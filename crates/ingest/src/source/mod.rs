@@ -8,6 +8,7 @@ mod footer;
 mod groups;
 mod list;
 mod mirror;
+mod nested;
 mod object;
 mod read;
 mod shape;
@@ -20,6 +21,7 @@ pub(crate) use footer::{
 };
 pub(crate) use list::{Found, Listing, list};
 pub(crate) use mirror::{Mirrors, Opened};
+pub(crate) use nested::{is_alike, is_same, lacks, text_of, type_of};
 pub(crate) use object::Object;
 pub(crate) use read::{Records, contain, damaged, read_chunk};
 pub(crate) use types::common;

@@ -332,8 +332,8 @@ fn a_record_in_quarantine_shows_what_the_files_have_together() {
     pipeline.tables[0].on_null_key = OnNullKey::Quarantine;
     assert_eq!(go(&place, &pipeline).quarantined, 3);
     let read = read_table(&place.output().join("_quarantine"));
-    assert_eq!(read.header[5..], ["key", "note", "qty"]);
-    let values: Vec<_> = read.rows.iter().map(|row| row[6..].to_vec()).collect();
+    assert_eq!(read.header[6..], ["key", "note", "qty"]);
+    let values: Vec<_> = read.rows.iter().map(|row| row[7..].to_vec()).collect();
     assert_eq!(values, [[Cell::Null, int(1)], [Cell::Null, int(2)], [text("n"), Cell::Null]]);
 }
 
