@@ -14,7 +14,7 @@ use crate::error::{IngestError, Result};
 use crate::layout::TableSignature;
 use crate::plan::{Bound, FileMemory, bind};
 use crate::sequence::is_zero;
-use crate::source::{FileFacts, Records, common, has_all_fields, name_in_source};
+use crate::source::{FileFacts, Records, common, is_alike, is_same, lacks, name_in_source, text_of, type_of};
 use crate::text::form_of;
 
 /// The types of the source's columns, as texts by name.
@@ -55,14 +55,15 @@ impl Known {
     /// of the tables is.
     fn published(&self, pipeline: &Pipeline, origin: Option<Origin<'_>>) -> BTreeMap<String, DataType> {
         if !self.types.is_empty() {
-            return self.types.iter().filter_map(|(name, text)| Some((name.clone(), text.parse().ok()?))).collect();
+            return self.types.iter().filter_map(|(name, text)| Some((name.clone(), type_of(text)?))).collect();
         }
         // Runs that took their files as they were have kept no types.
         let Some(origin) = origin else { return BTreeMap::new() };
         let columns = self.layout.iter().flat_map(|table| table.columns.iter().map(|column| (&table.table, column)));
         let own = columns.filter(|(_, (role, ..))| role == "key" || role == "column");
         let own = own.filter(|(table, (_, name, _))| !is_field(pipeline, table, name));
-        own.filter_map(|(_, (_, name, text))| Some((origin(name)?, text.parse().ok()?))).collect()
+        let read = |text: &String| text.parse().ok().filter(|kind: &DataType| kind.to_string() == *text);
+        own.filter_map(|(_, (_, name, text))| Some((origin(name)?, read(text)?))).collect()
     }
 }
 
@@ -212,9 +213,13 @@ pub(crate) fn bind_files(pipeline: &Pipeline, files: &[FileFacts], known: &Known
 
 /// The type of a column, for later runs; `None` if it cannot be written so that it is read back.
 fn kept(column: &Column<'_>) -> Option<(String, String)> {
-    let text = column.field.data_type().to_string();
-    let back: DataType = text.parse().ok()?;
-    back.equals_datatype(column.field.data_type()).then(|| (column.field.name().clone(), text))
+    let text = text_of(column.field.data_type());
+    is_same(&type_of(&text)?, column.field.data_type()).then(|| (column.field.name().clone(), text))
+}
+
+/// Whether objects lack members that they must have.
+fn is_lacking(kind: &DataType, wide: &DataType, mode: SchemaMode) -> bool {
+    mode != SchemaMode::Evolve && lacks(kind, wide)
 }
 
 /// The columns of one file, as the source calls them.
@@ -277,18 +282,20 @@ impl<'a> Column<'a> {
 
     fn add(&mut self, data_type: &'a DataType) {
         self.files += 1;
-        if !self.types.iter().any(|known| known.equals_datatype(data_type)) {
+        if !self.types.iter().any(|known| is_same(known, data_type)) {
             self.types.push(data_type);
         }
     }
 
     /// Settles the type, once all files have been looked at.
     fn settle(&mut self, mode: SchemaMode) {
-        let lacks_fields = |wide: &DataType| self.types.iter().any(|narrow| !has_all_fields(narrow, wide));
-        match common(self.types.iter().copied().chain(&self.published)) {
-            // Like a column, a field of a struct may be missing only where that is asked for.
-            Some(wide) if mode != SchemaMode::Evolve && lacks_fields(&wide) => self.is_torn = true,
-            Some(wide) if wide.equals_datatype(self.field.data_type()) => {}
+        let wide = common(self.types.iter().copied().chain(&self.published));
+        let wide = wide.filter(|wide| !self.types.iter().any(|kind| is_lacking(kind, wide, mode)));
+        // What is published has its members in an order.
+        let published =
+            |wide: DataType| self.published.clone().filter(|published| is_alike(published, &wide)).unwrap_or(wide);
+        match wide.map(published) {
+            Some(wide) if is_same(&wide, self.field.data_type()) => {}
             Some(wide) => self.field = self.field.as_ref().clone().with_data_type(wide).into(),
             None => self.is_torn = true,
         }
@@ -372,20 +379,20 @@ impl<'a> Merged<'a> {
             ));
         }
         if mode == SchemaMode::Strict && column.types.len() > 1 {
-            return Err(torn(name, &column.types, None, views).help(
+            return Err(torn(name, &column.types, None, views, mode).help(
                 "write one of the files again with the other's type; with `source.schema: widen` both are read as a type \
                  that holds the values of both, if there is one",
             ));
         }
         if column.is_torn {
-            return Err(torn(name, &column.types, column.published.as_ref(), views)
-                .help(match column.field.data_type() {
-                    DataType::Struct(_) => {
-                        "write one of the files again with the other's fields; with `source.schema: evolve` a field that a \
-                         file lacks is null there"
-                    }
-                    _ => "no type holds the values of both: write one of the files again with the other's type",
-                }));
+            let all = || column.types.iter().copied().chain(&column.published);
+            let help = if mode == SchemaMode::Widen && common(all()).is_some() {
+                "write one of the files again with the other's type; with `source.schema: evolve` a member that an object \
+                 lacks is null"
+            } else {
+                "no type holds the values of both: write one of the files again with the other's type"
+            };
+            return Err(torn(name, &column.types, column.published.as_ref(), views, mode).help(help));
         }
         Ok(())
     }
@@ -395,7 +402,9 @@ impl<'a> Merged<'a> {
         let wider = |column: &Column<'_>| {
             let (name, published) = (column.field.name(), column.published.as_ref()?);
             let is_wider = |view: &&View<'_>| {
-                view.data_type(name).is_some_and(|found| common([found, published]).as_ref() != Some(published))
+                let together = |found| common([found, published]);
+                view.data_type(name)
+                    .is_some_and(|found| !together(found).is_some_and(|kind| is_alike(&kind, published)))
             };
             Some((name.clone(), views.iter().find(is_wider)?.file.to_owned()))
         };
@@ -404,10 +413,19 @@ impl<'a> Merged<'a> {
 }
 
 /// Files that have a column as types that do not go together.
-fn torn(name: &str, types: &[&DataType], published: Option<&DataType>, views: &[View<'_>]) -> IngestError {
-    let apart = |a: &DataType, b: &DataType| common([a, b]).is_none();
+fn torn(
+    name: &str,
+    types: &[&DataType],
+    published: Option<&DataType>,
+    views: &[View<'_>],
+    mode: SchemaMode,
+) -> IngestError {
+    let apart = |a: &DataType, b: &DataType| match common([a, b]) {
+        Some(wide) => is_lacking(a, &wide, mode) || is_lacking(b, &wide, mode),
+        None => true,
+    };
     let file = |data_type: &DataType| {
-        let has = |view: &&View<'_>| view.data_type(name).is_some_and(|found| found.equals_datatype(data_type));
+        let has = |view: &&View<'_>| view.data_type(name).is_some_and(|found| is_same(found, data_type));
         views.iter().find(has).map_or("a file", |view| view.file)
     };
     let pairs =
@@ -452,7 +470,7 @@ fn differences(merged: &Merged<'_>, views: &[View<'_>], mode: SchemaMode, used: 
             let read_as = column.field.data_type();
             match view.data_type(name) {
                 None => tell(view.file, name, Differs::Missing),
-                Some(found) if !found.equals_datatype(read_as) => {
+                Some(found) if !is_same(found, read_as) => {
                     tell(view.file, name, Differs::Type { found: found.to_string(), read_as: read_as.to_string() });
                 }
                 Some(_) => {}

@@ -321,7 +321,7 @@ fn take_up_texts(
             Purpose::Run(folder) => (folder.to_owned(), false),
             Purpose::Look => (scratch(), true),
         };
-        let found = take_up(project, &files, published, folder, is_scratch, workers)?;
+        let found = take_up(project, &files, &published, folder, is_scratch, workers)?;
         (texts, taken) = (Some(found.0), found.1);
     }
     let sets_aside = project.pipeline().source.on_bad_file == OnBadFile::Quarantine;

@@ -104,7 +104,8 @@ pub struct Source {
     /// How comma-separated files are written.
     #[serde(default, skip_serializing_if = "Csv::is_usual")]
     pub csv: Csv,
-    /// The types of the columns of text files that are declared, by the names that the pipeline uses.
+    /// The types of the columns of text files that are declared, by the names that the pipeline uses; within objects and
+    /// lists of JSON, by paths such as `items[].price`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub columns: BTreeMap<String, ColumnType>,
     /// What the other columns of text files are.

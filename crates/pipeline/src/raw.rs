@@ -143,7 +143,8 @@ pub(crate) struct RawSource {
     pub(crate) csv: Field<RawCsv>,
     /// The types of columns of text files, by the names that the pipeline uses: `string`, `int8` to `int64`, `uint8` to
     /// `uint64`, `float32`, `float64`, `decimal(DIGITS,AFTER_POINT)`, `boolean`, `date`, `time`, `timestamp`,
-    /// `timestamptz`; timestamps also with `(ms)`, `(us)` or `(ns)`, of which `(us)` is the default.
+    /// `timestamptz`; timestamps also with `(ms)`, `(us)` or `(ns)`, of which `(us)` is the default. In JSON, paths say what
+    /// is meant within objects and lists: `page.path`, `items[].price`, `tags[]`.
     #[schemars(schema_with = "schema::column_types")]
     pub(crate) columns: Field<Vec<(Text, Text)>>,
     /// The type of a text file's column that is neither declared nor published: `infer`, the one that all its values in

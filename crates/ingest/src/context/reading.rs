@@ -12,7 +12,7 @@ use super::RunContext;
 use crate::error::{IngestError, Result};
 use crate::plan::{Chunk, Paths};
 use crate::scan::ChunkRecords;
-use crate::source::{Object, Opened, SourceColumn, SourceFile, byte_ranges, damaged, read_footer};
+use crate::source::{Object, Opened, SourceColumn, SourceFile, byte_ranges, damaged, is_same, read_footer};
 use crate::text::{Form, Texts};
 
 impl RunContext {
@@ -101,7 +101,7 @@ impl RunContext {
     pub(crate) fn file_column(&self, chunk: u32, source: &str) -> Result<Option<SourceColumn>> {
         let Ok(field) = self.records.source_schema().field_with_name(source) else { return Ok(None) };
         let own = self.own_column(chunk, source)?;
-        Ok(own.filter(|own| own.data_type().equals_datatype(field.data_type())))
+        Ok(own.filter(|own| is_same(own.data_type(), field.data_type())))
     }
 
     /// The same as the file itself has it, of whatever type.

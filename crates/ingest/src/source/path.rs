@@ -2,8 +2,6 @@
 //! `customer`. A column that is called so itself comes first. Must never look at more than a schema, but for taking a
 //! field's values out of its column.
 
-use std::sync::Arc;
-
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
 use arrow::compute::nullif;
 use arrow::datatypes::{DataType, Field, FieldRef, Fields};
@@ -150,35 +148,10 @@ pub(crate) fn within(name: &str, data_type: &DataType) -> Vec<(String, DataType)
     fields.iter().flat_map(|field| within(&join(name, field.name()), field.data_type())).collect()
 }
 
-/// A type in which a struct has the fields of several, by their names. In another order than that of all of them it does not
-/// depend on which came first.
-pub(crate) fn union(structs: &[&Fields], common: impl Fn(&[&DataType]) -> Option<DataType>) -> Option<DataType> {
-    let names = |of: &Fields| of.iter().map(|field| field.name().clone()).collect::<Vec<_>>();
-    let first = names(structs.first()?);
-    let mut all = first.clone();
-    if structs.iter().any(|of| names(of) != first) {
-        all = structs.iter().flat_map(|of| names(of)).collect();
-        all.sort_unstable();
-        all.dedup();
-    }
-    let field = |name: &String| {
-        let types: Vec<&DataType> = structs.iter().filter_map(|of| Some(of.find(name)?.1.data_type())).collect();
-        Some(Arc::new(Field::new(name, common(&types)?, true)))
-    };
-    Some(DataType::Struct(all.iter().map(field).collect::<Option<Vec<_>>>()?.into()))
-}
-
-/// Whether each struct in `wide` has its fields in `narrow`, too.
-pub(crate) fn has_all_fields(narrow: &DataType, wide: &DataType) -> bool {
-    let (DataType::Struct(has), DataType::Struct(wanted)) = (narrow, wide) else { return true };
-    let has_one = |field: &FieldRef| {
-        has.find(field.name()).is_some_and(|(_, own)| has_all_fields(own.data_type(), field.data_type()))
-    };
-    wanted.iter().all(has_one)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use arrow::array::{Int32Array, StructArray};
     use arrow::buffer::NullBuffer;
 

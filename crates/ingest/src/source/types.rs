@@ -5,9 +5,9 @@ use arrow::datatypes::DataType::{
     self, Binary, Date32, Decimal128, Decimal256, FixedSizeBinary, Float16, Float32, Float64, Int8, Int16, Int32,
     Int64, Null, Time32, Time64, Timestamp, UInt8, UInt16, UInt32, UInt64,
 };
-use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DECIMAL256_MAX_PRECISION, Fields, TimeUnit};
+use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DECIMAL256_MAX_PRECISION, TimeUnit};
 
-use super::path::union;
+use super::nested::{is_same, lists, objects};
 
 /// Narrow ones first.
 const INTEGERS: [DataType; 8] = [UInt8, UInt16, UInt32, UInt64, Int8, Int16, Int32, Int64];
@@ -17,7 +17,7 @@ const FLOATS: [DataType; 3] = [Float16, Float32, Float64];
 pub(crate) fn common<'a>(types: impl IntoIterator<Item = &'a DataType>) -> Option<DataType> {
     let mut kinds: Vec<&DataType> = Vec::new();
     for kind in types {
-        if !kinds.iter().any(|known| known.equals_datatype(kind)) {
+        if !kinds.iter().any(|known| is_same(known, kind)) {
             kinds.push(kind);
         }
     }
@@ -28,7 +28,10 @@ pub(crate) fn common<'a>(types: impl IntoIterator<Item = &'a DataType>) -> Optio
     match kinds.as_slice() {
         [] => None,
         [one] => Some((*one).clone()),
-        many => number(many).or_else(|| time(many)).or_else(|| bytes(many)).or_else(|| structs(many)),
+        many => {
+            let plain = number(many).or_else(|| time(many)).or_else(|| bytes(many));
+            plain.or_else(|| objects(many)).or_else(|| lists(many))
+        }
     }
 }
 
@@ -137,17 +140,11 @@ fn bytes(kinds: &[&DataType]) -> Option<DataType> {
     kinds.iter().all(|kind| matches!(kind, Binary | FixedSizeBinary(_))).then_some(Binary)
 }
 
-/// A struct with the fields of all; whoever lacks one has nothing there.
-fn structs(kinds: &[&DataType]) -> Option<DataType> {
-    let fields = kinds.iter().map(|kind| if let DataType::Struct(fields) = kind { Some(fields) } else { None });
-    let fields: Vec<&Fields> = fields.collect::<Option<_>>()?;
-    union(&fields, |types| common(types.iter().copied()))
-}
-
 #[cfg(test)]
 mod tests {
     use arrow::datatypes::Field;
 
+    use super::super::nested::lacks;
     use super::*;
 
     /// A struct.
@@ -197,6 +194,49 @@ mod tests {
         ] {
             assert_eq!(common_of(&types), Some(expected), "{types:?}");
         }
+    }
+
+    fn object(members: &[(&str, DataType, bool)]) -> DataType {
+        DataType::Struct(members.iter().map(|(name, kind, null)| Field::new(*name, kind.clone(), *null)).collect())
+    }
+
+    fn list(kind: DataType) -> DataType {
+        DataType::List(Field::new("element", kind, true).into())
+    }
+
+    #[test]
+    fn objects_and_lists_go_together() {
+        let (int, text) = (|| list(Int32), || list(DataType::Utf8));
+        let all = |members: &[(&str, DataType)]| {
+            object(&members.iter().map(|(name, kind)| (*name, kind.clone(), true)).collect::<Vec<_>>())
+        };
+        for (types, expected) in [
+            (vec![int(), list(Int64)], Some(list(Int64))),
+            (vec![list(Null), int()], Some(int())),
+            (vec![int(), text()], None),
+            (vec![int(), Int32], None),
+            (vec![all(&[("b", Int32), ("a", int())]), all(&[("b", Int64), ("a", list(Int8))])], {
+                Some(all(&[("b", Int64), ("a", int())]))
+            }),
+            (vec![all(&[("b", Int32), ("a", Int32)]), all(&[("a", Int32), ("b", Int32)])], {
+                Some(all(&[("a", Int32), ("b", Int32)]))
+            }),
+            (vec![all(&[("a", Int32)]), all(&[("a", DataType::Utf8)])], None),
+            (vec![all(&[("a", Int32), ("a", Int32)]), all(&[("a", Int64)])], None),
+            (vec![object(&[("a", Int32, false)]), object(&[("a", Int64, false)])], {
+                Some(object(&[("a", Int64, false)]))
+            }),
+        ] {
+            assert_eq!(common_of(&types), expected, "{types:?}");
+            let wide = expected.iter();
+            assert!(
+                wide.flat_map(|wide| types.iter().map(move |kind| (kind, wide))).all(|(kind, wide)| !lacks(kind, wide))
+            );
+        }
+        let (narrow, wide) = (object(&[("a", Int32, false)]), all(&[("a", Int32), ("b", text())]));
+        let types = [list(narrow), list(wide)];
+        assert_eq!(common_of(&types).as_ref(), Some(&types[1]));
+        assert_eq!(types.each_ref().map(|kind| lacks(kind, &types[1])), [true, false]);
     }
 
     #[test]

@@ -2,13 +2,12 @@
 //! values as the type that all have. Must never turn a value into another, nor into nothing.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, StructArray, new_null_array};
-use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{DataType, FieldRef, Schema};
+use arrow::array::{ArrayRef, new_null_array};
+use arrow::datatypes::{FieldRef, Schema};
 use arrow::util::display::array_value_to_string;
 
+use super::nested::converted;
 use crate::error::{BadFile, IngestError, Result};
 use crate::plan::Chunk;
 
@@ -45,26 +44,6 @@ pub(crate) fn place_in(file: &Schema, renames: &Renames, column: &str) -> Option
     file.fields().iter().position(|field| name_in_source(field.name(), renames) == column)
 }
 
-/// The values of a file's column as those of the source; else the first row whose value has no place in that type. Structs
-/// go field by field; one that the file does not have is null.
-fn converted(values: &ArrayRef, to: &DataType) -> Result<ArrayRef, Option<usize>> {
-    if let (Some(whole), DataType::Struct(fields)) = (values.as_struct_opt(), to) {
-        let field = |field: &FieldRef| match whole.column_by_name(field.name()) {
-            Some(values) if values.data_type().equals_datatype(field.data_type()) => Ok(values.clone()),
-            Some(values) => converted(values, field.data_type()),
-            None => Ok(new_null_array(field.data_type(), whole.len())),
-        };
-        let columns = fields.iter().map(field).collect::<Result<_, _>>()?;
-        let made = StructArray::try_new_with_length(fields.clone(), columns, whole.nulls().cloned(), whole.len());
-        return made.map(|made| Arc::new(made) as ArrayRef).map_err(|_| None);
-    }
-    let strict = CastOptions { safe: false, ..CastOptions::default() };
-    cast_with_options(values, to, &strict).map_err(|_| {
-        let lenient = cast_with_options(values, to, &CastOptions::default()).ok()?;
-        (0..values.len()).find(|&row| values.is_valid(row) && lenient.is_null(row))
-    })
-}
-
 /// The values of a column of a chunk, as the source has it; `values` is what the file has, if it has the column.
 pub(super) fn in_source(
     column: &FileColumn,
@@ -75,9 +54,6 @@ pub(super) fn in_source(
 ) -> Result<ArrayRef> {
     let to = column.field.data_type();
     let Some(values) = values else { return Ok(new_null_array(to, chunk.rows as usize)) };
-    if values.data_type().equals_datatype(to) {
-        return Ok(values.clone());
-    }
     converted(values, to).map_err(|row| {
         let what = row.map_or_else(String::new, |row| {
             let value = array_value_to_string(values, row).unwrap_or_default();

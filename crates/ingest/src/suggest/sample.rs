@@ -13,7 +13,7 @@ use super::coded::{Coded, code};
 use crate::error::{IngestError, Result};
 use crate::keys::is_key_type;
 use crate::plan::{Chunk, in_parallel};
-use crate::source::{FileColumn, FileFacts, Found, Mirrors, byte_ranges, file_facts, list, read_chunk};
+use crate::source::{FileColumn, FileFacts, Found, Mirrors, byte_ranges, file_facts, is_same, list, read_chunk};
 use crate::text::form_of;
 
 /// From how many files at most records are read: the shares of more would be too small to show what repeats.
@@ -90,7 +90,7 @@ fn usable_columns(facts: &[FileFacts]) -> (Vec<(String, DataType)>, Vec<LeftOut>
         let (name, kind) = (field.name(), field.data_type());
         let differs = others.iter().find_map(|other| match other.schema().field_with_name(name) {
             Err(_) => Some(format!("{} does not have it", other.file.name)),
-            Ok(found) if !found.data_type().equals_datatype(kind) => {
+            Ok(found) if !is_same(found.data_type(), kind) => {
                 Some(format!("it is {kind} in {} and {} in {}", first.file.name, found.data_type(), other.file.name))
             }
             Ok(_) => None,

@@ -1,19 +1,24 @@
 //! Makes the Parquet copy of a text file, batch by batch. The bytes are a function of the file, the pipeline and the types.
 
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::BufRead;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayBuilder, ArrayRef, RecordBatch, RecordBatchOptions, StringArray, StringBuilder};
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::compute::can_cast_types;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 
+use super::column::{Column, RECORD_VALUES};
+use super::csv::Csv;
+use super::json::{Cursor, Json};
+use super::path::Fault;
 use super::rows::{Reader, Row, Wrong};
-use super::values::parsed;
-use super::{Form, Kind, Texts, told};
+use super::shape::{Shape, fields, leaves};
+use super::{Texts, told};
 use crate::error::{IngestError, Result};
 use crate::files::{make_folder, temporary};
 use crate::source::{SourceFile, name_in_source};
@@ -25,20 +30,16 @@ const BATCH_ROWS: usize = 8192;
 const BATCH_BYTES: usize = 8 << 20;
 /// Bytes of text in a row group, about: so much is held until it is written.
 const GROUP_BYTES: usize = 64 << 20;
-/// How much of a value an error shows.
-const SHOWN_CHARS: usize = 60;
-
 impl Texts {
     /// Makes the copy, whole or not at all.
     pub(super) fn convert(
         &self,
         planned: &SourceFile,
-        form: Form,
         mut reader: Reader<Box<dyn BufRead>>,
         path: &Path,
     ) -> Result<()> {
         make_folder(&self.folder)?;
-        let schema = self.schema(planned, form, reader.names())?;
+        let schema = self.schema(planned, &reader)?;
         let aside = temporary(path);
         let file = File::create(&aside).map_err(|e| IngestError::io("make", &aside, &e))?;
         // As everything that is read: types come from Parquet alone.
@@ -50,10 +51,11 @@ impl Texts {
         let mut batch = Batch::new(&schema);
         let (mut row, mut group_bytes) = (Row::default(), 0);
         loop {
-            let is_there = reader.next(&mut row).map_err(|wrong| told(planned, wrong))?;
-            if is_there {
-                self.add(&mut batch, form, &reader, &row).map_err(|wrong| told(planned, wrong))?;
-            }
+            let added = match &mut reader {
+                Reader::Csv(csv) => self.add_csv(&mut batch, csv, &mut row),
+                Reader::Json(json) => self.add_json(&mut batch, json, &mut row),
+            };
+            let is_there = added.map_err(|wrong| told(planned, wrong))?;
             if batch.is_full() || !is_there {
                 group_bytes += batch.bytes;
                 let values = batch.finish(&schema).map_err(|wrong| told(planned, wrong))?;
@@ -74,63 +76,94 @@ impl Texts {
     }
 
     /// The columns of a copy. A key that a JSON record lacks is null, so a file of such records has them all.
-    fn schema(&self, planned: &SourceFile, form: Form, header: &[String]) -> Result<SchemaRef> {
-        let type_of = |name: &str| {
-            let kind = self.types.get(name_in_source(name, &self.source.rename));
-            kind.cloned().ok_or_else(|| IngestError::internal(format!("column '{name}' of a text file has no type")))
-        };
-        let names: Vec<&String> = match form.kind {
-            Kind::Csv => header.iter().collect(),
-            Kind::Ndjson => self.types.keys().collect(),
-        };
-        let mut fields = Vec::with_capacity(names.len());
-        for name in names {
-            let kind = type_of(name)?;
-            if !can_cast_types(&DataType::Utf8, &kind) {
-                return Err(IngestError::pipeline(format!(
-                    "{}: column '{name}' must be {kind}, and no text can be read as that",
-                    planned.name
-                ))
-                .help("leave the column out of the tables, or bring it in Parquet files"));
+    fn schema(&self, planned: &SourceFile, reader: &Reader<Box<dyn BufRead>>) -> Result<SchemaRef> {
+        let fields = match reader {
+            Reader::Json(_) => {
+                for (path, kind) in leaves(&self.columns) {
+                    check_type(&planned.name, &path, &kind)?;
+                }
+                fields(&self.columns)
             }
-            fields.push(Field::new(name, kind, true));
-        }
+            Reader::Csv(_) => {
+                let field = |name: &String| {
+                    let shape = self.columns.get(name_in_source(name, &self.source.rename));
+                    let kind = shape
+                        .map(Shape::data_type)
+                        .ok_or_else(|| IngestError::internal(format!("column '{name}' of a text file has no type")))?;
+                    check_type(&planned.name, name, &kind)?;
+                    Ok(Field::new(name, kind, true))
+                };
+                reader.header().iter().map(field).collect::<Result<_>>()?
+            }
+        };
         Ok(Arc::new(Schema::new(fields)))
     }
 
-    /// Adds a record to a batch.
-    fn add(&self, batch: &mut Batch, form: Form, reader: &Reader<Box<dyn BufRead>>, row: &Row) -> Result<(), Wrong> {
-        let names = reader.names();
+    /// Adds a record to a batch; `false` if there is none left.
+    fn add_csv(&self, batch: &mut Batch, csv: &mut Csv<impl BufRead>, row: &mut Row) -> Result<bool, Wrong> {
+        if !csv.next(row)? {
+            return Ok(false);
+        }
         for (cell, value) in row.values() {
-            let place = match form.kind {
-                Kind::Csv => cell.column,
-                Kind::Ndjson => {
-                    batch.place_of(cell.column, name_in_source(&names[cell.column], &self.source.rename))?
-                }
-            };
-            let text = std::str::from_utf8(value)
-                .map_err(|_| batch.wrong(row.line, &names[cell.column], "it is not UTF-8"))?;
+            let name = &csv.names()[cell.column];
+            let text =
+                std::str::from_utf8(value).map_err(|_| batch.wrong(row.line, name.clone(), "it is not UTF-8"))?;
             if !cell.is_quoted && text == self.source.csv.null {
                 continue;
             }
-            let column = &mut batch.columns[place];
-            let text = if column.is_text { text } else { text.trim_matches([' ', '\t']) };
-            // A text may be empty; a number that is, is none.
-            if text.is_empty() && !column.is_text {
-                continue;
-            }
-            if column.texts.len() > batch.rows {
-                let both = format!("it has '{}' under two names", batch.columns[place].name);
-                return Err(batch.wrong(row.line, &names[cell.column], &both));
-            }
-            column.texts.append_nulls(batch.rows - column.texts.len());
-            column.texts.append_value(text);
+            let column = &mut batch.columns[cell.column];
+            column.fill(batch.rows);
+            column.add_text(text);
             batch.bytes += text.len();
         }
-        batch.lines.push(row.line);
-        batch.rows += 1;
+        batch.end(row.line);
+        Ok(true)
+    }
+
+    /// Adds a record to a batch; `false` if there is none left.
+    fn add_json(&self, batch: &mut Batch, json: &mut Json<impl BufRead>, row: &mut Row) -> Result<bool, Wrong> {
+        if !json.next(row)? {
+            return Ok(false);
+        }
+        let text = row.text().unwrap_or_default();
+        let added = self.add_record(batch, &mut Cursor::new(text));
+        added.map_err(|fault| json.fault(&fault))?;
+        batch.bytes += text.len();
+        batch.end(row.line);
+        Ok(true)
+    }
+
+    fn add_record(&self, batch: &mut Batch, record: &mut Cursor<'_>) -> Result<(), Fault> {
+        let mut room = RECORD_VALUES;
+        record.enter();
+        while let Some(key) = record.key()? {
+            if record.null() {
+                continue;
+            }
+            let name = name_in_source(&key, &self.source.rename);
+            let Some(&place) = batch.places.get(name) else {
+                return Err(Fault::new("it was not there before").within_member(name));
+            };
+            let column = &mut batch.columns[place];
+            if column.len() > batch.rows {
+                return Err(Fault::new("the record has it under two names").within_member(name));
+            }
+            column.fill(batch.rows);
+            column.add(record, &mut room).map_err(|fault| fault.within_member(name))?;
+        }
+        // What is null within lists takes room as well.
+        batch.bytes += RECORD_VALUES - room;
         Ok(())
     }
+}
+
+/// An error if there are no texts for a type.
+fn check_type(file: &str, column: &str, kind: &DataType) -> Result<()> {
+    if !kind.is_nested() && can_cast_types(&DataType::Utf8, kind) {
+        return Ok(());
+    }
+    Err(IngestError::pipeline(format!("{file}: column '{column}' must be {kind}, and no text can be read as that"))
+        .help("leave the column out of the tables, or bring it in Parquet files"))
 }
 
 /// Records that are still texts.
@@ -142,70 +175,42 @@ struct Batch {
     /// The line of each record.
     lines: Vec<u64>,
     columns: Vec<Column>,
-    /// The columns of the reader's names, as far as they were looked up.
-    places: Vec<usize>,
-}
-
-struct Column {
-    name: String,
-    is_text: bool,
-    texts: StringBuilder,
+    /// Where a column is, by its name.
+    places: HashMap<String, usize>,
 }
 
 impl Batch {
     fn new(schema: &Schema) -> Self {
-        let column = |field: &Arc<Field>| Column {
-            name: field.name().clone(),
-            is_text: *field.data_type() == DataType::Utf8,
-            texts: StringBuilder::new(),
-        };
-        let columns = schema.fields().iter().map(column).collect();
-        Self { first: 0, rows: 0, bytes: 0, lines: Vec::new(), columns, places: Vec::new() }
+        let columns = schema.fields().iter().map(|field| Column::new(field.data_type())).collect();
+        let places = schema.fields().iter().enumerate().map(|(place, field)| (field.name().clone(), place)).collect();
+        Self { first: 0, rows: 0, bytes: 0, lines: Vec::new(), columns, places }
     }
 
     fn is_full(&self) -> bool {
         self.rows == BATCH_ROWS || self.bytes > BATCH_BYTES
     }
 
-    /// The column of a reader's `index`-th name.
-    fn place_of(&mut self, index: usize, name: &str) -> Result<usize, Wrong> {
-        if let Some(&place) = self.places.get(index).filter(|&&place| place < self.columns.len()) {
-            return Ok(place);
-        }
-        let found = self.columns.iter().position(|column| column.name == name);
-        let place = found.ok_or_else(|| Wrong::file(format!("it has '{name}', which it had not before")))?;
-        if self.places.len() <= index {
-            self.places.resize(index + 1, usize::MAX);
-        }
-        self.places[index] = place;
-        Ok(place)
+    /// Ends the record that was added.
+    fn end(&mut self, line: u64) {
+        self.lines.push(line);
+        self.rows += 1;
     }
 
     /// What is wrong with the record that is being added.
-    fn wrong(&self, line: u64, column: &str, text: &str) -> Wrong {
+    fn wrong(&self, line: u64, column: String, text: &str) -> Wrong {
         let row = self.first + self.rows as u64;
-        Wrong::File { column: Some(column.to_owned()), text: format!("row {row} (line {line}): {text}") }
+        Wrong::File { column: Some(column), text: format!("row {row} (line {line}): {text}") }
     }
 
     /// The records as values, and none are left.
     fn finish(&mut self, schema: &SchemaRef) -> Result<RecordBatch, Wrong> {
         let mut arrays: Vec<ArrayRef> = Vec::with_capacity(self.columns.len());
         for (column, field) in self.columns.iter_mut().zip(schema.fields()) {
-            column.texts.append_nulls(self.rows - column.texts.len());
-            let texts: StringArray = column.texts.finish();
-            match parsed(texts.clone(), field.data_type()) {
-                Ok(values) => arrays.push(values),
-                Err(at) => {
-                    let (row, line) = (self.first + at as u64, self.lines.get(at).copied().unwrap_or_default());
-                    let value = if texts.is_empty() { "" } else { texts.value(at) };
-                    let mut shown: String = value.chars().take(SHOWN_CHARS).collect();
-                    if shown.len() < value.len() {
-                        shown.push('…');
-                    }
-                    let text = format!("row {row} (line {line}): '{shown}' is no {}", field.data_type());
-                    return Err(Wrong::File { column: Some(field.name().clone()), text });
-                }
-            }
+            arrays.push(column.finish(self.rows).map_err(|(at, fault)| {
+                let (row, line) = (self.first + at as u64, self.lines.get(at).copied().unwrap_or_default());
+                let text = format!("row {row} (line {line}): {}", fault.text);
+                Wrong::File { column: fault.within_member(field.name()).path(), text }
+            })?);
         }
         let options = RecordBatchOptions::new().with_row_count(Some(self.rows));
         self.first += self.rows as u64;

@@ -114,11 +114,11 @@ impl<R: BufRead> Csv<R> {
                         at = At::Quoted;
                     }
                     _ if byte == delimiter => {
-                        row.end(row.cells.len(), false, at == At::Quote);
+                        row.end(row.cells.len(), at == At::Quote);
                         at = At::Value;
                     }
                     _ if is_line_end => {
-                        row.end(row.cells.len(), false, at == At::Quote);
+                        row.end(row.cells.len(), at == At::Quote);
                         is_done = true;
                         break;
                     }
@@ -152,7 +152,7 @@ impl<R: BufRead> Csv<R> {
             At::Record => Ok(false),
             At::Quoted => Err(self.wrong(row.line, "the file ends within a quoted value")),
             At::Value | At::Plain | At::Quote => {
-                row.end(row.cells.len(), false, at == At::Quote);
+                row.end(row.cells.len(), at == At::Quote);
                 Ok(true)
             }
         }

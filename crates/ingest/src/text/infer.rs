@@ -25,6 +25,8 @@ impl Looks {
     /// A day that nanoseconds of 64 bits do not reach.
     const FAR: Self = Self(256);
     pub(super) const TEXT: Self = Self(512);
+    pub(super) const OBJECT: Self = Self(1024);
+    pub(super) const LIST: Self = Self(2048);
 
     fn has(self, other: Self) -> bool {
         self.0 & other.0 != 0
@@ -38,6 +40,16 @@ impl Looks {
     /// Whether nothing can make it anything but a text.
     pub(super) fn is_text(self) -> bool {
         self.has(Self::TEXT)
+    }
+
+    /// Whether each value is an object.
+    pub(super) fn are_objects(self) -> bool {
+        self.is_within(Self::OBJECT)
+    }
+
+    /// Whether each value is a list.
+    pub(super) fn are_lists(self) -> bool {
+        self.is_within(Self::LIST)
     }
 
     /// Looks at a value.

@@ -3,17 +3,20 @@
 //! copy is a function of the file, the pipeline and the plan's types, so one that is missing is made again. Must never
 //! change a value, nor hold a file in memory.
 
+mod column;
 mod convert;
 mod csv;
 mod infer;
 mod json;
+mod path;
 mod rows;
+mod shape;
 mod survey;
 mod values;
 
 pub(crate) use survey::take_up;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::FileExt;
@@ -28,7 +31,9 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use self::csv::{Csv, Dialect};
 use self::json::Json;
+use self::path::steps;
 use self::rows::{Reader, Wrong};
+use self::shape::{Shapes, leaves, put};
 use crate::drift::SourceTypes;
 use crate::error::{BadFile, IngestError, Result};
 use crate::files::{make_folder, remove_folder, temporary};
@@ -127,8 +132,8 @@ pub(crate) struct Texts {
     base: PathBuf,
     source: Source,
     compression: Compression,
-    /// The type of each column, by the name that the pipeline uses.
-    types: BTreeMap<String, DataType>,
+    /// What each column is, by the name that the pipeline uses.
+    columns: Shapes,
     /// One thread makes a copy, the others that want the same wait for it.
     making: Mutex<HashMap<PathBuf, Arc<Mutex<()>>>>,
 }
@@ -149,7 +154,7 @@ impl Texts {
             base: base.to_owned(),
             source: pipeline.source.clone(),
             compression: pipeline.output.compression,
-            types: BTreeMap::new(),
+            columns: Shapes::new(),
             making: Mutex::default(),
         }
     }
@@ -160,16 +165,18 @@ impl Texts {
             return Ok(None);
         }
         let mut texts = Self::new(&plan.pipeline, &plan.folder, folder, false);
-        for (name, text) in &plan.texts {
-            let kind = text.parse().map_err(|e| IngestError::state(format!("the plan's type of '{name}': {e}")))?;
-            texts.types.insert(name.clone(), kind);
+        for (path, text) in &plan.texts {
+            let kind = text.parse().map_err(|e| IngestError::state(format!("the plan's type of '{path}': {e}")))?;
+            if !put(&mut texts.columns, &steps(path), &kind) {
+                return Err(IngestError::state(format!("the plan has two types of '{path}'")));
+            }
         }
         Ok(Some(texts))
     }
 
     /// The types, as the plan keeps them.
     pub(crate) fn kept_types(&self) -> SourceTypes {
-        self.types.iter().map(|(name, kind)| (name.clone(), kind.to_string())).collect()
+        leaves(&self.columns).into_iter().map(|(path, kind)| (path, kind.to_string())).collect()
     }
 
     /// The form of a file, if it is a text file.
@@ -193,7 +200,7 @@ impl Texts {
         }
         let before = local.as_ref().map(|path| stamp(path)).transpose()?;
         let reader = self.reader(planned, form)?;
-        self.convert(planned, form, reader, &path)?;
+        self.convert(planned, reader, &path)?;
         // What was written to while it was read may be a piece of one file and a piece of another.
         if before != local.as_ref().map(|path| stamp(path)).transpose()? {
             std::fs::remove_file(&path).map_err(|e| IngestError::io("remove", &path, &e))?;
@@ -210,7 +217,7 @@ impl Texts {
     fn path_of(&self, planned: &SourceFile, ending: &str) -> PathBuf {
         let Source { csv, rename, .. } = &self.source;
         let file = (&planned.name, planned.bytes, planned.modified, &planned.hash);
-        let key = format!("{file:?} {csv:?} {rename:?} {:?} {:?}", self.types, self.compression);
+        let key = format!("{file:?} {csv:?} {rename:?} {:?} {:?}", self.columns, self.compression);
         // Of an object, the types are not known yet when it is brought.
         let key = if ending == "object" { format!("{file:?}") } else { key };
         self.folder.join(format!("{:032x}.{ending}", xxh3_128(key.as_bytes())))

@@ -1,5 +1,5 @@
-//! One record of a text file after another: its values as text, whatever the file's form. Must never hold more than one
-//! record, nor take the end of a file for the end of a value.
+//! One record of a text file after another: its values as text, or an object of JSON as it is written. Must never hold more
+//! than one record, nor take the end of a file for the end of a value.
 
 use std::io::BufRead;
 
@@ -45,13 +45,11 @@ pub(super) struct Cell {
     pub(super) column: usize,
     /// Where the text ends that began where the value before it ended.
     end: usize,
-    /// Whether it is a text whatever it looks like.
-    pub(super) is_text: bool,
     /// Whether it is a value even if it is the text that stands for none.
     pub(super) is_quoted: bool,
 }
 
-/// A record: the values that it has, in the order in which they come.
+/// A record: the values that it has, in the order in which they come; or the object that it is.
 #[derive(Debug, Default)]
 pub(super) struct Row {
     pub(super) bytes: Vec<u8>,
@@ -68,8 +66,13 @@ impl Row {
     }
 
     /// Ends a value: the bytes since the last one are it.
-    pub(super) fn end(&mut self, column: usize, is_text: bool, is_quoted: bool) {
-        self.cells.push(Cell { column, end: self.bytes.len(), is_text, is_quoted });
+    pub(super) fn end(&mut self, column: usize, is_quoted: bool) {
+        self.cells.push(Cell { column, end: self.bytes.len(), is_quoted });
+    }
+
+    /// All of it, if it is UTF-8.
+    pub(super) fn text(&self) -> Option<&str> {
+        std::str::from_utf8(&self.bytes).ok()
     }
 
     /// The bytes of each value.
@@ -90,19 +93,11 @@ pub(super) enum Reader<R> {
 }
 
 impl<R: BufRead> Reader<R> {
-    /// Reads the next record into `row`; `false` at the end.
-    pub(super) fn next(&mut self, row: &mut Row) -> Result<bool, Wrong> {
-        match self {
-            Self::Csv(csv) => csv.next(row),
-            Self::Json(json) => json.next(row),
-        }
-    }
-
-    /// The columns so far.
-    pub(super) fn names(&self) -> &[String] {
+    /// The names that the file itself has for its columns.
+    pub(super) fn header(&self) -> &[String] {
         match self {
             Self::Csv(csv) => csv.names(),
-            Self::Json(json) => json.names(),
+            Self::Json(_) => &[],
         }
     }
 }

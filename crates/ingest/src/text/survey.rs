@@ -6,18 +6,22 @@ use std::io::BufRead;
 use std::path::PathBuf;
 
 use arrow::datatypes::DataType;
-use seriatim_pipeline::model::{Pipeline, Undeclared};
+use seriatim_pipeline::ColumnType;
 
+use super::csv::Csv;
 use super::infer::Looks;
+use super::json::{Count, Cursor, Json};
+use super::path::steps;
 use super::rows::{Reader, Row, Wrong};
-use super::{Form, Kind, Texts, declared, told};
+use super::shape::{DEPTH, Found, Shape, Shapes, complete, put, put_published};
+use super::{Form, Texts, declared, told};
 use crate::error::{IngestError, Result};
 use crate::plan::in_parallel;
 use crate::project::Project;
 use crate::source::{FileFacts, SourceFile, name_in_source, read_footer};
 
 /// What the columns of a file look like, by the names that the pipeline uses.
-type Survey = BTreeMap<String, Looks>;
+type Survey = BTreeMap<String, Found>;
 
 /// A file, or why it cannot be read.
 pub(crate) type Taken = Result<FileFacts, IngestError>;
@@ -27,19 +31,19 @@ pub(crate) type Taken = Result<FileFacts, IngestError>;
 pub(crate) fn take_up(
     project: &Project,
     files: &[SourceFile],
-    published: BTreeMap<String, DataType>,
+    published: &BTreeMap<String, DataType>,
     folder: PathBuf,
     is_scratch: bool,
     workers: usize,
 ) -> Result<(Texts, Vec<Taken>)> {
     let pipeline = project.pipeline();
     let mut texts = Texts::new(pipeline, project.folder(), folder, is_scratch);
-    let mut fixed = published;
-    fixed.extend(pipeline.source.columns.iter().map(|(name, kind)| (name.clone(), declared(*kind))));
-    let surveys = in_parallel(workers, files, |file| held(texts.survey(file, &fixed)))?;
+    let settled = Settled::new(&pipeline.source.columns, published)?;
+    let surveys = in_parallel(workers, files, |file| held(texts.survey(file, &settled)))?;
     let mut sound: Vec<Result<Survey, IngestError>> = surveys;
     loop {
-        texts.types = types_of(&fixed, pipeline, sound.iter().filter_map(|survey| survey.as_ref().ok()));
+        let found = sound.iter().filter_map(|survey| survey.as_ref().ok());
+        texts.columns = settled.completed(found, pipeline.source.undeclared.is_inferred());
         let numbered: Vec<usize> = (0..files.len()).filter(|&index| sound[index].is_ok()).collect();
         let taken = in_parallel(workers, &numbered, |&index| held(texts.facts(&files[index])))?;
         let is_all = taken.iter().all(Result::is_ok);
@@ -73,64 +77,90 @@ fn held<T>(done: Result<T>) -> Result<Result<T>> {
     }
 }
 
-/// The types of all columns: those that are settled, and of the others those that all files together look like.
-fn types_of<'a>(
-    fixed: &BTreeMap<String, DataType>,
-    pipeline: &Pipeline,
-    surveys: impl Iterator<Item = &'a Survey>,
-) -> BTreeMap<String, DataType> {
-    let mut looks: BTreeMap<&String, Looks> = BTreeMap::new();
-    for (name, found) in surveys.flatten() {
-        *looks.entry(name).or_default() |= *found;
+/// What is known of columns before a file is read.
+struct Settled<'a> {
+    columns: Shapes,
+    declared: &'a BTreeMap<String, ColumnType>,
+}
+
+impl<'a> Settled<'a> {
+    fn new(types: &'a BTreeMap<String, ColumnType>, published: &BTreeMap<String, DataType>) -> Result<Self> {
+        let mut columns = Shapes::new();
+        for (path, kind) in types {
+            let steps = steps(path);
+            if steps.len() > DEPTH || !put(&mut columns, &steps, &declared(*kind)) {
+                return Err(IngestError::pipeline(format!(
+                    "`source.columns`: '{path}' lies too deep, or within another column that has a type"
+                ))
+                .help("declare the types of members, as `page.path`, or of the whole, as `page: string`, which is its JSON"));
+            }
+        }
+        put_published(&mut columns, published);
+        Ok(Self { columns, declared: types })
     }
-    let mut types = fixed.clone();
-    for (name, looks) in looks {
-        types.entry(name.clone()).or_insert_with(|| match pipeline.source.undeclared {
-            Undeclared::Infer => looks.data_type(),
-            Undeclared::String => DataType::Utf8,
-        });
+
+    /// A column, if it is settled what it is. A declared type is also that of a column that has all of a path as its name.
+    fn column(&self, name: &str) -> Option<Shape> {
+        let own = self.declared.get(name).filter(|_| steps(name).len() > 1);
+        own.map(|kind| Shape::Leaf(declared(*kind))).or_else(|| self.columns.get(name).cloned())
     }
-    types
+
+    /// All columns: of what is not settled, what all files together look like.
+    fn completed<'s>(&self, surveys: impl Iterator<Item = &'s Survey>, infers: bool) -> Shapes {
+        let mut found = Survey::new();
+        for (name, one) in surveys.flatten() {
+            found.entry(name.clone()).or_default().add(one);
+        }
+        let mut columns = self.columns.clone();
+        columns.extend(found.keys().filter_map(|name| Some((name.clone(), self.column(name)?))));
+        complete(&mut columns, &found, infers);
+        columns
+    }
 }
 
 impl Texts {
     /// Looks at all values of a file, as far as types are to be found.
-    fn survey(&self, file: &SourceFile, fixed: &BTreeMap<String, DataType>) -> Result<Survey> {
+    fn survey(&self, file: &SourceFile, settled: &Settled<'_>) -> Result<Survey> {
         let form = self.form(&file.name).ok_or_else(|| IngestError::internal("a text file is none"))?;
-        let mut reader = self.reader(file, form)?;
-        let names = reader.names().to_vec();
-        let in_source = |name: &String| name_in_source(name, &self.source.rename).to_owned();
-        let is_settled = names.iter().all(|name| fixed.contains_key(&in_source(name)));
-        let is_known = form.kind == Kind::Csv && (is_settled || !self.source.undeclared.is_inferred());
-        let looks = if is_known {
-            vec![Looks::default(); names.len()]
-        } else {
-            self.looks(form, &mut reader).map_err(|wrong| told(file, wrong))?
+        let found = match self.reader(file, form)? {
+            Reader::Csv(csv) => self.look_at_csv(csv, settled),
+            Reader::Json(json) => self.look_at_json(json, settled),
         };
         let mut survey = Survey::new();
-        for (name, looks) in reader.names().iter().zip(looks) {
-            *survey.entry(in_source(name)).or_default() |= looks;
+        for (name, found) in found.map_err(|wrong| told(file, wrong))? {
+            survey.entry(name_in_source(&name, &self.source.rename).to_owned()).or_default().add(&found);
         }
         Ok(survey)
     }
 
-    fn looks(&self, form: Form, reader: &mut Reader<Box<dyn BufRead>>) -> Result<Vec<Looks>, Wrong> {
-        let (mut looks, mut row) = (vec![Looks::default(); reader.names().len()], Row::default());
-        while reader.next(&mut row)? {
-            looks.resize(reader.names().len(), Looks::default());
+    fn look_at_csv(&self, mut csv: Csv<impl BufRead>, settled: &Settled<'_>) -> Result<Survey, Wrong> {
+        let names = csv.names().to_vec();
+        let mut looks = vec![Looks::default(); names.len()];
+        let is_settled = |name: &String| settled.column(name_in_source(name, &self.source.rename)).is_some();
+        let is_known = !self.source.undeclared.is_inferred() || names.iter().all(is_settled);
+        let mut row = Row::default();
+        while !is_known && csv.next(&mut row)? {
             for (cell, value) in row.values() {
-                let is_null = form.kind == Kind::Csv && !cell.is_quoted && value == self.source.csv.null.as_bytes();
+                let is_null = !cell.is_quoted && value == self.source.csv.null.as_bytes();
                 let looks = &mut looks[cell.column];
-                if cell.is_text {
-                    *looks |= Looks::TEXT;
-                } else if !is_null && !looks.is_text() {
+                if !is_null && !looks.is_text() {
                     // What is not UTF-8 is told when it is read.
                     *looks |= std::str::from_utf8(value).map_or(Looks::TEXT, Looks::of);
                 }
             }
         }
-        looks.resize(reader.names().len(), Looks::default());
-        Ok(looks)
+        Ok(names.into_iter().zip(looks).map(|(name, looks)| (name, Found { looks, ..Found::default() })).collect())
+    }
+
+    fn look_at_json(&self, mut json: Json<impl BufRead>, settled: &Settled<'_>) -> Result<Survey, Wrong> {
+        let (mut row, mut found, mut count) = (Row::default(), Found::default(), Count::default());
+        while json.next(&mut row)? {
+            let text = row.text().unwrap_or_default();
+            let column = |name: &str| settled.columns.get(name_in_source(name, &self.source.rename));
+            let looked = found.look_into(&mut Cursor::new(text), column, 0, &mut count);
+            looked.map_err(|fault| json.fault(&fault))?;
+        }
+        Ok(found.members)
     }
 
     /// Makes the copy of a file, if it is not there, and says what its footer says.
