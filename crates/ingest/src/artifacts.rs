@@ -30,6 +30,8 @@ pub(crate) enum ArtifactKey {
     Groups(u32, u32),
     /// The numbers of a table's new things within their groups.
     InGroup(u32),
+    /// The known keys of a table with a history that are met in the run.
+    Seen(u32),
     /// The rows of a table that a span leaves for a shared file.
     Piece(PieceOf),
 }
@@ -37,7 +39,7 @@ pub(crate) enum ArtifactKey {
 impl ArtifactKey {
     /// Whether every span needs it; the others are needed once, or a few times close together.
     fn is_for_all(self) -> bool {
-        matches!(self, Self::Numbering(_) | Self::Places(..) | Self::NewKeys(_) | Self::InGroup(_))
+        matches!(self, Self::Numbering(_) | Self::Places(..) | Self::NewKeys(_) | Self::InGroup(_) | Self::Seen(_))
     }
 
     fn file_name(self) -> String {
@@ -50,6 +52,7 @@ impl ArtifactKey {
             Self::NewKeys(table) => format!("new-keys-{table}"),
             Self::Groups(table, chunk) => format!("groups-{table}-{chunk}"),
             Self::InGroup(table) => format!("in-group-{table}"),
+            Self::Seen(table) => format!("seen-{table}"),
             Self::Piece(piece) => piece.to_string(),
         }
     }

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
 use seriatim_pipeline::TextFormat;
-use seriatim_pipeline::model::{Id, OnConflict, OnNullKey, PerGroup, Pipeline, Table, TextId};
+use seriatim_pipeline::model::{History, Id, OnConflict, OnNullKey, PerGroup, Pipeline, Table, TextId};
 
 use crate::checks::Checks;
 use crate::error::{IngestError, Result};
+use crate::history;
 use crate::keys::{KeyCodec, is_key_type};
 use crate::partition::is_partition_type;
 use crate::source::{FieldPath, within};
@@ -44,10 +45,12 @@ pub(crate) struct TableLayout {
     pub(crate) columns: Vec<String>,
     pub(crate) on_conflict: OnConflict,
     pub(crate) on_null_key: OnNullKey,
-    /// ID with its number within the group and its text, key, references, columns.
+    /// ID with its number within the group and its text, key, references, columns, and those of versions.
     pub(crate) schema: SchemaRef,
     /// Columns that are not in the files, but in the names of their folders.
     pub(crate) partition_by: Vec<String>,
+    /// What becomes of the attributes of known keys.
+    pub(crate) history: Option<History>,
 }
 
 impl TableLayout {
@@ -73,6 +76,16 @@ impl TableLayout {
     pub(crate) fn own_columns(&self) -> impl Iterator<Item = (&String, &FieldRef)> {
         let others = self.schema.fields()[self.id_width() + self.key.len() + self.references.len()..].iter();
         self.key.iter().chain(&self.columns).zip(self.key_fields().iter().chain(others))
+    }
+
+    /// The column of the records that says since when their attributes hold.
+    pub(crate) fn valid_from(&self) -> Option<&String> {
+        self.history.as_ref().and_then(|history| history.valid_from.as_ref())
+    }
+
+    /// Whether the versions of a thing are rows of their own.
+    pub(crate) fn keeps_versions(&self) -> bool {
+        self.history.as_ref().is_some_and(History::keeps_versions)
     }
 
     /// The record's columns that decide whether two records of a key agree: the attributes, and the keys of what the
@@ -106,6 +119,7 @@ impl GroupLayout {
             on_null_key: OnNullKey::Null,
             schema: Arc::new(Schema::new(all)),
             partition_by: Vec::new(),
+            history: None,
         }))
     }
 
@@ -150,7 +164,7 @@ impl Layout {
     /// Every column of the records that some table or check uses, once each.
     pub(crate) fn used_columns(&self) -> Vec<&str> {
         let mut seen = BTreeSet::new();
-        let all = self.tables.iter().flat_map(|t| t.key.iter().chain(&t.columns));
+        let all = self.tables.iter().flat_map(|t| t.key.iter().chain(&t.columns).chain(t.valid_from()));
         all.chain(self.checks.columns()).map(String::as_str).filter(|c| seen.insert(*c)).collect()
     }
 
@@ -169,6 +183,9 @@ impl Layout {
         roles.extend(table.key.iter().map(|_| "key".to_owned()));
         roles.extend(table.references.iter().map(|&r| format!("reference to {}", self.tables[r].name)));
         roles.extend(table.columns.iter().map(|_| "column".to_owned()));
+        if table.keeps_versions() {
+            roles.extend(history::ROLES.map(str::to_owned));
+        }
         let columns = table.schema.fields().iter().zip(roles);
         TableSignature {
             table: table.name.clone(),
@@ -210,6 +227,11 @@ fn bind(pipeline: &Pipeline, table: &Table, records: &Schema) -> Result<TableLay
         let field = find(pipeline, table, records, column, "column")?;
         fields.push(field.with_nullable(true));
     }
+    if let Some(history) = table.history.as_ref().filter(|history| history.keeps_versions()) {
+        let since = history.valid_from.as_ref();
+        let since = since.map(|column| find(pipeline, table, records, column, "column")).transpose()?;
+        fields.extend(history::fields(&table.name, since.as_ref())?);
+    }
     refuse_twice(table, &fields)?;
     let codec = if key_types.is_empty() { None } else { Some(KeyCodec::new(key_types)?) };
     let layout = TableLayout {
@@ -226,7 +248,9 @@ fn bind(pipeline: &Pipeline, table: &Table, records: &Schema) -> Result<TableLay
         on_null_key: table.on_null_key,
         schema: Arc::new(Schema::new(fields)),
         partition_by: table.partition_by.iter().map(|column| own_name(records, column)).collect(),
+        history: table.history.clone(),
     };
+    history::check_comparable(&layout)?;
     check_partitions(&layout)?;
     check_comparable(pipeline, &layout, records)?;
     check_texts(&layout, records)?;

@@ -5,6 +5,7 @@
 //! The entry is [`Runner`]: it runs a [`Project`] on any task hub. [`check`], [`plan`] and [`verify`] look without
 //! changing anything.
 
+mod added;
 mod adopt;
 mod artifacts;
 mod checks;
@@ -18,6 +19,7 @@ mod existing;
 mod facts;
 mod file_size;
 mod files;
+mod history;
 mod ids;
 mod in_group;
 mod keymap;

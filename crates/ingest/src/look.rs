@@ -1,7 +1,7 @@
 //! Looking without touching: `check` holds the pipeline against the real schema, `plan` computes what a run would do.
 //! Both read committed state from its copy in the state folder; neither may write anything.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use seriatim_pipeline::model::{OnBadFile, Table};
@@ -12,7 +12,7 @@ use crate::committed::{Committed, read_committed, read_files};
 use crate::context::RunContext;
 use crate::drift::Known;
 use crate::error::{IngestError, Result};
-use crate::layout::refuse_layout_change;
+use crate::layout::{TableLayout, refuse_layout_change};
 use crate::number::id_of;
 use crate::plan::{FileMemory, Plan, Purpose, in_parallel, make_plan};
 use crate::progress::Progress;
@@ -160,6 +160,16 @@ fn begins(settled: &Settled, committed: &Committed) -> Vec<FoundStart> {
     settled.project.pipeline().tables.iter().enumerate().filter_map(begin).collect()
 }
 
+/// The rows of tables with versions that are later ones of their things.
+fn later_versions(run: &RunContext) -> Result<BTreeMap<String, u64>> {
+    if !run.layout.tables.iter().any(TableLayout::keeps_versions) {
+        return Ok(BTreeMap::new());
+    }
+    let manifest = run.output()?.manifest()?;
+    let tables = manifest.iter().flat_map(|manifest| &manifest.tables);
+    Ok(tables.map(|table| (table.table.clone(), table.versions())).collect())
+}
+
 /// What a run would do to each table.
 fn plan_tables(
     report: &mut PlanReport,
@@ -185,6 +195,7 @@ fn plan_tables(
         Ok(_) => "others may take IDs from the same counter: these are exact if nobody does before the run".to_owned(),
         Err(error) => format!("where the IDs begin is not known: {}", error.message),
     });
+    let versions = later_versions(run)?;
     for (index, table) in (0..).zip(&run.layout.tables) {
         let before = committed.tables.iter().find(|t| t.table == table.name);
         let look = looks.as_ref().and_then(|looks| looks.as_ref().ok()?.get(index as usize)?.as_ref());
@@ -212,10 +223,12 @@ fn plan_tables(
         report.tables.push(TableReport {
             table: table.name.clone(),
             rows: new,
-            total_rows: before.map_or(0, |t| t.next - t.others) + new,
+            total_rows: before.map_or(0, |t| t.next - t.others) + new + versions.get(&table.name).copied().unwrap_or(0),
             ids,
             known_keys: known,
             adopted_keys: adopted.map_or(0, |adopted| adopted.keys),
+            updated_keys: 0,
+            rewritten_files: 0,
             null_keys: scans.iter().map(|s| s.tables[index as usize].null_keys).sum(),
             columns: Vec::new(),
             files: Vec::new(),

@@ -10,6 +10,7 @@ use crate::layout::TableSignature;
 use crate::number::ordinal_of;
 use crate::partition::Values;
 use crate::report::AsideFile;
+use crate::write::stem;
 
 /// The version of the manifest's form.
 pub(crate) const FORMAT: u32 = 1;
@@ -38,10 +39,26 @@ pub(crate) struct ManifestRun {
     /// Files of the quarantine whose records it has read once more.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) replayed: Vec<String>,
+    /// What it changed of things that were published before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) changes: Vec<TableChanges>,
+    /// When it was accepted, in microseconds since 1970, if versions hold since then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) accepted: Option<i64>,
+}
+
+/// What a run changed in one table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TableChanges {
+    pub(crate) table: String,
+    /// Known keys that got other attributes.
+    pub(crate) updated: u64,
+    /// Published files that were written anew.
+    pub(crate) rewritten: u64,
 }
 
 /// One table.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ManifestTable {
     pub(crate) table: String,
     pub(crate) id: Option<Id>,
@@ -79,20 +96,31 @@ impl ManifestTable {
                 // Files of partitions are in no order of IDs, but a run's are one block together.
                 Some((run, start, count)) if *run == file.run => {
                     *start = first.min(*start);
-                    *count += file.rows;
+                    *count += file.things();
                 }
-                _ => blocks.push((file.run, first, file.rows)),
+                _ => blocks.push((file.run, first, file.things())),
             }
         }
         blocks
     }
+
+    /// How many things have rows in it: as many as it has IDs.
+    pub(crate) fn things(&self) -> u64 {
+        self.files.iter().map(ManifestFile::things).sum()
+    }
+
+    /// How many of its rows are later versions of things.
+    pub(crate) fn versions(&self) -> u64 {
+        self.files.iter().map(|file| file.rows - file.things()).sum()
+    }
 }
 
 /// One published file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ManifestFile {
     /// Relative to the output folder.
     pub(crate) path: String,
+    /// The run that gave its IDs.
     pub(crate) run: u64,
     pub(crate) rows: u64,
     pub(crate) bytes: u64,
@@ -103,6 +131,35 @@ pub(crate) struct ManifestFile {
     /// The values of the columns by which its table is partitioned, in their order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) partition: Values,
+    /// How many things its rows are, if some of them are versions of one thing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) things: Option<u64>,
+    /// The run that wrote it anew, in the place of an earlier file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) rewritten: Option<u64>,
+}
+
+impl ManifestFile {
+    /// How many things its rows are.
+    pub(crate) fn things(&self) -> u64 {
+        self.things.unwrap_or(self.rows).min(self.rows)
+    }
+
+    /// The run that wrote it.
+    pub(crate) fn written_by(&self) -> u64 {
+        self.rewritten.unwrap_or(self.run)
+    }
+
+    /// Whether a later run than this one has written it anew, and otherwise it is the same file.
+    fn comes_after(&self, before: &Self, number: u64) -> bool {
+        let of = |file: &Self| (stem(&file.path).to_owned(), file.run, file.ids, file.partition.clone());
+        self.rewritten.is_some_and(|run| run > number) && of(self) == of(before)
+    }
+
+    /// Whether it is the file that a run has published, or one that has taken its place since.
+    pub(crate) fn continues(&self, before: &Self, number: u64) -> bool {
+        self == before || self.comes_after(before, number)
+    }
 }
 
 impl Manifest {
@@ -161,6 +218,11 @@ impl Manifest {
             IngestError::pipeline(format!("pipeline '{}' has no table '{name}'", self.pipeline))
                 .help(format!("its tables are: {}", names.join(", ")))
         })
+    }
+
+    /// Whether some of its files have taken the place of others.
+    pub(crate) fn has_rewritten(&self) -> bool {
+        self.tables.iter().flat_map(|table| &table.files).any(|file| file.rewritten.is_some())
     }
 
     /// The files of all tables and of the quarantine.

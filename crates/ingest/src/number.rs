@@ -27,6 +27,9 @@ pub(crate) struct Reserved {
     /// The run's name in a counter outside, if IDs come from one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) holder: Option<String>,
+    /// When the run was accepted, in microseconds since 1970, if some version holds since then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) accepted: Option<i64>,
 }
 
 /// One table's block of a sequence, and the key map that it was reserved against.

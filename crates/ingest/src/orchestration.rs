@@ -13,6 +13,7 @@ use crate::checks;
 use crate::drift::Difference;
 use crate::engine::Engine;
 use crate::error::{IngestError, Result};
+use crate::history::{self, Accept, Accepted, RemoveReplaced, Rewrite};
 use crate::ids;
 use crate::in_group::{FindGroups, KeepGroups};
 use crate::number::{Reserved, ReservedTable};
@@ -30,7 +31,7 @@ use crate::steps::{
     MakePlan, PlanFacts, Publish, ResolveShards, ScanChunks, ScanFacts, ScanPart, ShardFacts, Withdraw, WritePart,
     WriteSpan,
 };
-use crate::write::{Shared, SpanOutcome, Staged, name_in_table};
+use crate::write::{Replaces, Shared, SpanOutcome, Staged, name_in_table};
 
 /// The orchestration's name.
 pub(crate) const INGEST: &str = "ingest";
@@ -116,6 +117,15 @@ pub(crate) struct TableOutput {
     pub(crate) columns: Vec<String>,
     /// File names and bytes, in order.
     pub(crate) files: Vec<(String, u64)>,
+    /// Known keys that got other attributes.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) updated: u64,
+    /// Published files that were written anew for them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) rewritten: u64,
+    /// Later versions of things that the table had before.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) versions: u64,
 }
 
 /// A run, from its plan to its report.
@@ -232,12 +242,13 @@ async fn critical_section<E: Engine>(
     let counts = new_things(input, scans, &shards);
     let number = catalog.number + 1;
     let work = async {
-        let reserved = reserve(engine, input, sequences, &states, &counts, number).await?;
-        let published = publish(engine, input, plan, scans, &reserved).await?;
-        Ok::<_, IngestError>((reserved, published))
+        let accepted = accept(engine, input, number).await?;
+        let reserved = reserve(engine, input, sequences, &states, &counts, (number, accepted.at)).await?;
+        let published = publish(engine, input, plan, (scans, &shards, &accepted), &reserved).await?;
+        Ok::<_, IngestError>((reserved, published, accepted))
     };
     match work.await {
-        Ok((reserved, published)) => {
+        Ok((reserved, published, accepted)) => {
             commit(engine, input, plan, sequences, &reserved, &published, adopted).await?;
             let (run, segments, groups) = (input.run.clone(), published.segments, published.groups);
             // The run is published and committed; a copy that could not be kept is brought up to date by the next run.
@@ -245,7 +256,11 @@ async fn critical_section<E: Engine>(
             if input.pipeline.output.format == Format::Delta {
                 engine.step(FollowManifest { run: input.run.clone() }).await?;
             }
-            Ok(Some(report(input, plan, scans, &shards, &reserved, &published.staged)))
+            if published.staged.iter().any(|file| file.replaces.is_some()) {
+                // Only now has whoever reads heard of those that took their place; what stays here, the next run removes.
+                let _ = engine.step(RemoveReplaced { run: input.run.clone() }).await;
+            }
+            Ok(Some(report(input, plan, (scans, &shards, &accepted), &reserved, &published.staged)))
         }
         Err(error) => {
             // The first error is the one to tell; the next run's admission withdraws what could not be withdrawn now.
@@ -306,6 +321,32 @@ async fn resolve<E: Engine>(
     Ok(input.pipeline.tables.iter().map(|t| outputs.by_ref().take(steps_of(t.is_keyed())).collect()).collect())
 }
 
+/// Fixes what histories begin with, if some table has one.
+async fn accept<E: Engine>(engine: &E, input: &RunInput, number: u64) -> Result<Accepted> {
+    if !history::is_kept(&input.pipeline) {
+        return Ok(Accepted::default());
+    }
+    engine.step(Accept { run: input.run.clone(), number }).await
+}
+
+/// Writes published files anew in which known keys have other attributes now.
+async fn rewrite<E: Engine>(
+    engine: &E,
+    input: &RunInput,
+    shards: &TableShards,
+    accepted: &Accepted,
+    reserved: &Reserved,
+) -> Result<Vec<Staged>> {
+    let mut steps = Vec::new();
+    for (table, (of, shards)) in (0..).zip(accepted.tables.iter().zip(shards)) {
+        if shards.iter().any(|shard| shard.known > 0) {
+            let step = |bucket| Rewrite { run: input.run.clone(), reserved: reserved.clone(), table, bucket };
+            steps.extend((0..of.buckets).map(step));
+        }
+    }
+    Ok(engine.all(steps).await?.into_iter().flatten().collect())
+}
+
 /// How many new things each table has.
 fn new_things(input: &RunInput, scans: &[ScanFacts], shards: &TableShards) -> Vec<u64> {
     let records: u64 = scans.iter().map(|s| s.records).sum();
@@ -319,7 +360,7 @@ async fn reserve<E: Engine>(
     sequences: &[EntityId],
     states: &[SequenceState],
     counts: &[u64],
-    number: u64,
+    (number, accepted): (u64, Option<i64>),
 ) -> Result<Reserved> {
     ids::give_back_stale(engine, input, states).await?;
     let calls = sequences.iter().zip(counts);
@@ -341,7 +382,7 @@ async fn reserve<E: Engine>(
             adopted: state.adopted,
         })
         .collect();
-    Ok(Reserved { number, tables, holder: input.holder.clone() })
+    Ok(Reserved { number, tables, holder: input.holder.clone(), accepted })
 }
 
 /// What was made visible.
@@ -356,7 +397,7 @@ async fn publish<E: Engine>(
     engine: &E,
     input: &RunInput,
     plan: &PlanFacts,
-    scans: &[ScanFacts],
+    (scans, shards, accepted): (&[ScanFacts], &TableShards, &Accepted),
     reserved: &Reserved,
 ) -> Result<Published> {
     let run = &input.run;
@@ -399,6 +440,7 @@ async fn publish<E: Engine>(
         staged.extend(engine.all(buckets.into_iter().map(assemble).collect()).await?.into_iter().flatten());
     }
     staged.sort_by(|a, b| (a.table, &a.partition, a.group).cmp(&(b.table, &b.partition, b.group)));
+    staged.extend(rewrite(engine, input, shards, accepted, reserved).await?);
     let step = Publish {
         run: run.clone(),
         reserved: reserved.clone(),
@@ -483,8 +525,7 @@ async fn commit<E: Engine>(
 fn report(
     input: &RunInput,
     plan: &PlanFacts,
-    scans: &[ScanFacts],
-    shards: &TableShards,
+    (scans, shards, accepted): (&[ScanFacts], &TableShards, &Accepted),
     reserved: &Reserved,
     staged: &[Staged],
 ) -> RunOutput {
@@ -502,6 +543,9 @@ fn report(
             .filter(|s| s.table as usize == index)
             .map(|s| (name_in_table(reserved.number, partition_by(input, plan, index), s), s.bytes))
             .collect(),
+        updated: replaced(staged, index).map(|replaces| replaces.updated).sum(),
+        rewritten: replaced(staged, index).count() as u64,
+        versions: accepted.tables.get(index).map_or(0, |table| table.versions),
     };
     RunOutput {
         number: Some(reserved.number),
@@ -532,6 +576,11 @@ fn named_columns(input: &RunInput, plan: &PlanFacts, table: usize) -> Vec<String
     let table = &input.pipeline.tables[table];
     let is_said = table.key.iter().chain(&table.columns).all(|column| names().any(|name| name == column));
     if is_said { Vec::new() } else { names().cloned().collect() }
+}
+
+/// The published files of a table that others take the place of.
+fn replaced(staged: &[Staged], table: usize) -> impl Iterator<Item = &Replaces> {
+    staged.iter().filter(move |staged| staged.table as usize == table).filter_map(|staged| staged.replaces.as_ref())
 }
 
 /// Where a table's IDs begin, if the pipeline does not say it itself.

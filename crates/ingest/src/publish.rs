@@ -8,6 +8,7 @@ use std::path::Path;
 
 use seriatim_pipeline::model::{Format, OnConflict, Pipeline};
 
+use crate::added::{Added, published_name};
 use crate::adopt::bring_adopted;
 use crate::committed::{Committed, CommittedTable, read_committed, read_files, write_committed, write_files};
 use crate::context::{RunContext, SegmentKind};
@@ -16,19 +17,18 @@ use crate::drift::Known;
 use crate::error::{IngestError, Result};
 use crate::facts::{keep_facts, prune_facts, read_facts};
 use crate::files::make_folder;
+use crate::history::{is_replaced, remove_replaced};
 use crate::keymap::{
     Counting, Entries, MERGE_SEGMENTS, Prefixes, Sorting, UNKNOWN, count_keys, visit_shard, write_segment,
 };
 use crate::keys::{KeyRef, shard_of};
 use crate::layout::refuse_layout_change;
 use crate::ledger::keep_ledger;
-use crate::manifest::{AdoptedPlaces, Manifest, ManifestFile, ManifestRun};
-use crate::number::{Reserved, ReservedTable, id_of, out_of_range};
+use crate::manifest::Manifest;
+use crate::number::{Reserved, ReservedTable};
 use crate::output::{Held, Output, Put};
-use crate::partition::{MOST_PARTITIONS, too_many};
 use crate::plan::FileMemory;
 use crate::project::Project;
-use crate::report::AsideFile;
 use crate::sequence::{CatalogState, Range, SequenceState};
 use crate::settled::is_outdated;
 use crate::shared::{bring_committed, bring_kept, each_new_key, is_being_written, keep_segment};
@@ -36,7 +36,7 @@ use crate::source::SourceFile;
 use crate::steps::{Admission, Publish};
 use crate::suggest::counted;
 use crate::withdraw::{clear_staging, withdraw_stale};
-use crate::write::{QUARANTINE, Staged, folder_name, name_in_table, quarantine_index, staged_name};
+use crate::write::{QUARANTINE, Staged, staged_name};
 
 /// Decides, while the run holds its sequences, whether it may go on.
 pub(crate) fn admit(run: &RunContext, catalog: &CatalogState, sequences: &[SequenceState]) -> Result<Admission> {
@@ -68,6 +68,13 @@ pub(crate) fn admit(run: &RunContext, catalog: &CatalogState, sequences: &[Seque
     let published = check_published(held.output(), &pipeline.name, catalog.number)?;
     refuse_replayed(run, published.as_ref())?;
     withdraw_stale(&held, pipeline, Some(&Manifest::new(&pipeline.name, &run.layout)), || refuse_late(run))?;
+    if let Some(published) = published.as_ref().filter(|published| published.has_rewritten()) {
+        // Of a run that died before it came to that, or could not.
+        if pipeline.output.format == Format::Delta {
+            follow(&held, published)?;
+        }
+        remove_replaced(&held, published)?;
+    }
     check_output(held.output(), pipeline, catalog.number)?;
     if run.plan.drift.before != catalog.source {
         // Another run has published since: its types are to be held as well.
@@ -180,6 +187,10 @@ pub(crate) fn check_output(output: &Output, pipeline: &Pipeline, number: u64) ->
     let found = output.visible(&folders)?;
     match found.iter().find(|name| !is_hidden(name) && !published.contains(*name)) {
         None => Ok(()),
+        Some(name) if manifest.as_ref().is_some_and(|manifest| is_replaced(manifest, name)) => {
+            Err(IngestError::output(format!("{} was written anew, and is still there", output.place_of(name)))
+                .help("the next run removes it; until then read the files that the manifest names"))
+        }
         Some(log) if number > 0 && log.ends_with(&format!("/{LOG}")) => Err(IngestError::pipeline(format!(
             "{output} holds tables of Delta Lake, and `output.format` is parquet: {} would not have what is ingested now",
             output.place_of(log)
@@ -358,7 +369,7 @@ pub(crate) fn publish(run: &RunContext, step: &Publish) -> Result<()> {
     keep_ledger(run, &step.reserved)?;
     keep_facts(run, &held, committed(run, &step.reserved, &step.segments, &step.groups))?;
     place_all(run, &held, &step.reserved, &step.staged)?;
-    match held.put_manifest(&added.to(manifest), seen.as_ref())? {
+    match held.put_manifest(&added.to(manifest)?, seen.as_ref())? {
         Put::Done => Ok(()),
         // An answer may have been lost, and the request made again: then the manifest that is there is this one.
         Put::Refused if is_published(run, &added, &memory, output.manifest()?.as_ref())? => Ok(()),
@@ -396,103 +407,6 @@ pub(crate) fn catch_up(project: &Project, run: &str, owner: &str) -> Result<()> 
     followed
 }
 
-/// What a run adds to the manifest.
-struct Added {
-    tables: Vec<Vec<ManifestFile>>,
-    quarantine: Vec<ManifestFile>,
-    run: ManifestRun,
-    /// What each table begins with, if this is the first run.
-    adopted: Vec<Option<AdoptedPlaces>>,
-}
-
-impl Added {
-    fn new(run: &RunContext, step: &Publish) -> Result<Self> {
-        let number = step.reserved.number;
-        check_partitions(run, step)?;
-        let mut tables = vec![Vec::new(); run.layout.tables.len()];
-        let mut quarantine = Vec::new();
-        for staged in &step.staged {
-            let mut file = ManifestFile {
-                path: published_name(run, &step.reserved, staged),
-                run: number,
-                rows: staged.rows,
-                bytes: staged.bytes,
-                xxh3: staged.hash.clone(),
-                ids: None,
-                partition: staged.partition.clone(),
-            };
-            if staged.table == quarantine_index(run) {
-                quarantine.push(file);
-                continue;
-            }
-            if let Some(id) = &run.table(staged.table).id {
-                let last = staged.last.unwrap_or(staged.first + staged.rows - 1);
-                let ends = id_of(id, staged.first).zip(id_of(id, last));
-                file.ids = Some(ends.ok_or_else(|| out_of_range(id))?);
-            }
-            tables[staged.table as usize].push(file);
-        }
-        let run = ManifestRun {
-            number,
-            files: run.plan.files.len() as u64,
-            records: run.plan.files.iter().map(|f| f.rows).sum(),
-            filtered: step.filtered,
-            quarantined: step.quarantined,
-            aside: AsideFile::of(&run.plan.aside),
-            replayed: run.plan.replayed.clone(),
-        };
-        let adopted = |block: &ReservedTable| {
-            let keys = block.adopted.filter(|_| number == 1)?;
-            Some(AdoptedPlaces { keys, places: block.others })
-        };
-        let adopted = step.reserved.tables.iter().map(adopted).collect();
-        Ok(Self { tables, quarantine, run, adopted })
-    }
-
-    /// The manifest after the run.
-    fn to(&self, mut manifest: Manifest) -> Manifest {
-        manifest.quarantine.extend(self.quarantine.iter().cloned());
-        for (table, files) in manifest.tables.iter_mut().zip(&self.tables) {
-            table.rows += files.iter().map(|f| f.rows).sum::<u64>();
-            table.files.extend(files.iter().cloned());
-        }
-        for (table, adopted) in manifest.tables.iter_mut().zip(&self.adopted) {
-            table.adopted = table.adopted.take().or_else(|| adopted.clone());
-        }
-        manifest.runs.push(self.run.clone());
-        manifest
-    }
-
-    /// Whether a manifest has exactly this of the run with this number.
-    fn is_in(&self, manifest: &Manifest) -> bool {
-        let same = |kept: &[ManifestFile], added: &[ManifestFile]| {
-            kept.iter().filter(|f| f.run == self.run.number).eq(added.iter())
-        };
-        manifest.runs.contains(&self.run)
-            && manifest.tables.len() == self.tables.len()
-            && manifest.tables.iter().zip(&self.tables).all(|(kept, added)| same(&kept.files, added))
-            && same(&manifest.quarantine, &self.quarantine)
-    }
-}
-
-/// Partitions are assembled apart; all of them together must be the table, and not too many.
-fn check_partitions(run: &RunContext, step: &Publish) -> Result<()> {
-    for (index, layout) in (0..).zip(&run.layout.tables).filter(|(_, layout)| layout.is_partitioned()) {
-        let files = || step.staged.iter().filter(|file| file.table == index);
-        let (rows, count) = (files().map(|file| file.rows).sum::<u64>(), step.reserved.tables[index as usize].count);
-        if rows != count {
-            return Err(IngestError::internal(format!(
-                "table '{}': {rows} rows in partitions of {count}",
-                layout.name
-            )));
-        }
-        if files().map(|file| &file.partition).collect::<BTreeSet<_>>().len() > MOST_PARTITIONS {
-            return Err(too_many(&layout.name, &layout.partition_by));
-        }
-    }
-    Ok(())
-}
-
 /// Whether the run is in this manifest already; an error if another machine has published one in its place.
 fn is_published(run: &RunContext, added: &Added, memory: &FileMemory, manifest: Option<&Manifest>) -> Result<bool> {
     let output = run.output()?;
@@ -520,12 +434,6 @@ fn moved_on(run: &RunContext, number: u64) -> Result<IngestError> {
         "{output} has moved on: another machine, or another state folder, has published run {number} there"
     ))
     .help("nothing of this run was published; `seriatim recover` brings this state folder up to the output, then run again"))
-}
-
-/// A published file's name in the output.
-fn published_name(run: &RunContext, reserved: &Reserved, staged: &Staged) -> String {
-    let columns = run.layout.tables.get(staged.table as usize).map_or(&[][..], |table| &table.partition_by);
-    format!("{}/{}", folder_name(run, staged.table), name_in_table(reserved.number, columns, staged))
 }
 
 fn place_all(run: &RunContext, held: &Held, reserved: &Reserved, staged: &[Staged]) -> Result<()> {

@@ -15,7 +15,7 @@ use crate::error::{IngestError, Result};
 use crate::facts::{Facts, read_facts};
 use crate::files::{make_folder, sync_folder};
 use crate::keymap::count_keys;
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, ManifestFile, ManifestTable};
 use crate::output::{Held, Output};
 use crate::project::Project;
 use crate::sequence::{CatalogState, RestoreCatalog, RestoreSequence, SequenceState, catalog_id, sequence_id};
@@ -223,7 +223,7 @@ fn check_history(manifest: &Manifest, restored: &Committed, known: &Known) -> Re
     for (table, state) in restored.tables.iter().zip(&known.sequences) {
         let published = manifest.tables.iter().find(|t| t.table == table.table);
         let files = published.into_iter().flat_map(|t| &t.files).filter(|f| f.run <= known.runs);
-        let rows: u64 = files.map(|f| f.rows).sum();
+        let rows: u64 = files.map(ManifestFile::things).sum();
         // A recovery that was cut short may have moved some sequences.
         if state.next - state.others != rows && state.next != table.next {
             return Err(IngestError::state(format!(
@@ -244,7 +244,7 @@ fn check_history(manifest: &Manifest, restored: &Committed, known: &Known) -> Re
 fn check_counts(state: &Path, pipeline: &Pipeline, manifest: &Manifest, restored: &Committed) -> Result<()> {
     for (table, facts) in pipeline.tables.iter().zip(&restored.tables) {
         let published = manifest.tables.iter().find(|t| t.table == table.name);
-        let rows: u64 = published.into_iter().flat_map(|t| &t.files).map(|file| file.rows).sum();
+        let rows = published.map_or(0, ManifestTable::things);
         let keys = if table.is_keyed() {
             let folder = pipeline_folder(state, &pipeline.name).join("keys").join(&table.name);
             Some(count_keys(&folder, &facts.segments)?)

@@ -45,9 +45,9 @@ pub struct IdRange {
 pub struct TableReport {
     /// The table's name.
     pub table: String,
-    /// Rows written by this run.
+    /// Rows of new things, written by this run.
     pub rows: u64,
-    /// Rows in the table after this run, over all runs.
+    /// Rows in the table after this run, over all runs; each version of a thing is one.
     pub total_rows: u64,
     /// The IDs given by this run; `None` if it gave none.
     pub ids: Option<IdRange>,
@@ -56,6 +56,12 @@ pub struct TableReport {
     /// Keys that this run took over with their IDs from a table that existed before.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub adopted_keys: u64,
+    /// Known keys that got other columns or references from this run, in a table with a history.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub updated_keys: u64,
+    /// Published files that were written anew for them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub rewritten_files: u64,
     /// Records whose key for this table was null and that made no row in it.
     pub null_keys: u64,
     /// What its columns are called, in their order, if fields of structs are among them.

@@ -35,6 +35,8 @@ pub(crate) struct ShardResolution {
     pub(crate) origins: Vec<u64>,
     /// The last position of each new key, and its first; empty unless the last attributes win.
     pub(crate) last: Vec<(u32, u32)>,
+    /// Of each known key the position of its record that counts, and its place; empty unless the table has a history.
+    pub(crate) seen: Vec<(u32, u64)>,
     /// New keys.
     pub(crate) new: u64,
     /// Known keys that appear in this run.
@@ -120,7 +122,15 @@ pub(crate) fn decide(
         }
     }
     last.sort_unstable();
-    Ok(Some(ShardResolution { origins, last, new, known: u64::from(keys.len()) - new }))
+    let mut seen = Vec::new();
+    if layout.history.is_some() {
+        for key in keys.iter().filter(|key| found[key.number as usize] != Found::NOTHING) {
+            let counts = if layout.on_conflict == OnConflict::Last { keys.last(key.number) } else { key.first };
+            seen.push((counts, found[key.number as usize].place));
+        }
+        seen.sort_unstable();
+    }
+    Ok(Some(ShardResolution { origins, last, seen, new, known: u64::from(keys.len()) - new }))
 }
 
 /// What the key map says of each key of a shard, by number. Reads only the parts of the key map that such keys can be in.
@@ -139,7 +149,9 @@ fn look_up(run: &RunContext, table: u32, shard: u32, segments: &[String], keys: 
                 return Err(IngestError::state("the key map has a key twice")
                     .help("the state folder is damaged: bring it back from a backup taken together with the output"));
             }
-            *slot = Found { place: entry.place, attributes: entry.attributes };
+            // With a history, later runs may bring other attributes.
+            let attributes = if layout.history.is_some() { UNKNOWN } else { entry.attributes };
+            *slot = Found { place: entry.place, attributes };
         }
         Ok(())
     })?;
@@ -208,19 +220,32 @@ fn disagreement(run: &RunContext, table: &TableLayout, key: KeyRef<'_>, first: &
 
 impl Artifact for ShardResolution {
     fn bytes(&self) -> u64 {
-        (self.origins.capacity() * 8 + self.last.capacity() * 8) as u64
+        (self.origins.capacity() * 8 + self.last.capacity() * 8 + self.seen.capacity() * 16) as u64
     }
 
     fn encode(&self, out: &mut Encoder) {
         out.u64s(&[self.new, self.known]);
         out.u64s(&self.origins);
         out.u32s(&self.last.iter().flat_map(|&(last, first)| [last, first]).collect::<Vec<_>>());
+        encode_seen(&self.seen, out);
     }
 
     fn decode(from: &mut Decoder<'_>) -> Option<Self> {
         let [new, known] = <[u64; 2]>::try_from(from.u64s()?).ok()?;
         let origins = from.u64s()?;
         let last = from.u32s()?.as_chunks::<2>().0.iter().map(|&[last, first]| (last, first)).collect();
-        Some(Self { origins, last, new, known })
+        Some(Self { origins, last, seen: decode_seen(from)?, new, known })
     }
+}
+
+/// Appends positions and places.
+pub(crate) fn encode_seen(seen: &[(u32, u64)], out: &mut Encoder) {
+    out.u32s(&seen.iter().map(|&(position, _)| position).collect::<Vec<_>>());
+    out.u64s(&seen.iter().map(|&(_, place)| place).collect::<Vec<_>>());
+}
+
+/// Reads them back.
+pub(crate) fn decode_seen(from: &mut Decoder<'_>) -> Option<Vec<(u32, u64)>> {
+    let (positions, places) = (from.u32s()?, from.u64s()?);
+    (positions.len() == places.len()).then(|| positions.into_iter().zip(places).collect())
 }

@@ -13,7 +13,7 @@ use seriatim_durable::{
     StartOptions, Worker, WorkerHandle,
 };
 
-use seriatim_pipeline::model::Id;
+use seriatim_pipeline::model::{History, Id};
 
 use crate::committed::read_committed;
 use crate::engine::OneByOne;
@@ -553,13 +553,17 @@ fn fill(report: &mut RunReport, input: &RunInput, output: RunOutput) {
             let ends = id_of(&id, done.first).zip(id_of(&id, done.first + done.count - 1));
             ends.map(|(first, last)| IdRange { first, last, step: id.step, count: done.count })
         });
+        let versions = table.history.as_ref().is_some_and(History::keeps_versions);
+        let later = done.versions + if versions { done.updated } else { 0 };
         report.tables.push(TableReport {
             table: table.name.clone(),
             rows: done.count,
-            total_rows: done.first + done.count - done.others,
+            total_rows: done.first + done.count - done.others + later,
             ids: range.flatten(),
             known_keys: done.known,
             adopted_keys: done.adopted,
+            updated_keys: done.updated,
+            rewritten_files: done.rewritten,
             null_keys: done.null_keys,
             columns: done.columns,
             bytes: done.files.iter().map(|(_, bytes)| bytes).sum(),

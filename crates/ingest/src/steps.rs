@@ -18,6 +18,7 @@ use crate::drift::{Difference, SourceTypes};
 use crate::engine::Step;
 use crate::error::{ErrorKind, IngestError, Result};
 use crate::files::remove_folder;
+use crate::history::{Accept, RemoveReplaced, Rewrite};
 use crate::ids::{CommitIds, ReleaseIds, ReserveIds};
 use crate::in_group::{FindGroups, KeepGroups};
 use crate::layout::{Layout, TableSignature};
@@ -190,6 +191,9 @@ pub(crate) fn register(registry: &mut Registry, steps: &Arc<Process>) {
     add::<KeepKeys>(registry, steps);
     add::<KeepGroups>(registry, steps);
     add::<ReserveIds>(registry, steps);
+    add::<Accept>(registry, steps);
+    add::<Rewrite>(registry, steps);
+    add::<RemoveReplaced>(registry, steps);
     add::<Publish>(registry, steps);
     add::<CommitIds>(registry, steps);
     add::<ReleaseIds>(registry, steps);

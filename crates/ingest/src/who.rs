@@ -118,10 +118,10 @@ fn find_file<'m>(output: &Output, table: &'m ManifestTable, id: i64) -> Result<(
     for file in &table.files {
         let Some((first, last)) = file.ids.and_then(|(first, last)| place(first).zip(place(last))) else { continue };
         let Some(nth) = place(id).filter(|nth| (first..=last).contains(nth)) else { continue };
-        if table.partition_by.is_empty() {
+        if table.partition_by.is_empty() && file.things() == file.rows {
             return Ok((file, nth - first));
         }
-        // Other partitions may have it, too: the files say which.
+        // Other partitions may have it, too, and there may be versions: the files say which.
         if let Some(row) = find_row(output, file, &of.column, id)? {
             return Ok((file, row));
         }
@@ -155,17 +155,20 @@ fn find_row(output: &Output, file: &ManifestFile, column: &str, id: i64) -> Resu
     let builder =
         ParquetRecordBatchReaderBuilder::try_new(output.open(&file.path)?).map_err(|e| damaged(e.to_string()))?;
     let ids = ProjectionMask::columns(builder.parquet_schema(), [column]);
-    let mut before = 0;
+    let (mut before, mut found) = (0, None);
     for batch in builder.with_projection(ids).build().map_err(|e| damaged(e.to_string()))? {
         let batch = batch.map_err(|e| damaged(e.to_string()))?;
         let ids = batch.column_by_name(column).and_then(|ids| ids.as_primitive_opt::<Int64Type>());
         let ids = ids.ok_or_else(|| damaged(format!("there is no column '{column}' of IDs")))?;
-        if let Some(row) = ids.iter().position(|value| value == Some(id)) {
-            return Ok(Some(before + row as u64));
+        // Of several versions the last one.
+        if let Some(row) = ids.iter().rposition(|value| value == Some(id)) {
+            found = Some(before + row as u64);
+        } else if found.is_some() {
+            break;
         }
         before += ids.len() as u64;
     }
-    Ok(None)
+    Ok(found)
 }
 
 fn read_row(output: &Output, table: &ManifestTable, file: &ManifestFile, row: u64) -> Result<RecordBatch> {

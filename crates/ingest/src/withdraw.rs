@@ -92,8 +92,11 @@ fn withdraw_unpublished(held: &Held, pipeline: &Pipeline) -> Result<()> {
     let manifest = held.output().manifest()?;
     let number = manifest.as_ref().map_or(0, Manifest::number);
     let unpublished = format!("part-{:06}-", number + 1);
+    let anew = format!("-r{:06}.parquet", number + 1);
     for folder in pipeline.tables.iter().map(|t| t.name.as_str()).chain([QUARANTINE]) {
-        let is_of_run = |name: &String| name.rsplit('/').next().is_some_and(|name| name.starts_with(&unpublished));
+        let is_of_run = |name: &String| {
+            name.ends_with(&anew) || name.rsplit('/').next().is_some_and(|name| name.starts_with(&unpublished))
+        };
         let all: Vec<String> = held.output().in_table(folder)?.into_iter().filter(is_of_run).collect();
         held.remove(&all)?;
         // Folders that only this run needed, the innermost first; one that holds something stays.

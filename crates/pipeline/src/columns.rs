@@ -1,7 +1,7 @@
 //! The columns of an output table, in their order. This module only reads the model; whether names collide was settled
 //! when the pipeline was validated.
 
-use crate::model::{Pipeline, Table};
+use crate::model::{History, Pipeline, Table};
 
 /// A column of an output table and where it comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +38,13 @@ pub enum OutputColumn {
         /// The name of the column, in the output and in the records.
         name: String,
     },
+    /// What tells the versions of a thing apart.
+    Version {
+        /// The name of the column.
+        name: String,
+        /// The column of the records that it follows from, if it does.
+        from: Option<String>,
+    },
 }
 
 impl OutputColumn {
@@ -49,7 +56,8 @@ impl OutputColumn {
             | Self::Text { name }
             | Self::Key { name }
             | Self::Reference { name, .. }
-            | Self::Column { name } => name,
+            | Self::Column { name }
+            | Self::Version { name, .. } => name,
         }
     }
 }
@@ -60,7 +68,8 @@ impl Pipeline {
         self.tables.iter().find(|table| table.name == name)
     }
 
-    /// The columns of `table` in the order of the output: its ID with its number within its group and its text, its key, its references, its columns.
+    /// The columns of `table` in the order of the output: its ID with its number within its group and its text, its key, its references, its columns,
+    /// and those of its versions.
     ///
     /// A reference to a table that is not in the pipeline, or has no ID, adds no column; in a validated pipeline there
     /// is no such reference.
@@ -76,6 +85,12 @@ impl Pipeline {
             Some(OutputColumn::Reference { name: id.column.clone(), table: other.clone() })
         });
         let columns = table.columns.iter().map(|name| OutputColumn::Column { name: name.clone() });
-        id.chain(number).chain(text).chain(key).chain(references).chain(columns).collect()
+        let versions = table.history.iter().filter(|history| history.keeps_versions()).flat_map(|history| {
+            crate::history::COLUMNS.iter().map(|name| {
+                let from = history.valid_from.clone().filter(|_| *name != History::IS_CURRENT);
+                OutputColumn::Version { name: (*name).to_owned(), from }
+            })
+        });
+        id.chain(number).chain(text).chain(key).chain(references).chain(columns).chain(versions).collect()
     }
 }

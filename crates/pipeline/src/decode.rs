@@ -5,8 +5,8 @@ use crate::env;
 use crate::error::{Draft, Problems, Span, listed, quoted};
 use crate::nearest::nearest;
 use crate::raw::{
-    Address, Field, Number, RawAdopt, RawAfter, RawCheck, RawCsv, RawId, RawIds, RawOutput, RawPipeline, RawSchema,
-    RawSource, RawStart, RawTable, Text, TextList,
+    Address, Field, Number, RawAdopt, RawAfter, RawCheck, RawCsv, RawHistory, RawId, RawIds, RawOutput, RawPipeline,
+    RawSchema, RawSource, RawStart, RawTable, Text, TextList,
 };
 use crate::yaml::{Entry, Kind, Node, Scalar};
 
@@ -251,6 +251,7 @@ impl Decoder<'_> {
                 on_null_key: Field::Broken,
                 adopt: Field::Broken,
                 partition_by: Field::Broken,
+                history: Field::Broken,
             };
         };
         RawTable {
@@ -268,7 +269,22 @@ impl Decoder<'_> {
                 _ => self.text(node, &format!("{at}.on_null_key")),
             }),
             adopt: fields.read("adopt", |node, key| self.adopt(node, &format!("{at}.adopt"), key)),
+            history: fields.read("history", |node, key| self.history(node, &format!("{at}.history"), key)),
         }
+    }
+
+    /// The history of a table: its type, or a map.
+    fn history(&mut self, node: &Node, at: &str, key: Span) -> Option<RawHistory> {
+        if matches!(&node.kind, Kind::Scalar(scalar) if !scalar.is_null()) {
+            let kind = Field::from(self.text(node, at));
+            return Some(RawHistory { kind, valid_from: Field::Absent, span: key });
+        }
+        let fields = self.map(node, at, key, RawHistory::KEYS, &["type"])?;
+        Some(RawHistory {
+            kind: fields.read("type", |node, _| self.text(node, &format!("{at}.type"))),
+            valid_from: fields.read("valid_from", |node, _| self.text(node, &format!("{at}.valid_from"))),
+            span: key,
+        })
     }
 
     fn id(&mut self, node: &Node, at: &str, key: Span) -> Option<RawId> {
@@ -592,6 +608,7 @@ fn example(key: &str) -> &'static str {
         "where" => "where: price >= 0",
         "after" => "after: existing/*.parquet",
         "mode" => "mode: widen",
+        "type" => "type: scd2",
         _ => "column: customer_id",
     }
 }

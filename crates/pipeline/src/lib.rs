@@ -16,6 +16,7 @@ mod env;
 mod error;
 mod existing;
 mod groups;
+mod history;
 mod load;
 pub mod model;
 mod nearest;

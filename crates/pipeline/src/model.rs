@@ -307,6 +307,9 @@ pub struct Table {
     /// The columns, of the key or others, by whose values the rows are in folders of their own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub partition_by: Vec<String>,
+    /// What becomes of a thing's attributes when a later run brings others. `None`: it keeps those of its first run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<History>,
 }
 
 impl Table {
@@ -392,6 +395,41 @@ pub struct Adopt {
     pub start: Option<i64>,
 }
 
+/// What becomes of the attributes of a thing when a later run brings others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct History {
+    /// Whether they are replaced, or kept as versions.
+    #[serde(rename = "type")]
+    pub kind: HistoryKind,
+    /// The column of the records that says since when their attributes hold; `None`: since the run was accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub valid_from: Option<String>,
+}
+
+impl History {
+    /// The column that says since when a version holds.
+    pub const VALID_FROM: &str = "valid_from";
+    /// The column that says until when; null while it does.
+    pub const VALID_TO: &str = "valid_to";
+    /// The column that says whether a version is the last one.
+    pub const IS_CURRENT: &str = "is_current";
+
+    /// Whether versions are kept.
+    pub fn keeps_versions(&self) -> bool {
+        self.kind == HistoryKind::Scd2
+    }
+}
+
+/// The kinds of history, by the names that slowly changing dimensions have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HistoryKind {
+    /// The new attributes take the place of the old ones.
+    Scd1,
+    /// The row with the old attributes is closed, and a row with the new ones follows it.
+    Scd2,
+}
+
 /// Which attributes a thing gets if its records differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -399,7 +437,7 @@ pub enum OnConflict {
     /// Those of the first record.
     #[default]
     First,
-    /// Those of the last record of the run in which the thing appears first.
+    /// Those of the last record of the run in which the thing appears first; with a history, of each run.
     Last,
     /// The run fails and names the key and both records.
     Error,

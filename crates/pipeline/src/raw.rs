@@ -212,7 +212,7 @@ pub(crate) struct RawCheck {
 #[schemars(extend(
     "required" = [],
     "minProperties" = 1,
-    "dependentRequired" = {"key": ["id"], "on_conflict": ["key"], "on_null_key": ["key"], "adopt": ["key"]},
+    "dependentRequired" = {"key": ["id"], "on_conflict": ["key"], "on_null_key": ["key"], "adopt": ["key"], "history": ["key"]},
 ))]
 pub(crate) struct RawTable {
     /// The natural key: the column, or the columns, whose values tell one thing from another. Without a key every
@@ -228,7 +228,8 @@ pub(crate) struct RawTable {
     #[schemars(schema_with = "schema::maybe_names")]
     pub(crate) columns: Field<TextList>,
     /// Whose columns a thing gets if its records differ: those of its first record, of its last record in the run in
-    /// which it is new, or none, and the run fails.
+    /// which it is new, or none, and the run fails. With `history`, it is the records of each run that are compared, and
+    /// `last` is the default.
     #[schemars(schema_with = "schema::on_conflict", extend("default" = "first"))]
     pub(crate) on_conflict: Field<Text>,
     /// What happens to a record whose key is null: it makes no row here and its reference is null, or the record goes
@@ -243,6 +244,27 @@ pub(crate) struct RawTable {
     /// An existing table, whose keys keep the IDs that they have there: the first run reads it, and only new keys get new
     /// IDs and rows. Files alone, if its columns have this table's names.
     pub(crate) adopt: Field<RawAdopt>,
+    /// What happens when a later run brings other columns or references of a known key. Without it a thing keeps those of
+    /// its first run. `scd1`: the new ones take the place of the old ones. `scd2`: the old row is closed, and a row with
+    /// the new ones follows it, under the same ID.
+    pub(crate) history: Field<RawHistory>,
+}
+
+/// The history of a table, in its long form. The short form is its type alone.
+#[derive(Debug, JsonSchema)]
+#[schemars(rename = "History", deny_unknown_fields, transform = schema::or_history)]
+#[schemars(extend("required" = ["type"]))]
+pub(crate) struct RawHistory {
+    /// `scd1`: a known key's row gets the new columns and references. `scd2`: each of them makes a version, a row of its own;
+    /// the columns `valid_from`, `valid_to` (null for the last version) and `is_current` tell versions apart.
+    #[schemars(rename = "type", schema_with = "schema::history")]
+    pub(crate) kind: Field<Text>,
+    /// With scd2: the column of the records that says since when a version holds, which later versions must be after.
+    /// Without it, a version holds since the run was accepted, a timestamp in UTC.
+    #[schemars(schema_with = "schema::text")]
+    pub(crate) valid_from: Field<Text>,
+    #[schemars(skip)]
+    pub(crate) span: Span,
 }
 
 /// An existing table that keys and IDs are taken from, in its long form. The short form is its files alone.
@@ -395,7 +417,12 @@ impl RawCheck {
 impl RawTable {
     /// The keys of this level, as they are written.
     pub(crate) const KEYS: &[&str] =
-        &["key", "id", "references", "columns", "on_conflict", "on_null_key", "adopt", "partition_by"];
+        &["key", "id", "references", "columns", "on_conflict", "on_null_key", "adopt", "partition_by", "history"];
+}
+
+impl RawHistory {
+    /// The keys of this level, as they are written.
+    pub(crate) const KEYS: &[&str] = &["type", "valid_from"];
 }
 
 impl RawId {

@@ -18,6 +18,9 @@ pub(crate) const NAME_PATTERN: &str = "^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$";
 /// The values of `on_conflict`, the default first.
 pub(crate) const ON_CONFLICT: &[&str] = &["first", "last", "error"];
 
+/// The values of `history`.
+pub(crate) const HISTORY: &[&str] = &["scd1", "scd2"];
+
 /// The values of `on_null_key`, the default first.
 pub(crate) const ON_NULL_KEY: &[&str] = &["null", "quarantine", "error"];
 
@@ -149,6 +152,10 @@ pub(crate) fn on_conflict(_: &mut SchemaGenerator) -> Schema {
     or_placeholder(&json!({"enum": ON_CONFLICT}))
 }
 
+pub(crate) fn history(_: &mut SchemaGenerator) -> Schema {
+    or_placeholder(&json!({"enum": HISTORY}))
+}
+
 pub(crate) fn on_bad_file(_: &mut SchemaGenerator) -> Schema {
     or_placeholder(&json!({"enum": ON_BAD_FILE}))
 }
@@ -237,6 +244,11 @@ pub(crate) fn or_files(schema: &mut Schema) {
 /// Makes the schema of an object into that of an object or a mode.
 pub(crate) fn or_mode(schema: &mut Schema) {
     or_short(schema, vec![json!({"anyOf": [{"enum": SCHEMA_MODES}, placeholder()]})]);
+}
+
+/// Makes the schema of an object into that of an object or a type of history.
+pub(crate) fn or_history(schema: &mut Schema) {
+    or_short(schema, vec![json!({"anyOf": [{"enum": HISTORY}, placeholder()]})]);
 }
 
 /// Adds short forms to the schema of an object.

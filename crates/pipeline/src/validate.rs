@@ -9,6 +9,7 @@ use crate::compression;
 use crate::error::{Draft, Problems, Span, listed, quoted};
 use crate::existing;
 use crate::groups;
+use crate::history;
 use crate::model::{
     Compression, Csv, Format, Id, Ids, OnBadFile, OnConflict, OnNullKey, Output, Pipeline, SchemaMode, Source,
     SourceFormat, Table, Undeclared,
@@ -378,7 +379,9 @@ fn table_of(name: &Text, raw: &RawTable, problems: &mut Problems) -> Option<Tabl
     }
     let id = or_default(&raw.id, None, |id| id_of(id, raw, &at, problems).map(Some));
     let partition_by = or_default(&raw.partition_by, Vec::new(), |list| partitions_of(name, raw, list, problems));
-    let on_conflict = or_default(&raw.on_conflict, OnConflict::default(), |text| {
+    // With a history each run brings what is newest, and of a run's records the last one is.
+    let usual = if matches!(raw.history, Field::Absent) { OnConflict::First } else { OnConflict::Last };
+    let on_conflict = or_default(&raw.on_conflict, usual, |text| {
         let values = [("first", OnConflict::First), ("last", OnConflict::Last), ("error", OnConflict::Error)];
         choice(text, &format!("{at}.on_conflict"), &values, problems)
     });
@@ -387,6 +390,7 @@ fn table_of(name: &Text, raw: &RawTable, problems: &mut Problems) -> Option<Tabl
         choice(text, &format!("{at}.on_null_key"), &values, problems)
     });
     let adopt = existing::adopt_of(name, raw, &at, problems);
+    let history = history::history_of(name, raw, &at, problems);
     Some(Table {
         name: name.value.clone(),
         key: key?,
@@ -397,6 +401,7 @@ fn table_of(name: &Text, raw: &RawTable, problems: &mut Problems) -> Option<Tabl
         on_null_key: on_null_key?,
         adopt: adopt?,
         partition_by: partition_by?,
+        history: history?,
     })
 }
 
@@ -485,6 +490,8 @@ enum Origin<'t> {
     Key,
     Reference(&'t str),
     Column,
+    /// What tells versions apart.
+    Version,
 }
 
 impl Origin<'_> {
@@ -496,6 +503,7 @@ impl Origin<'_> {
             Self::Key => "in its key".to_owned(),
             Self::Reference(table) => format!("as its reference to {}", quoted(table)),
             Self::Column => "in its columns".to_owned(),
+            Self::Version => "to tell its versions apart".to_owned(),
         }
     }
 }
@@ -516,6 +524,7 @@ fn check_columns(name: &Text, table: &RawTable, references: &[(&(Text, RawTable)
         columns.extend(id(&target.id).map(|column| (here(column), Origin::Reference(&other.value))));
     }
     columns.extend(items(&table.columns).into_iter().map(|column| (column, Origin::Column)));
+    columns.extend(history::columns_of(table).into_iter().map(|column| (column, Origin::Version)));
     let mut seen: HashMap<String, &(Text, Origin<'_>)> = HashMap::new();
     for column in &columns {
         let folded = column.0.value.to_lowercase();
@@ -555,6 +564,7 @@ fn twice(table: &Text, first: &(Text, Origin<'_>), second: &(Text, Origin<'_>)) 
         (Origin::Text, _) | (_, Origin::Text) => {
             "give the text another name: `text: ...` beside its `format`".to_owned()
         }
+        (_, Origin::Version) => "scd2 adds this column: rename the other one in `transform`".to_owned(),
         (Origin::Id, _) => "give the ID another name".to_owned(),
         _ => "remove one of them, or rename one in `transform`".to_owned(),
     };
@@ -570,8 +580,10 @@ mod tests {
     fn the_schema_knows_every_choice() {
         let names = |json: serde_json::Value| json.as_str().expect("an enum is written as a text").to_owned();
         let conflicts = [super::OnConflict::First, super::OnConflict::Last, super::OnConflict::Error];
+        let kinds = [crate::model::HistoryKind::Scd1, crate::model::HistoryKind::Scd2];
         let nulls = [super::OnNullKey::Null, super::OnNullKey::Quarantine, super::OnNullKey::Error];
         let written = |values: &[&str]| values.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
+        assert_eq!(kinds.map(|v| names(serde_json::json!(v))).to_vec(), written(schema::HISTORY));
         assert_eq!(conflicts.map(|v| names(serde_json::json!(v))).to_vec(), written(schema::ON_CONFLICT));
         assert_eq!(nulls.map(|v| names(serde_json::json!(v))).to_vec(), written(schema::ON_NULL_KEY));
         let sources = ["Entity", "Table", "Postgres", "Nextval"].map(str::to_ascii_lowercase);

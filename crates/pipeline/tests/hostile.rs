@@ -251,6 +251,9 @@ const KEYS: &[&str] = &[
     "per",
     "number",
     "text",
+    "history",
+    "valid_from",
+    "scd2",
 ];
 
 /// A value in YAML's short form, built of the words of pipeline files: whatever it is, it is in the wrong place somewhere.

@@ -172,6 +172,28 @@ fn files_and_partitions() {
 }
 
 #[test]
+fn histories() {
+    let with = |history: &str| replaced("    key: email", &format!("    key: email\n    history: {history}"));
+    let table = |settings: &str| with_tables(&format!("  t: {{{settings}}}\n"));
+    shows!(all(&[
+        ("no such type", with("scd3")),
+        ("a list", with("[scd1]")),
+        ("nothing", with("")),
+        ("no type", with("{valid_from: since}")),
+        ("an unknown key", with("{type: scd2, valid_form: since}")),
+        ("since when, without versions", with("{type: scd1, valid_from: since}")),
+        ("since when, in the key", with("{type: scd2, valid_from: email}")),
+        ("no key", table("id: i, columns: [a], history: scd1")),
+        ("nothing that changes", table("key: k, id: i, history: scd2")),
+        ("an existing table", table("key: k, id: i, columns: [a], adopt: old.parquet, history: scd1")),
+        ("a partition that changes", table("key: k, id: i, columns: [a], partition_by: a, history: scd2")),
+        ("a group that changes", table("key: k, id: {column: i, per: a}, columns: [a], history: scd2")),
+        ("a text that changes", table("key: k, id: {column: i, format: \"{a}-{}\"}, columns: [a], history: scd1")),
+        ("a column that versions have", table("key: k, id: i, columns: [Valid_To], history: scd2")),
+    ]));
+}
+
+#[test]
 fn compression() {
     let cases = ["zsdt", "snappy(1)", "zstd(0)", "zstd(x)", "gzip(10)", "brotli(12)", "zstd(1", "deflate"];
     let mut cases: Vec<_> = cases.iter().map(|text| (*text, replaced("zstd(3)", &format!("\"{text}\"")))).collect();

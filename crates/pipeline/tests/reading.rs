@@ -7,8 +7,8 @@ use std::path::Path;
 
 use common::{SALES, SMALL, env, read, with_tables};
 use seriatim_pipeline::model::{
-    After, Compression, Csv, Format, Id, OnBadFile, OnConflict, OnNullKey, Pipeline, SchemaMode, SourceFormat,
-    Undeclared,
+    After, Compression, Csv, Format, History, HistoryKind, Id, OnBadFile, OnConflict, OnNullKey, Pipeline, SchemaMode,
+    SourceFormat, Undeclared,
 };
 use seriatim_pipeline::{MAX_FILE_BYTES, OutputColumn, Overrides, load, parse};
 
@@ -120,6 +120,27 @@ fn a_table_may_be_taken_over() {
     assert_eq!(adopt("{files: a, key: {l: m}, id: n}"), whole(&["a"], &["k", "m"], "n"));
     let text = with_tables("  t: {key: k, id: i, adopt: {files: a}}\n");
     assert_eq!(good(&text).tables[0].adopt.as_ref().map(|adopt| adopt.start), Some(None));
+}
+
+#[test]
+fn a_table_may_have_a_history() {
+    let table = |settings: &str| {
+        let text = with_tables(&format!("  t: {{key: k, id: i, columns: [a], {settings}}}\n"));
+        good(&text).tables.remove(0)
+    };
+    assert_eq!(
+        (table("on_null_key: error").history, table("on_null_key: error").on_conflict),
+        (None, OnConflict::First)
+    );
+    let short = table("history: scd1");
+    let kind = |kind, valid_from: Option<&str>| Some(History { kind, valid_from: valid_from.map(str::to_owned) });
+    assert_eq!((short.history, short.on_conflict), (kind(HistoryKind::Scd1, None), OnConflict::Last));
+    let long = table("on_conflict: first, history: {type: scd2, valid_from: since}");
+    assert_eq!((&long.history, long.on_conflict), (&kind(HistoryKind::Scd2, Some("since")), OnConflict::First));
+    let pipeline = good(&with_tables("  t: {key: k, id: i, columns: [a], history: {type: scd2, valid_from: since}}\n"));
+    let columns = pipeline.output_columns(&pipeline.tables[0]);
+    let names: Vec<&str> = columns.iter().map(OutputColumn::name).collect();
+    assert_eq!(names, ["i", "k", "a", "valid_from", "valid_to", "is_current"]);
 }
 
 #[test]

@@ -9,8 +9,8 @@ use common::read;
 use proptest::prelude::*;
 use seriatim_pipeline::json_schema;
 use seriatim_pipeline::model::{
-    Check, Compression, Csv, Format, Id, Ids, Limit, OnBadFile, OnConflict, OnNullKey, Output, Pipeline, SchemaMode,
-    Severity, Source, SourceFormat, Table, Undeclared,
+    Check, Compression, Csv, Format, History, HistoryKind, Id, Ids, Limit, OnBadFile, OnConflict, OnNullKey, Output,
+    Pipeline, SchemaMode, Severity, Source, SourceFormat, Table, Undeclared,
 };
 
 /// A text for a path, a column or SQL: with everything that YAML or a placeholder could trip over.
@@ -48,6 +48,7 @@ fn table(i: usize, draw: Draw, earlier: &[Table]) -> Table {
     let id = if keyed { Some(id.unwrap_or((1, 1))) } else { id };
     let columns: Vec<_> = columns.into_iter().enumerate().map(|(c, column)| format!("{column} c{c}")).collect();
     let nothing = columns.is_empty() && id.is_none();
+    let has_columns = !columns.is_empty();
     Table {
         name: format!("{name}-{i}"),
         key: (0..key).map(|k| format!("k {k}")).collect(),
@@ -71,6 +72,14 @@ fn table(i: usize, draw: Draw, earlier: &[Table]) -> Table {
             OnNullKey::Null
         },
         adopt: None,
+        history: if keyed && conflict == 0 && has_columns {
+            [None, Some(HistoryKind::Scd1), Some(HistoryKind::Scd2)][null].map(|kind| History {
+                kind,
+                valid_from: (kind == HistoryKind::Scd2 && i % 2 == 0).then(|| "since when".to_owned()),
+            })
+        } else {
+            None
+        },
     }
 }
 
@@ -199,6 +208,14 @@ impl Writer {
             let word = |value: serde_json::Value| value.as_str().unwrap_or_default().to_owned();
             let _ = writeln!(self.text, "    on_conflict: {}", word(serde_json::json!(table.on_conflict)));
             let _ = writeln!(self.text, "    on_null_key: {}", word(serde_json::json!(table.on_null_key)));
+            match &table.history {
+                Some(History { kind: HistoryKind::Scd1, .. }) => self.text.push_str("    history: scd1\n"),
+                Some(History { valid_from: None, .. }) => self.text.push_str("    history: {type: scd2}\n"),
+                Some(History { valid_from: Some(from), .. }) => {
+                    let _ = writeln!(self.text, "    history: {{type: scd2, valid_from: {}}}", Self::scalar(from));
+                }
+                None => {}
+            }
         }
     }
 

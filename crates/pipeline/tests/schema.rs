@@ -37,7 +37,7 @@ fn it_is_a_valid_schema_with_a_description_for_every_key() {
     assert!(jsonschema::meta::is_valid(&schema));
     let mut described = 0;
     walk(&schema, "", &mut described);
-    assert_eq!(described, 9 + 8 + 1 + 4 + 4 + 8 + 8 + 2 + 3 + 5 + 3);
+    assert_eq!(described, 9 + 8 + 1 + 4 + 4 + 9 + 2 + 8 + 2 + 3 + 5 + 3);
 }
 
 #[test]
@@ -51,7 +51,8 @@ fn both_accept_what_is_good() {
     let flow = with_tables("  t: {key: [k], id: {column: i, start: 5, step: -2}, on_null_key: \"null\"}\n");
     let existing = with_tables(
         "  t: {key: [k], id: {column: i, start: {after: [a], column: n}}, adopt: {files: a, key: {k: l}, id: n}}\n  \
-         u: {key: k, id: {column: j, format: \"{k}-{}\", text: t}, adopt: [a, b]}\n  v: {key: k, id: l, adopt: a}\n",
+         u: {key: k, id: {column: j, format: \"{k}-{}\", text: t}, adopt: [a, b]}\n  v: {key: k, id: l, adopt: a}\n  \
+         w: {key: k, id: m, columns: [c], history: scd1}\n  x: {key: k, id: o, columns: [c], history: {type: \"${H:-scd2}\", valid_from: d}}\n",
     );
     let placeholders = SALES
         .replace("start: 1000", "start: \"${ANSWER}\"")

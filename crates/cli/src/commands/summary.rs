@@ -50,6 +50,7 @@ pub(crate) fn print(report: &RunReport, ui: &Ui) -> Result<(), CliError> {
         ui.line("")?;
         ui.lines(tables(report).lines("  "))?;
         ui.lines(adopted(&report.tables))?;
+        ui.lines(updated(&report.tables))?;
         ui.line(format!("\noutput in {}", report.output))?;
     }
     Ok(())
@@ -93,6 +94,16 @@ pub(crate) fn adopted(tables: &[TableReport]) -> Vec<String> {
     let tables = tables.iter().filter(|table| table.adopted_keys > 0);
     let line = |table: &TableReport| {
         format!("  {}: {} keep the IDs that they have", table.table, human::counted(table.adopted_keys, "key"))
+    };
+    tables.map(line).collect()
+}
+
+/// Tables in which known keys got other columns or references.
+pub(crate) fn updated(tables: &[TableReport]) -> Vec<String> {
+    let tables = tables.iter().filter(|table| table.updated_keys > 0);
+    let line = |table: &TableReport| {
+        let (keys, files) = (human::counted(table.updated_keys, "known key"), table.rewritten_files);
+        format!("  {}: {keys} changed, {} written anew", table.table, human::counted(files, "file"))
     };
     tables.map(line).collect()
 }

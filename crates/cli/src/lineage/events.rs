@@ -174,6 +174,7 @@ impl Job {
         let of_column = |column: &OutputColumn| match column {
             OutputColumn::Key { name } | OutputColumn::Column { name } => fields(std::slice::from_ref(name)),
             OutputColumn::Reference { table, .. } => fields(self.pipeline.table(table).map_or(&[], |t| &t.key)),
+            OutputColumn::Version { from: Some(from), .. } => fields(std::slice::from_ref(from)),
             _ => fields(&table.key),
         };
         columns.iter().zip(names).map(|(column, name)| ((*name).to_owned(), of_column(column))).collect()

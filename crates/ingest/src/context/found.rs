@@ -14,7 +14,7 @@ use crate::in_group::{ChunkGroups, InGroup};
 use crate::keys::{KeyShard, KeyTable};
 use crate::new_keys::{NewKeys, is_kept};
 use crate::number::{Numbering, Places, Reserved, ReservedTable, number};
-use crate::resolve::{Firsts, ShardResolution, resolve};
+use crate::resolve::{Firsts, ShardResolution, decode_seen, encode_seen, resolve};
 use crate::scan::{ChunkScan, scan};
 use crate::shared;
 use crate::write::{Piece, PieceOf};
@@ -206,6 +206,22 @@ impl RunContext {
         })
     }
 
+    /// The known keys of a table with a history that are met in this run.
+    pub(crate) fn seen(&self, table: u32, segments: &[String]) -> Result<Arc<Seen>> {
+        self.artifacts.get(ArtifactKey::Seen(table), || {
+            let mut all = Vec::new();
+            if let Some(shared) = &self.shared {
+                all = shared::seen(self, shared, table, segments)?;
+            } else {
+                for shard in 0..self.plan.shards {
+                    all.extend_from_slice(&self.resolution(table, shard, segments)?.seen);
+                }
+            }
+            all.sort_unstable();
+            Ok(Seen(all))
+        })
+    }
+
     /// The groups of the rows that a chunk brings to a table.
     pub(crate) fn chunk_groups(&self, table: u32, chunk: u32, reserved: &Reserved) -> Result<Arc<ChunkGroups>> {
         self.artifacts.get(ArtifactKey::Groups(table, chunk), || ChunkGroups::find(self, table, chunk, reserved))
@@ -279,6 +295,32 @@ impl RunContext {
     pub(crate) fn span_chunks(&self, span: u32) -> Range<u32> {
         let (from, to) = self.plan.spans[span as usize];
         from..to
+    }
+}
+
+/// Known keys: the position of the record that counts, ascending, and the place of each.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Seen(Vec<(u32, u64)>);
+
+impl Seen {
+    /// Those whose record is in a range of positions.
+    pub(crate) fn within(&self, positions: Range<u32>) -> &[(u32, u64)] {
+        let at = |position| self.0.partition_point(|&(counts, _)| counts < position);
+        &self.0[at(positions.start)..at(positions.end)]
+    }
+}
+
+impl Artifact for Seen {
+    fn bytes(&self) -> u64 {
+        self.0.capacity() as u64 * 16
+    }
+
+    fn encode(&self, out: &mut Encoder) {
+        encode_seen(&self.0, out);
+    }
+
+    fn decode(from: &mut Decoder<'_>) -> Option<Self> {
+        decode_seen(from).map(Self)
     }
 }
 

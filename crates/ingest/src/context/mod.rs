@@ -43,6 +43,8 @@ pub(crate) struct RunContext {
     pub(crate) progress: Arc<Progress>,
     state: PathBuf,
     output: OnceLock<Output>,
+    /// What was published before this run, once somebody has asked.
+    before: OnceLock<Arc<Manifest>>,
     /// The output in this run's hands, once it has taken it.
     held: Mutex<Option<Held>>,
     /// The plan's file as it was when this was made.
@@ -198,6 +200,7 @@ impl RunContext {
             plan,
             state: state.to_owned(),
             output: OnceLock::new(),
+            before: OnceLock::new(),
             held: Mutex::default(),
         }
     }
@@ -276,6 +279,19 @@ impl RunContext {
         }
         let output = Output::parse(&self.plan.pipeline.output.path, &self.plan.folder)?;
         Ok(self.output.get_or_init(|| output))
+    }
+
+    /// What was published before this run, which has this number. Only while the run holds its sequences.
+    pub(crate) fn published_before(&self, number: u64) -> Result<Arc<Manifest>> {
+        if let Some(before) = self.before.get() {
+            return Ok(before.clone());
+        }
+        let output = self.output()?;
+        let before = output.manifest()?.filter(|manifest| manifest.number() + 1 == number).ok_or_else(|| {
+            IngestError::output(format!("{output} does not have the runs before run {number}"))
+                .help("run again: nothing of this run was published")
+        })?;
+        Ok(self.before.get_or_init(|| Arc::new(before)).clone())
     }
 
     /// Takes the output, so that this run may change it. Only for a run that has just come to hold its sequences.

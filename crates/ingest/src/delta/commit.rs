@@ -17,12 +17,21 @@ pub(super) fn app_id(pipeline: &str, table: &str) -> String {
     format!("seriatim/{pipeline}/{table}")
 }
 
-/// The commit of a run; the `first` one makes the table.
-pub(super) fn commit(manifest: &Manifest, table: &ManifestTable, run: u64, first: bool) -> Result<Vec<u8>> {
+/// The commit of a run; the `first` one makes the table. `replaced` are the files that others take the place of, by their
+/// names in the table's folder.
+pub(super) fn commit(
+    manifest: &Manifest,
+    table: &ManifestTable,
+    run: u64,
+    first: bool,
+    replaced: &[String],
+) -> Result<Vec<u8>> {
+    // What takes the place of files is no addition alone.
+    let (operation, mode) = if replaced.is_empty() { ("WRITE", "Append") } else { ("MERGE", "Update") };
     let mut actions = vec![json!({"commitInfo": {
-        "operation": "WRITE",
-        "operationParameters": {"mode": "Append", "run": run.to_string()},
-        "isBlindAppend": true,
+        "operation": operation,
+        "operationParameters": {"mode": mode, "run": run.to_string()},
+        "isBlindAppend": replaced.is_empty(),
         "engineInfo": "seriatim",
     }})];
     if first {
@@ -37,7 +46,8 @@ pub(super) fn commit(manifest: &Manifest, table: &ManifestTable, run: u64, first
         }}));
     }
     actions.push(json!({"txn": {"appId": app_id(&manifest.pipeline, &table.table), "version": run}}));
-    actions.extend(table.files.iter().filter(|file| file.run == run).map(|file| add(table, file)));
+    actions.extend(replaced.iter().map(|path| remove(path)));
+    actions.extend(table.files.iter().filter(|file| file.written_by() == run).map(|file| add(table, file)));
     Ok(actions.iter().flat_map(|action| format!("{action}\n").into_bytes()).collect())
 }
 
@@ -72,6 +82,15 @@ fn add(table: &ManifestTable, file: &ManifestFile) -> Value {
         "modificationTime": 0,
         "dataChange": true,
         "stats": stats(table, file).to_string(),
+    }})
+}
+
+/// A file that is no part of the table any more. The log says of what partition and size it was.
+fn remove(path: &str) -> Value {
+    json!({"remove": {
+        "path": utf8_percent_encode(path, IN_PATHS).to_string(),
+        "deletionTimestamp": 0,
+        "dataChange": true,
     }})
 }
 

@@ -9,13 +9,16 @@ mod commit;
 mod log;
 mod schema;
 
+use std::collections::BTreeSet;
+
 use seriatim_pipeline::model::{Format, Pipeline};
 
 use crate::error::{IngestError, Result};
 use crate::layout::Layout;
-use crate::manifest::{Manifest, ManifestTable};
+use crate::manifest::{Manifest, ManifestFile, ManifestTable};
 use crate::output::{Held, Output, Put};
 use crate::report::VerifyCheck;
+use crate::write::stem;
 use commit::{app_id, commit};
 use log::{head, replay};
 
@@ -52,10 +55,11 @@ fn follow_table(held: &Held, manifest: &Manifest, table: &ManifestTable) -> Resu
         let mut put = Put::Done;
         for run in manifest.runs.iter().filter(|run| run.number > known) {
             let is_first = next == 0;
-            if !is_first && table.files.iter().all(|file| file.run != run.number) {
+            if !is_first && table.files.iter().all(|file| file.written_by() != run.number) {
                 continue;
             }
-            let bytes = commit(manifest, table, run.number, is_first)?;
+            let replaced = if next == 0 { Vec::new() } else { replaced(held.output(), table, &app, run.number)? };
+            let bytes = commit(manifest, table, run.number, is_first, &replaced)?;
             put = held.put_new(&log::commit_name(&table.table, next), bytes)?;
             if put == Put::Refused {
                 break;
@@ -68,6 +72,19 @@ fn follow_table(held: &Held, manifest: &Manifest, table: &ManifestTable) -> Resu
     }
     Err(IngestError::output(format!("{} is being written to by somebody else", place(held.output(), &table.table)))
         .help("see which programs write to this table, then run again: the log is brought up to the manifest"))
+}
+
+/// The files of a log, by their names in the table's folder, that those of a run take the place of.
+fn replaced(output: &Output, table: &ManifestTable, app: &str, run: u64) -> Result<Vec<String>> {
+    let anew: Vec<&ManifestFile> = table.files.iter().filter(|file| file.rewritten == Some(run)).collect();
+    if anew.is_empty() {
+        return Ok(Vec::new());
+    }
+    let active = replay(output, &table.table, app)?.map(|active| active.files).unwrap_or_default();
+    let prefix = format!("{}/", table.table);
+    let stems: BTreeSet<&str> =
+        anew.iter().map(|file| stem(file.path.strip_prefix(&prefix).unwrap_or(&file.path))).collect();
+    Ok(active.into_keys().filter(|name| stems.contains(stem(name))).collect())
 }
 
 /// The last run that a log has, which the manifest must have, too.
@@ -90,7 +107,7 @@ pub(crate) fn is_behind(output: &Output, manifest: &Manifest) -> Result<bool> {
         let last = head(output, &table.table, &app_id(&manifest.pipeline, &table.table))?;
         let Some(last) = last else { return Ok(manifest.number() > 0) };
         let known = known_run(output, manifest, table, last.run)?;
-        if table.files.iter().any(|file| file.run > known) {
+        if table.files.iter().any(|file| file.written_by() > known) {
             return Ok(true);
         }
     }
@@ -115,7 +132,7 @@ fn compare(output: &Output, manifest: &Manifest, table: &ManifestTable) -> Resul
     let place = place(output, &table.table);
     let active = replay(output, &table.table, &app_id(&manifest.pipeline, &table.table)).map_err(|e| e.message)?;
     let active = active.ok_or_else(|| format!("{place} is empty: the next run brings it up to the manifest"))?;
-    let last = table.files.iter().map(|file| file.run).max().unwrap_or(0);
+    let last = table.files.iter().map(ManifestFile::written_by).max().unwrap_or(0);
     let run = known_run(output, manifest, table, active.run).map_err(|e| e.message)?;
     if run < last {
         return Err(format!(

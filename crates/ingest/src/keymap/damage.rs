@@ -61,6 +61,7 @@ fn table(types: &[DataType]) -> TableLayout {
         on_conflict: OnConflict::Error,
         on_null_key: OnNullKey::Null,
         partition_by: Vec::new(),
+        history: None,
         schema: Arc::new(Schema::new(fields)),
     }
 }

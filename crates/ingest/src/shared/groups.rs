@@ -16,7 +16,7 @@ use crate::error::{IngestError, Result};
 use crate::keymap::UNKNOWN;
 use crate::keys::{KeyCodec, KeyRef, KeyShard, Keys, Refused, too_many};
 use crate::plan::in_parallel;
-use crate::resolve::{conflict, decide};
+use crate::resolve::{conflict, decide, decode_seen, encode_seen};
 use seriatim_pipeline::model::OnConflict;
 
 /// Steps that a table's shards are shared out to, usually: enough for many workers, few enough to journal.
@@ -76,19 +76,21 @@ impl Group<'_> {
     }
 
     fn head_length(&self) -> u64 {
-        let sections = 1 + self.shards().len() + self.parts() as usize;
+        let sections = self.section_count();
         (1 + 2 + 1 + sections + 1) as u64 * 8
+    }
+
+    /// Those of each shard's new keys, of first positions, of each part, and of a history.
+    fn section_count(&self) -> usize {
+        let has_history = self.run.table(self.table).history.is_some();
+        1 + self.shards().len() + self.parts() as usize + usize::from(has_history)
     }
 
     fn decode_head(&self, bytes: &[u8]) -> Option<Head> {
         let mut from = Decoder::new(bytes)?;
         let [new, known] = <[u64; 2]>::try_from(from.u64s()?).ok()?;
         let ends = from.u64s()?;
-        (ends.len() == 1 + self.shards().len() + self.parts() as usize && ends.is_sorted()).then_some(Head {
-            new,
-            known,
-            ends,
-        })
+        (ends.len() == self.section_count() && ends.is_sorted()).then_some(Head { new, known, ends })
     }
 
     fn find(&self) -> Result<Option<Arc<Head>>> {
@@ -171,7 +173,7 @@ impl Group<'_> {
         let keys = read_parts(run, shared, table, self.shards())?;
         let is_referenced = self.is_referenced();
         let mut parts: Vec<Encoder> = keys.iter().map(|_| Encoder::default()).collect();
-        let (mut firsts, mut last) = (Vec::new(), vec![Vec::new(); keys.len()]);
+        let (mut firsts, mut last, mut seen) = (Vec::new(), vec![Vec::new(); keys.len()], Vec::new());
         let mut object = Object::new(self.head_length());
         let (mut new, mut known) = (0, 0);
         for (index, shard) in self.shards().enumerate() {
@@ -192,6 +194,7 @@ impl Group<'_> {
             for &(at, first) in &decided.last {
                 last[run.part_of_chunk(run.chunk_at(at).0) as usize].push((at, first));
             }
+            seen.extend_from_slice(&decided.seen);
             new += decided.new;
             known += decided.known;
         }
@@ -205,6 +208,13 @@ impl Group<'_> {
             last.sort_unstable();
             out.u32s(&last.iter().flat_map(|&(at, first)| [at, first]).collect::<Vec<_>>());
             object.add_finished(&if is_referenced || has_last { out.finish() } else { Vec::new() });
+        }
+        if run.table(table).history.is_some() {
+            seen.sort_unstable();
+            object.add(|out| {
+                encode_seen(&seen, out);
+                !seen.is_empty()
+            });
         }
         let (head, bytes) = object.finish(new, known);
         self.shared.work.put(&self.object(), bytes)?;
@@ -456,6 +466,17 @@ pub(crate) fn last_records(
         all.extend(pairs.as_chunks::<2>().0.iter().map(|&[last, first]| (last, first)));
     }
     all.sort_unstable();
+    Ok(all)
+}
+
+/// The known keys of a table with a history: the position of the record that counts, and the place of each.
+pub(crate) fn seen(run: &RunContext, shared: &Shared, table: u32, segments: &[String]) -> Result<Vec<(u32, u64)>> {
+    let mut all = Vec::new();
+    for group in groups(run, shared, table, segments) {
+        let at = group.section_count() - 1;
+        let section = group.sections(at..at + 1)?.pop().unwrap_or_default();
+        all.extend(group.decode(&section, decode_seen)?.unwrap_or_default());
+    }
     Ok(all)
 }
 

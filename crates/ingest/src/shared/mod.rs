@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 pub(crate) use claims::{claim, is_being_written};
 pub(crate) use groups::{
-    each_new_key, each_origin, first_words, last_records, resolve_group, resolve_steps, with_keys,
+    each_new_key, each_origin, first_words, last_records, resolve_group, resolve_steps, seen, with_keys,
 };
 pub(crate) use kept::{bring_committed, bring_segments};
 pub(crate) use others::Others;

@@ -4,6 +4,7 @@
 mod adopted;
 mod groups;
 mod scattered;
+mod versions;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,6 +33,7 @@ use crate::suggest::counted;
 use crate::text_ids::TextIds;
 use crate::write::QUARANTINE;
 use scattered::Scattered;
+use versions::Versions;
 
 /// Audits a pipeline's outputs with up to `workers` threads.
 pub fn verify(project: &Project, workers: usize) -> Result<VerifyReport> {
@@ -123,6 +125,9 @@ struct Audit<'a> {
     keys: Interner,
     /// The groups within which its rows are numbered.
     groups: Groups,
+    /// How the versions of things follow each other.
+    versions: Versions,
+    /// Rows of things; of their first versions, if there are others.
     rows: u64,
     /// Whether others take IDs from the same counter: then each run has a block of its own.
     shared: bool,
@@ -175,7 +180,7 @@ fn audit_table(
 ) -> (Vec<VerifyCheck>, Option<String>) {
     let find = |name: &str| manifest.tables.iter().find(|t| t.table == name);
     let with_blocks = |table: &ManifestTable| {
-        if is_shared(pipeline, table) { blocks(table) } else { vec![(places_before(table), table.rows)] }
+        if is_shared(pipeline, table) { blocks(table) } else { vec![(places_before(table), table.things())] }
     };
     let referenced = table.references.iter().filter_map(|(column, name)| {
         let target = find(name)?;
@@ -187,6 +192,7 @@ fn audit_table(
         texts: None,
         keys: Interner::new(true),
         groups: Groups::new(),
+        versions: Versions::new(table, manifest),
         rows: 0,
         shared: is_shared(pipeline, table),
         scattered: None,
@@ -243,13 +249,18 @@ impl Audit<'_> {
             self.problem("files", problem);
         }
         let reader = ParquetRecordBatchReaderBuilder::try_new(open).map_err(|e| text(&e))?;
-        let before = self.rows;
+        let before = (self.rows, self.versions.later);
         for batch in reader.with_batch_size(1 << 16).build().map_err(|e| text(&e))? {
             let batch = batch.map_err(|e| text(&e))?;
             self.batch(&complete(self.table, file, &batch)?, file)?;
         }
-        if self.rows - before != file.rows {
-            return Err(format!("{} rows where the manifest has {}", self.rows - before, file.rows));
+        self.end_of_versions(&file.path)?;
+        let (things, later) = (self.rows - before.0, self.versions.later - before.1);
+        if things + later != file.rows {
+            return Err(format!("{} rows where the manifest has {}", things + later, file.rows));
+        }
+        if things != file.things() {
+            return Err(format!("rows of {things} things where the manifest has {}", file.things()));
         }
         Ok(())
     }
@@ -260,6 +271,8 @@ impl Audit<'_> {
 
     fn batch(&mut self, batch: &RecordBatch, of: &ManifestFile) -> Result<(), String> {
         let file = of.path.as_str();
+        let all = batch;
+        let batch = &self.first_versions(all, file)?;
         let column = |name: &str| batch.column_by_name(name).cloned().ok_or(format!("column '{name}' is missing"));
         if let Some(id) = &self.table.id {
             let values = column(&id.column)?;
@@ -282,10 +295,11 @@ impl Audit<'_> {
             let columns: Vec<ArrayRef> = self.table.key.iter().map(|k| column(k)).collect::<Result<_, _>>()?;
             self.unique_keys(&columns, batch.num_rows(), file)?;
         }
+        let of_all = |name: &str| all.column_by_name(name).cloned().ok_or(format!("column '{name}' is missing"));
         let referenced: Vec<(String, ArrayRef)> = self
             .referenced
             .iter()
-            .map(|(name, _, _)| Ok((name.clone(), column(name)?)))
+            .map(|(name, _, _)| Ok((name.clone(), of_all(name)?)))
             .collect::<Result<_, String>>()?;
         for (index, (name, values)) in referenced.iter().enumerate() {
             self.references(index, name, values, file)?;
@@ -404,7 +418,7 @@ impl Audit<'_> {
         let table = self.table;
         let name = Some(table.table.as_str());
         let mut checks = Vec::new();
-        let rows = self.rows;
+        let (things, rows) = (self.rows, self.rows + self.versions.later);
         if rows != table.rows {
             self.problem("G7", format!("{rows} rows where the manifest has {}", table.rows));
         }
@@ -415,9 +429,9 @@ impl Audit<'_> {
         }
         if let Some(id) = &table.id {
             let order = if self.scattered.is_some() { "of the rows of each partition" } else { "of the rows" };
-            let blocks = if self.shared { blocks(table) } else { vec![(places_before(table), rows)] };
+            let blocks = if self.shared { blocks(table) } else { vec![(places_before(table), things)] };
             let first = blocks.first().map_or(0, |(first, _)| *first);
-            let last = blocks.last().and_then(|(first, count)| (first + count).checked_sub(1)).filter(|_| rows > 0);
+            let last = blocks.last().and_then(|(first, count)| (first + count).checked_sub(1)).filter(|_| things > 0);
             let range = match last.and_then(|last| id_of(id, first).zip(id_of(id, last))) {
                 Some((first, last)) => format!("{} {first} to {last}, step {}", id.column, id.step),
                 None => "no IDs".to_owned(),
@@ -427,7 +441,7 @@ impl Audit<'_> {
                 n => format!("{n} blocks, no gap within one; what is between them is others' who share the counter"),
             };
             let problem = self.problems.remove("G2");
-            checks.push(summary("G1", name, [problem.clone()], || format!("{rows} IDs, none twice")));
+            checks.push(summary("G1", name, [problem.clone()], || format!("{things} IDs, none twice")));
             checks.push(summary("G2", name, [problem], || format!("{range}: {gaps}, in the order {order}")));
             checks.extend(self.numbers_check());
             if let Some(text) = &id.text {
@@ -442,6 +456,7 @@ impl Audit<'_> {
                 }));
             }
         }
+        checks.extend(self.versions_check());
         checks.extend(self.adopted_check());
         if !table.key.is_empty() {
             let problem = self.problems.remove("G4");
@@ -454,7 +469,7 @@ impl Audit<'_> {
             let problem = self.problems.get("references").filter(|p| p.contains(column.as_str())).cloned();
             checks.push(summary("references", name, [problem], || {
                 let before = target.adopted.as_ref().map_or(0, |adopted| adopted.keys);
-                format!("every {column} is one of the {} IDs of '{}', or null", target.rows + before, target.table)
+                format!("every {column} is one of the {} IDs of '{}', or null", target.things() + before, target.table)
             }));
         }
         let problem = self.problems.remove("G7");

@@ -81,7 +81,7 @@ mod tests {
 
     fn file(run: u64, partition: &str, ids: (i64, i64), rows: u64) -> ManifestFile {
         let partition = vec![Some(partition.to_owned())];
-        ManifestFile { path: "f".to_owned(), run, rows, bytes: 1, xxh3: String::new(), ids: Some(ids), partition }
+        ManifestFile { path: "f".to_owned(), run, rows, ids: Some(ids), partition, ..ManifestFile::default() }
     }
 
     fn table(files: Vec<ManifestFile>) -> ManifestTable {

@@ -23,7 +23,9 @@ pub(crate) fn assemble(run: &RunContext, reserved: &Reserved, table: u32, group:
         // The last record of a thing may come in any later span than its first.
         let mut batches = Vec::new();
         for span in group_spans.from..run.plan.spans.len() as u32 {
-            for batch in piece(run, reserved, PieceOf { table, span, bucket: None })?.iter().flat_map(|piece| &piece.0)
+            for batch in piece(run, reserved, PieceOf { table, span, bucket: None, is_known: false })?
+                .iter()
+                .flat_map(|piece| &piece.0)
             {
                 batches.push(of_group(run, table, first, group_spans.rows, batch)?);
             }
@@ -45,11 +47,13 @@ pub(crate) fn assemble(run: &RunContext, reserved: &Reserved, table: u32, group:
         }
     } else {
         for span in group_spans.from..group_spans.to {
-            for batch in piece(run, reserved, PieceOf { table, span, bucket: None })?.iter().flat_map(|piece| &piece.0)
+            for batch in piece(run, reserved, PieceOf { table, span, bucket: None, is_known: false })?
+                .iter()
+                .flat_map(|piece| &piece.0)
             {
                 sink.write(batch)?;
             }
-            run.drop_piece(PieceOf { table, span, bucket: None });
+            run.drop_piece(PieceOf { table, span, bucket: None, is_known: false });
         }
     }
     let staged = finish(run, reserved, FileOf::plain(table, group), first, sink)?;

@@ -5,6 +5,7 @@
 
 mod assemble;
 mod copy;
+mod known;
 mod partitioned;
 mod piece;
 mod quarantine;
@@ -13,11 +14,12 @@ mod sink;
 mod span;
 
 pub(crate) use assemble::assemble;
+pub(crate) use known::{KNOWN_COLUMNS, known};
 pub(crate) use partitioned::assemble_bucket;
 pub(crate) use piece::{Piece, PieceOf};
 pub(crate) use quarantine::QUARANTINE_COLUMNS;
 pub(crate) use rows::choose;
-pub(crate) use sink::{Done, failed, properties, write_file};
+pub(crate) use sink::{Done, ROW_GROUP, failed, properties, write_file};
 pub(crate) use span::{Shared, SpanOutcome, write_span};
 
 use std::path::PathBuf;
@@ -30,7 +32,7 @@ use crate::error::Result;
 use crate::number::Reserved;
 use crate::output::{Output, STAGING};
 use crate::partition::{Values, folder};
-use sink::Sink;
+pub(crate) use sink::Sink;
 
 /// A finished file that waits to be published.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +53,32 @@ pub(crate) struct Staged {
     /// Its partition, if its table is partitioned.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) partition: Values,
+    /// The published file that it takes the place of, if it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) replaces: Option<Replaces>,
+}
+
+/// A published file that is written anew.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Replaces {
+    /// Its name in the output.
+    pub(crate) path: String,
+    /// How many of its keys have other attributes now.
+    pub(crate) updated: u64,
+}
+
+impl Replaces {
+    /// The name of the file that takes its place in this run: it is where the old one was when files are read by name.
+    pub(crate) fn name(&self, number: u64) -> String {
+        format!("{}-r{number:06}.parquet", stem(&self.path))
+    }
+}
+
+/// What the names of a published file and of those that take its place have together.
+pub(crate) fn stem(path: &str) -> &str {
+    let name = path.strip_suffix(".parquet").unwrap_or(path);
+    let is_number = |text: &str| text.len() >= 6 && text.bytes().all(|byte| byte.is_ascii_digit());
+    name.rsplit_once("-r").filter(|(_, number)| is_number(number)).map_or(name, |(before, _)| before)
 }
 
 /// A file of a run: its table, its partition's folder in the table's, if it has one, and its place among the others there.
@@ -172,12 +200,19 @@ pub(crate) fn file_name(number: u64, group: u32) -> String {
 
 /// The name of a published file in its table's folder.
 pub(crate) fn name_in_table(number: u64, columns: &[String], file: &Staged) -> String {
+    if let Some(replaces) = &file.replaces {
+        let name = replaces.name(number);
+        return name.split_once('/').map_or(name.clone(), |(_, name)| name.to_owned());
+    }
     let name = file_name(number, file.group);
     if columns.is_empty() { name } else { format!("{}/{name}", folder(columns, &file.partition)) }
 }
 
 /// Where a finished file waits, in the output. Its name does not end in `.parquet`, so that no glob finds it.
 pub(crate) fn staged_name(run: &RunContext, reserved: &Reserved, file: &Staged) -> Result<String> {
+    if let Some(replaces) = &file.replaces {
+        return replacement_name(run, reserved, replaces);
+    }
     let folder = if is_partitioned(run, file.table) {
         folder(&run.table(file.table).partition_by, &file.partition)
     } else {
@@ -204,11 +239,38 @@ pub(crate) fn staging_folder(run: &RunContext) -> Result<String> {
 
 /// Where a file is written that will be staged.
 fn staged_path(run: &RunContext, reserved: &Reserved, file: FileOf<'_>) -> Result<PathBuf> {
-    let name = staged_as(run, reserved, file)?;
+    path_of(run, &staged_as(run, reserved, file)?)
+}
+
+fn path_of(run: &RunContext, name: &str) -> Result<PathBuf> {
     Ok(match run.output()? {
         Output::Folder(path) => path.join(name),
         Output::Store(_) => work_folder(run.state(), &run.plan.run).join("staged").join(name),
     })
+}
+
+fn replacement_name(run: &RunContext, reserved: &Reserved, replaces: &Replaces) -> Result<String> {
+    Ok(format!("{}/{}.staged", staging_folder(run)?, replaces.name(reserved.number)))
+}
+
+/// Begins a file that will take the place of a published one.
+pub(crate) fn open_replacement(run: &RunContext, reserved: &Reserved, table: u32, replaces: &Replaces) -> Result<Sink> {
+    span::open_at(run, table, path_of(run, &replacement_name(run, reserved, replaces)?)?)
+}
+
+/// Ends it and stages it: its table, and its place among the published files there.
+pub(crate) fn stage_replacement(
+    run: &RunContext,
+    reserved: &Reserved,
+    (table, group): (u32, u32),
+    replaces: Replaces,
+    sink: Sink,
+) -> Result<Staged> {
+    let Done { rows, bytes, hash } = sink.finish()?;
+    let name = replacement_name(run, reserved, &replaces)?;
+    run.output()?.stage(&path_of(run, &name)?, &name, bytes)?;
+    let (partition, replaces) = (Values::new(), Some(replaces));
+    Ok(Staged { table, group, rows, bytes, hash, first: 0, last: None, partition, replaces })
 }
 
 /// Ends a file and stages it.
@@ -217,5 +279,6 @@ fn finish(run: &RunContext, reserved: &Reserved, file: FileOf<'_>, first: u64, s
     let name = staged_as(run, reserved, file)?;
     run.output()?.stage(&staged_path(run, reserved, file)?, &name, bytes)?;
     let (table, group) = (file.table, file.group);
-    Ok(Staged { table, group, rows, bytes, hash, first, last: None, partition: Values::new() })
+    let partition = Values::new();
+    Ok(Staged { table, group, rows, bytes, hash, first, last: None, partition, replaces: None })
 }

@@ -46,9 +46,9 @@ pub(super) fn keep_buckets(run: &RunContext, table: u32, span: u32, buckets: u32
         }
     }
     // Also those that are empty: a piece that is not there is one that is lost.
-    (0..)
-        .zip(pieces)
-        .try_for_each(|(bucket, batches)| run.keep_piece(PieceOf { table, span, bucket: Some(bucket) }, Piece(batches)))
+    (0..).zip(pieces).try_for_each(|(bucket, batches)| {
+        run.keep_piece(PieceOf { table, span, bucket: Some(bucket), is_known: false }, Piece(batches))
+    })
 }
 
 /// A partition on its way into files.
@@ -77,7 +77,7 @@ pub(crate) fn assemble_bucket(run: &RunContext, reserved: &Reserved, table: u32,
     let mut open: BTreeMap<String, Open> = BTreeMap::new();
     let mut staged = Vec::new();
     for span in 0..run.plan.spans.len() as u32 {
-        let of = PieceOf { table, span, bucket: Some(bucket) };
+        let of = PieceOf { table, span, bucket: Some(bucket), is_known: false };
         let Some(piece) = piece(run, reserved, of)? else { continue };
         for batch in &piece.0 {
             for part in split(layout, batch)? {

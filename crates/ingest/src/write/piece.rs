@@ -19,11 +19,15 @@ pub(crate) struct PieceOf {
     pub(crate) span: u32,
     /// Of a table that is partitioned: which of its partitions, those of this bucket.
     pub(crate) bucket: Option<u32>,
+    /// Whether it is of known keys: what records say of those in a bucket of published files; without a bucket, which
+    /// buckets there are.
+    pub(crate) is_known: bool,
 }
 
 impl fmt::Display for PieceOf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "piece-{}-{}", self.table, self.span)?;
+        let kind = if self.is_known { "known" } else { "piece" };
+        write!(f, "{kind}-{}-{}", self.table, self.span)?;
         self.bucket.map_or(Ok(()), |bucket| write!(f, "-{bucket}"))
     }
 }

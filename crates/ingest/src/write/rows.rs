@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::array::{
+    Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array, new_null_array,
+};
 use arrow::compute::{concat, take};
 use arrow::datatypes::DataType;
 use seriatim_pipeline::model::{Id, OnConflict};
@@ -13,6 +15,7 @@ use seriatim_pipeline::model::{Id, OnConflict};
 use super::sink::{GroupColumn, ROW_GROUP, Sink};
 use crate::context::RunContext;
 use crate::error::{IngestError, Result};
+use crate::history;
 use crate::keys::NO_KEY;
 use crate::number::{Ids, Reserved, id_of, out_of_range};
 use crate::pages::{Fault, IdValues, Picked, Values, gather, gather_indices};
@@ -44,6 +47,11 @@ impl Places {
 }
 
 impl Chosen {
+    /// Records of known keys, which have these places.
+    pub(super) fn known(table: u32, records: Vec<u32>, places: Vec<u64>) -> Self {
+        Self { table, records: Some(records), places: Places::List(places) }
+    }
+
     /// The records; `None` for all.
     pub(crate) fn records(&self) -> Option<&[u32]> {
         self.records.as_deref()
@@ -132,15 +140,33 @@ fn to_fetch(run: &RunContext, reserved: &Reserved, chunk: u32) -> Result<Vec<Ran
                 records.get(first).is_some_and(|&record| record < range.end)
             })
         };
-        all.extend(run.to_fetch(chunk, &run.table(table).columns, wanted)?);
+        let columns: Vec<String> = own_columns(run, table).cloned().collect();
+        all.extend(run.to_fetch(chunk, &columns, wanted)?);
     }
     Ok(all)
 }
 
 /// The record columns that a table's rows hold.
 fn row_columns(run: &RunContext, table: u32) -> impl Iterator<Item = &String> {
+    run.table(table).key.iter().chain(own_columns(run, table))
+}
+
+/// Those of them that are not of the key.
+fn own_columns(run: &RunContext, table: u32) -> impl Iterator<Item = &String> {
     let layout = run.table(table);
-    layout.key.iter().chain(&layout.columns)
+    layout.columns.iter().chain(layout.valid_from())
+}
+
+/// The error for a record that does not say since when it holds.
+pub(super) fn no_time(run: &RunContext, table: u32, chunk: u32, record: u32) -> Result<IngestError> {
+    let layout = run.table(table);
+    let column = layout.valid_from().map_or("", String::as_str);
+    let place = run.place_of(run.first_position(chunk) + record)?;
+    Ok(IngestError::input(format!(
+        "{place}: '{column}' is null, so nobody knows since when this version of table '{}' holds",
+        layout.name
+    ))
+    .help(format!("mend the record, or add a check that sets such records aside: `where: {column} IS NOT NULL`")))
 }
 
 /// Where rows go.
@@ -171,7 +197,9 @@ pub(super) fn build(
         let absent: Vec<&String> = names.filter(|(_, column)| column.is_none()).map(|(name, _)| name).collect();
         if absent.is_empty() {
             let columns: Vec<Gathered> = columns.into_iter().flatten().collect();
-            let sink = to.file(rows.table)?.filter(|sink| sink.takes_groups(rows.len()));
+            // Of versions, there is more in a row than pages give.
+            let as_groups = !run.table(rows.table).keeps_versions();
+            let sink = to.file(rows.table)?.filter(|sink| as_groups && sink.takes_groups(rows.len()));
             if let Some(sink) = sink.filter(|_| run.plan.chunks[chunk as usize].groups == 1) {
                 let numbers = numbers_in_groups(run, reserved, rows)?;
                 write_groups(run, chunk, scan, (rows, numbers), columns, ids, sink)?;
@@ -179,7 +207,7 @@ pub(super) fn build(
             }
             let values = columns.into_iter().map(Gathered::into_array).collect::<Result<_>>()?;
             let references = references(run, chunk, scan, rows, ids)?;
-            to.write(rows.table, &assemble(run, reserved, rows, values, references)?)?;
+            to.write(rows.table, &assemble(run, reserved, chunk, rows, values, references)?)?;
             continue;
         }
         for name in absent {
@@ -209,7 +237,7 @@ pub(super) fn build(
             });
         }
         let references = references(run, chunk, scan, rows, ids)?;
-        to.write(rows.table, &assemble(run, reserved, rows, values, references)?)?;
+        to.write(rows.table, &assemble(run, reserved, chunk, rows, values, references)?)?;
     }
     Ok(())
 }
@@ -318,7 +346,7 @@ fn referenced<'a>(
 }
 
 /// The IDs that rows refer to, table by table.
-fn references(
+pub(super) fn references(
     run: &RunContext,
     chunk: u32,
     scan: &ChunkScan,
@@ -332,8 +360,9 @@ fn references(
 fn assemble(
     run: &RunContext,
     reserved: &Reserved,
+    chunk: u32,
     rows: &Chosen,
-    values: Vec<ArrayRef>,
+    mut values: Vec<ArrayRef>,
     references: Vec<Int64Array>,
 ) -> Result<RecordBatch> {
     let layout = run.table(rows.table);
@@ -349,13 +378,34 @@ fn assemble(
             columns.push(Arc::new(texts));
         }
     }
+    let given = if layout.valid_from().is_some() { values.pop() } else { None };
     let mut values = values.into_iter();
     columns.extend(values.by_ref().take(layout.key.len()));
     columns.extend(references.into_iter().map(|ids| Arc::new(ids) as ArrayRef));
     columns.extend(values);
+    if layout.keeps_versions() {
+        columns.extend(first_version(run, reserved, chunk, rows, given)?);
+    }
     let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
     RecordBatch::try_new_with_options(layout.schema.clone(), columns, &options)
         .map_err(|e| IngestError::internal(format!("table '{}': {e}", layout.name)))
+}
+
+/// The columns that tell versions apart, of things that are new; `given` is what their records say.
+fn first_version(
+    run: &RunContext,
+    reserved: &Reserved,
+    chunk: u32,
+    rows: &Chosen,
+    given: Option<ArrayRef>,
+) -> Result<[ArrayRef; 3]> {
+    if let Some(row) = given.as_ref().and_then(|given| (0..given.len()).find(|&row| given.is_null(row))) {
+        let record = rows.records.as_ref().map_or(row as u32, |records| records[row]);
+        return Err(no_time(run, rows.table, chunk, record)?);
+    }
+    let since = history::since(reserved, given, rows.len())?;
+    let until = new_null_array(since.data_type(), rows.len());
+    Ok([since, until, Arc::new(BooleanArray::from(vec![true; rows.len()]))])
 }
 
 /// The IDs at these places.

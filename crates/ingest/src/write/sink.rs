@@ -23,7 +23,7 @@ use crate::layout::TableLayout;
 use crate::pages::{Finished, IdValues, Picked, encoded_ids, encoded_values};
 
 /// Rows of a row group, at most: the unit in which readers work in parallel.
-pub(super) const ROW_GROUP: usize = 131_072;
+pub(crate) const ROW_GROUP: usize = 131_072;
 
 /// Rows that come at once and make a row group of their own, usually.
 pub(super) const OWN_GROUP: usize = 32_768;

@@ -2,11 +2,13 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 
 use arrow::array::RecordBatch;
 use serde::{Deserialize, Serialize};
 
+use super::known::keep_known;
 use super::partitioned::keep_buckets;
 use super::piece::{Piece, PieceOf};
 use super::quarantine::{quarantine_rows, quarantine_schema};
@@ -100,7 +102,11 @@ pub(super) fn schema(run: &RunContext, table: u32) -> arrow::datatypes::SchemaRe
 
 /// Begins a file that will be published.
 pub(super) fn open_file(run: &RunContext, reserved: &Reserved, file: FileOf<'_>) -> Result<Sink> {
-    let table = file.table;
+    open_at(run, file.table, staged_path(run, reserved, file)?)
+}
+
+/// The same at this path.
+pub(super) fn open_at(run: &RunContext, table: u32, path: PathBuf) -> Result<Sink> {
     let mut schema = schema(run, table);
     let ids = if table == quarantine_index(run) { Vec::new() } else { id_columns(run.table(table)) };
     let names: Vec<&str> = ids.iter().map(String::as_str).collect();
@@ -110,7 +116,7 @@ pub(super) fn open_file(run: &RunContext, reserved: &Reserved, file: FileOf<'_>)
     if is_partitioned(run, table) {
         schema = file_schema(&schema, &run.table(table).partition_by);
     }
-    Sink::create(staged_path(run, reserved, file)?, schema, &ids, properties, own_group)
+    Sink::create(path, schema, &ids, properties, own_group)
 }
 
 /// The columns in which no value is twice, beside the ID: its text, and a key that is one column.
@@ -135,6 +141,7 @@ pub(crate) fn write_span(run: &RunContext, reserved: &Reserved, span: u32) -> Re
         write_chunk(run, reserved, span, chunk, &mut targets, &ids)?;
         run.progress.written.fetch_add(run.plan.chunks[chunk as usize].rows.into(), Relaxed);
     }
+    keep_known(run, reserved, span, &ids)?;
     let mut outcome = SpanOutcome::default();
     for target in targets {
         let direct = target.direct(span);
@@ -152,7 +159,10 @@ pub(crate) fn write_span(run: &RunContext, reserved: &Reserved, span: u32) -> Re
                         keep_buckets(run, target.table, span, target.groups.len() as u32, &batches)?;
                     }
                     Place::Piece(batches) => {
-                        run.keep_piece(PieceOf { table: target.table, span, bucket: None }, Piece(batches))?;
+                        run.keep_piece(
+                            PieceOf { table: target.table, span, bucket: None, is_known: false },
+                            Piece(batches),
+                        )?;
                     }
                     _ => {}
                 }
@@ -181,7 +191,11 @@ pub(super) fn first_place(run: &RunContext, reserved: &Reserved, table: u32, spa
 }
 
 /// The IDs of every table that some tables refer to, of the keys in a part of the run.
-fn all_referenced_ids<'a>(run: &'a RunContext, reserved: &Reserved, part: u32) -> Result<BTreeMap<usize, Ids<'a>>> {
+pub(super) fn all_referenced_ids<'a>(
+    run: &'a RunContext,
+    reserved: &Reserved,
+    part: u32,
+) -> Result<BTreeMap<usize, Ids<'a>>> {
     let mut ids = BTreeMap::new();
     for table in 0..quarantine_index(run) {
         ids.extend(referenced_ids(run, reserved, table, part)?);

@@ -7,9 +7,10 @@ use std::path::Path;
 
 use proptest::prelude::*;
 use seriatim_ingest::Paths;
+use seriatim_pipeline::TextFormat;
 use seriatim_pipeline::model::{
-    Adopt, Check, Compression, Format, Id, Ids, Limit, OnConflict, OnNullKey, Output, PerGroup, Pipeline, SchemaMode,
-    Severity, Source, Table, TextId,
+    Adopt, Check, Compression, Format, History, HistoryKind, Id, Ids, Limit, OnConflict, OnNullKey, Output, PerGroup,
+    Pipeline, SchemaMode, Severity, Source, Table, TextId,
 };
 
 use crate::cells::{Cell, KINDS, Kind};
@@ -194,6 +195,8 @@ impl Case {
         draw_texts(&mut Rng::at(sizes.seed, &[5]), &mut tables, &columns);
         draw_groups(&mut Rng::at(sizes.seed, &[8]), &mut tables);
         draw_partitions(sizes, &mut tables, &columns, &spreads);
+        let (mut columns, mut spreads) = (columns, spreads);
+        draw_histories(&mut Rng::at(sizes.seed, &[15]), &mut tables, &mut columns, &mut spreads);
         rng.shuffle(&mut tables);
         let transform = sizes.transform;
         let (checks, conditions) = draw_checks(&mut Rng::at(sizes.seed, &[9]));
@@ -404,6 +407,11 @@ impl Case {
         for (at, (column, spread)) in self.columns.iter().zip(&self.spreads).enumerate() {
             let mut rng = Rng::at(self.sizes.seed, &[4, at as u64, file, row]);
             let is_blank = self.blank.contains(&(file, at));
+            if column.name == SINCE {
+                // Files of later runs come after those of earlier ones.
+                record.push(Cell::Int(i128::from(file)));
+                continue;
+            }
             if is_blank || (spread.derived_from.is_empty() && rng.percent(spread.null_percent)) {
                 record.push(Cell::Null);
                 continue;
@@ -523,6 +531,7 @@ fn draw_tables(rng: &mut Rng, sizes: &Sizes, columns: &[Column]) -> Vec<Table> {
             on_null_key: if rng.percent(25) { strict } else { OnNullKey::Null },
             adopt: None,
             partition_by: Vec::new(),
+            history: None,
         });
     }
     tables
@@ -564,7 +573,7 @@ fn draw_existing(
         let at = |name: &String| columns.iter().position(|column| column.name == *name).filter(|at| *at > 0);
         let Some(key) = table.key.iter().map(at).collect::<Option<Vec<usize>>>() else { continue };
         let (Some(id), false, true) = (&mut table.id, key.is_empty(), rng.percent(25)) else { continue };
-        if id.group.is_some() {
+        if id.group.is_some() || table.history.is_some() {
             continue;
         }
         let mut rows: Vec<(i64, Record)> = Vec::new();
@@ -598,6 +607,33 @@ fn draw_groups(rng: &mut Rng, tables: &mut [Table]) {
         rng.shuffle(&mut columns);
         columns.truncate(1 + rng.below(2) as usize);
         id.group = Some(PerGroup { columns, number: format!("{}_in_group", id.column) });
+    }
+}
+
+/// The column that says since when a record holds, in cases that need one.
+const SINCE: &str = "since";
+
+/// Lets known keys of some tables get what later runs say.
+fn draw_histories(rng: &mut Rng, tables: &mut [Table], columns: &mut Vec<Column>, spreads: &mut Vec<Spread>) {
+    for table in tables.iter_mut().filter(|table| table.is_keyed()) {
+        let id = table.id.as_ref().expect("it has a key");
+        let group = id.group.iter().flat_map(|group| group.columns.clone());
+        let text = id.text.iter().flat_map(|text| {
+            let format = TextFormat::parse(&text.format).expect("a format");
+            format.columns().map(str::to_owned).collect::<Vec<_>>()
+        });
+        let mut fixed = group.chain(text).chain(table.partition_by.clone());
+        let is_fit = fixed.all(|name| table.key.contains(&name));
+        if !is_fit || table.columns.len() + table.references.len() == 0 || !rng.percent(50) {
+            continue;
+        }
+        let kind = rng.pick(&[HistoryKind::Scd1, HistoryKind::Scd2, HistoryKind::Scd2]);
+        let valid_from = (kind == HistoryKind::Scd2).then(|| SINCE.to_owned());
+        table.history = Some(History { kind, valid_from });
+    }
+    if tables.iter().any(|table| table.history.as_ref().is_some_and(|history| history.valid_from.is_some())) {
+        columns.push(Column::new(SINCE, Kind::I64));
+        spreads.push(Spread { distinct: 1, run_length: 1, null_percent: 0, derived_from: Vec::new() });
     }
 }
 

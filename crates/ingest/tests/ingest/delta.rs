@@ -51,6 +51,12 @@ pub(crate) fn compare_logs(place: &Place, pipeline: &Pipeline) -> Result<(), Str
             if runs.len() != version + 1 {
                 return Err(format!("{}: version {version} is not of one run", table.name));
             }
+            for remove in of("remove") {
+                let path = remove["path"].as_str().expect("a path").replace("%25", "%");
+                if named.remove(&path).is_none() {
+                    return Err(format!("{}: {path} is removed and was not there", table.name));
+                }
+            }
             for add in of("add") {
                 let stats: Value = serde_json::from_str(add["stats"].as_str().expect("a text")).expect("JSON");
                 // Paths are those of URLs, and the names of folders have a `%` of their own.

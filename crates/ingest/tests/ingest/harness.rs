@@ -300,13 +300,14 @@ pub(crate) fn compare_report(report: &RunReport, facts: &RunFacts, oracle: &Orac
     }
     for (index, (table, expected)) in report.tables.iter().zip(&facts.tables).enumerate() {
         let ids = table.ids.map(|ids| (ids.first, ids.last));
-        let counted = (table.rows, table.total_rows, ids, table.known_keys, table.null_keys);
-        let expected =
-            (expected.rows, oracle.row_count(index), oracle.latest_ids(index), expected.known_keys, expected.null_keys);
+        let known = (table.known_keys, table.updated_keys);
+        let counted = (table.rows, table.total_rows, ids, known, table.null_keys);
+        let known = (expected.known_keys, expected.updated);
+        let expected = (expected.rows, oracle.row_count(index), oracle.latest_ids(index), known, expected.null_keys);
         if counted != expected {
             _ = write!(
                 wrong,
-                "{}: rows, total, IDs, known keys, null keys: {counted:?} instead of {expected:?}; ",
+                "{}: rows, total, IDs, (known keys, updated), null keys: {counted:?} instead of {expected:?}; ",
                 table.table
             );
         }
@@ -343,6 +344,7 @@ pub(crate) fn keyed(name: &str, key: &[&str], references: &[&str], columns: &[&s
         on_null_key: OnNullKey::default(),
         adopt: None,
         partition_by: Vec::new(),
+        history: None,
     }
 }
 

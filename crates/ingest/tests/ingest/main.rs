@@ -24,6 +24,7 @@ mod files;
 mod groups;
 mod guarantees;
 mod harness;
+mod history;
 mod hostile;
 mod ids;
 mod leftovers;

@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write as _;
 
-use seriatim_pipeline::model::{OnConflict, OnNullKey, Pipeline, Severity, Table};
+use seriatim_pipeline::model::{HistoryKind, OnConflict, OnNullKey, Pipeline, Severity, Table};
 
 use crate::cells::Cell;
 
@@ -29,6 +29,8 @@ pub(crate) struct SourceFile {
 pub(crate) struct TableFacts {
     pub(crate) rows: u64,
     pub(crate) known_keys: u64,
+    /// Known keys that get other attributes.
+    pub(crate) updated: u64,
     pub(crate) null_keys: u64,
 }
 
@@ -81,6 +83,8 @@ struct TableState {
     adopted: HashMap<Vec<Cell>, i64>,
     /// What the first record of each of them says in this run.
     said: HashMap<Vec<Cell>, Vec<Cell>>,
+    /// What the record that counts says of each known key in this run, if the table has a history: since when, and what.
+    news: HashMap<usize, (Cell, Vec<Cell>)>,
     /// Where the table's own IDs begin, if not where the pipeline says.
     start: Option<i64>,
 }
@@ -90,6 +94,10 @@ struct Row {
     id: Option<i64>,
     key: Vec<Cell>,
     attributes: Vec<Cell>,
+    /// Since when they hold; without meaning in a table without versions.
+    since: Cell,
+    /// Earlier versions: since when, until when, and what.
+    earlier: Vec<(Cell, Cell, Vec<Cell>)>,
 }
 
 impl Oracle {
@@ -152,6 +160,7 @@ impl Oracle {
         for table in &mut self.tables {
             table.published = table.rows.len();
             table.said.clear();
+            table.news.clear();
         }
         for file in files {
             self.ingested.insert(file.path.clone());
@@ -174,6 +183,9 @@ impl Oracle {
             }
         }
         self.judge(&facts)?;
+        for (index, settings) in self.pipeline.tables.clone().iter().enumerate() {
+            facts.tables[index].updated = self.tables[index].bring_news(settings)?;
+        }
         for (index, table) in self.tables.iter().enumerate() {
             facts.tables[index].rows = (table.rows.len() - table.published) as u64;
             let known = met[index].iter().filter(|at| **at < table.published).count();
@@ -265,7 +277,10 @@ impl Oracle {
             let Some(position) = positions[index] else { continue };
             let key = table.key.iter().map(|name| record[self.column(name)].clone()).collect();
             let id = self.tables[index].id_at(table, position);
-            self.tables[index].put(table, Row { id, key, attributes }, position)?;
+            let since = table.history.as_ref().and_then(|history| history.valid_from.as_ref());
+            let since = since.map_or(Cell::Null, |name| record[self.column(name)].clone());
+            let row = Row { id, key, attributes, since, earlier: Vec::new() };
+            self.tables[index].put(table, row, position)?;
         }
         Ok(())
     }
@@ -301,11 +316,13 @@ impl Oracle {
             let target = self.pipeline.tables.iter().find(|t| &t.name == name).expect("a reference leads to a table");
             target.id.as_ref().expect("a keyed table has an ID").column.clone()
         });
+        let versions = has_versions(table).then_some(["valid_from", "valid_to", "is_current"]);
         id.chain(number)
             .chain(text)
             .chain(table.key.iter().cloned())
             .chain(references)
             .chain(table.columns.iter().cloned())
+            .chain(versions.into_iter().flatten().map(str::to_owned))
             .collect()
     }
 
@@ -331,13 +348,20 @@ impl Oracle {
             let number = number.map(|number| Cell::Int(number.into()));
             let text = text.map(|text| Cell::Text(text_id(table, row, counted, &text.format)));
             let key = row.key.iter().map(Cell::as_key);
-            id.chain(number).chain(text).chain(key).chain(row.attributes.iter().cloned()).collect()
+            let own: Vec<Cell> = id.chain(number).chain(text).chain(key).collect();
+            let last = (row.since.clone(), Cell::Null, row.attributes.clone());
+            let versions = row.earlier.iter().chain([&last]).map(|(since, until, attributes)| {
+                let times = [since.clone(), until.clone(), Cell::Bool(*until == Cell::Null)];
+                let times = has_versions(table).then_some(times);
+                own.iter().chain(attributes).cloned().chain(times.into_iter().flatten()).collect()
+            });
+            versions.collect::<Vec<Vec<Cell>>>()
         };
-        self.tables[index].rows.iter().zip(numbers).map(row).collect()
+        self.tables[index].rows.iter().zip(numbers).flat_map(row).collect()
     }
 
     pub(crate) fn row_count(&self, index: usize) -> u64 {
-        self.tables[index].rows.len() as u64
+        self.tables[index].rows.iter().map(|row| 1 + row.earlier.len() as u64).sum()
     }
 
     /// The first and the last ID that the latest run gave in a table.
@@ -348,7 +372,33 @@ impl Oracle {
     }
 }
 
+/// Whether the versions of a thing are rows of their own.
+fn has_versions(table: &Table) -> bool {
+    table.history.as_ref().is_some_and(|history| history.kind == HistoryKind::Scd2)
+}
+
 impl TableState {
+    /// Gives known keys what this run says of them; how many of them have something else now.
+    fn bring_news(&mut self, table: &Table) -> Result<u64, String> {
+        let mut updated = 0;
+        for (position, (since, attributes)) in std::mem::take(&mut self.news) {
+            let row = &mut self.rows[position];
+            let same = |one: &[Cell], other: &[Cell]| one.iter().map(Cell::as_key).eq(other.iter().map(Cell::as_key));
+            if same(&row.attributes, &attributes) {
+                continue;
+            }
+            updated += 1;
+            let before = std::mem::replace(&mut row.attributes, attributes);
+            if has_versions(table) {
+                if since <= row.since {
+                    return Err(format!("a change in table {} that is not later", table.name));
+                }
+                row.earlier.push((std::mem::replace(&mut row.since, since.clone()), since, before));
+            }
+        }
+        Ok(updated)
+    }
+
     fn id_at(&self, table: &Table, position: usize) -> Option<i64> {
         table.id.as_ref().map(|id| self.start.unwrap_or(id.start) + id.step * position as i64)
     }
@@ -372,8 +422,22 @@ impl TableState {
             self.rows.push(row);
             return Ok(());
         }
+        if table.history.is_some() && position < self.published {
+            let news = (row.since, row.attributes);
+            match (self.news.get(&position), table.on_conflict) {
+                (Some((_, said)), OnConflict::Error) if *said != news.1 => {
+                    return Err(format!("conflict in table {}", table.name));
+                }
+                (Some(_), OnConflict::First | OnConflict::Error) => {}
+                (None, _) | (_, OnConflict::Last) => _ = self.news.insert(position, news),
+            }
+            return Ok(());
+        }
         match table.on_conflict {
-            OnConflict::Last if position >= self.published => self.rows[position].attributes = row.attributes,
+            OnConflict::Last if position >= self.published => {
+                self.rows[position].attributes = row.attributes;
+                self.rows[position].since = row.since;
+            }
             OnConflict::Error if self.rows[position].attributes != row.attributes => {
                 return Err(format!("conflict in table {}", table.name));
             }

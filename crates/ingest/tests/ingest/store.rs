@@ -59,7 +59,7 @@ impl Shared {
     }
 
     /// What is published: without facts, lease, and what waits.
-    fn tree(&self) -> Tree {
+    pub(crate) fn tree(&self) -> Tree {
         let mut tree = self.everything();
         tree.retain(|name, _| !name.starts_with("_seriatim/") || name == "_seriatim/manifest.json");
         tree
