@@ -116,6 +116,16 @@ def test_an_output_folder_with_foreign_files_is_exit_code_1(program, folder):
     works_again(program, folder)
 
 
+def test_verify_says_what_to_do_with_a_foreign_file(program, folder):
+    works_again(program, folder)
+    (folder / "out" / "orders" / "mine.parquet").write_bytes(b"somebody's")
+    audit = program.call("verify", "pipeline.yaml", cwd=folder, code=1)
+    assert "mine.parquet" in audit.stdout and "help: move it away" in audit.stdout
+    assert "restore" not in audit.stderr, "what was published is as it was"
+    (folder / "out" / "orders" / "mine.parquet").unlink()
+    assert_verifies(program, folder / "pipeline.yaml")
+
+
 def test_a_changed_ingested_file_is_exit_code_1(program, folder):
     works_again(program, folder)
     kept = (folder / "data" / "a.parquet").read_bytes()

@@ -48,22 +48,31 @@ impl Known {
     pub(crate) fn text_types(&self, pipeline: &Pipeline) -> BTreeMap<String, DataType> {
         // Without a transform, columns of the tables are columns of the source.
         let is_plain = pipeline.transform.is_none();
-        self.published(is_plain.then_some(&|column: &str| Some(column.to_owned())))
+        self.published(pipeline, is_plain.then_some(&|column: &str| Some(column.to_owned())))
     }
 
     /// The types that columns of the source must hold, because they are published; `origin` says which of these a column
     /// of the tables is.
-    fn published(&self, origin: Option<Origin<'_>>) -> BTreeMap<String, DataType> {
+    fn published(&self, pipeline: &Pipeline, origin: Option<Origin<'_>>) -> BTreeMap<String, DataType> {
         if !self.types.is_empty() {
             return self.types.iter().filter_map(|(name, text)| Some((name.clone(), type_of(text)?))).collect();
         }
         // Runs that took their files as they were have kept no types.
         let Some(origin) = origin else { return BTreeMap::new() };
-        let columns = self.layout.iter().flat_map(|table| &table.columns);
-        let own = columns.filter(|(role, ..)| role == "key" || role == "column");
+        let columns = self.layout.iter().flat_map(|table| table.columns.iter().map(|column| (&table.table, column)));
+        let own = columns.filter(|(_, (role, ..))| role == "key" || role == "column");
+        let own = own.filter(|(table, (_, name, _))| !is_field(pipeline, table, name));
         let read = |text: &String| text.parse().ok().filter(|kind: &DataType| kind.to_string() == *text);
-        own.filter_map(|(_, name, text)| Some((origin(name)?, read(text)?))).collect()
+        own.filter_map(|(_, (_, name, text))| Some((origin(name)?, read(text)?))).collect()
     }
+}
+
+/// Whether a column of a table is a field of a struct, and none of the source's columns.
+fn is_field(pipeline: &Pipeline, table: &str, column: &str) -> bool {
+    let of = pipeline.tables.iter().find(|of| of.name == table);
+    let mut names = of.into_iter().flat_map(|of| of.key.iter().chain(&of.columns));
+    let is_path = |name: &String| name.strip_suffix(column).is_some_and(|before| before.ends_with('.'));
+    names.clone().all(|name| name != column) && names.any(is_path)
 }
 
 /// What the files of a run differ in, as the run's plan keeps it.
@@ -172,13 +181,13 @@ pub(crate) fn bind_files(pipeline: &Pipeline, files: &[FileFacts], known: &Known
     let has_texts = files.iter().any(|file| form_of(&file.file.name, pipeline.source.format).is_some());
     let views: Vec<View<'_>> = files.iter().map(|file| View::new(file, pipeline)).collect::<Result<_>>()?;
     let mode = pipeline.source.schema;
-    let mut merged = Merged::new(&views, mode, &known.published(None));
+    let mut merged = Merged::new(&views, mode, &known.published(pipeline, None));
     if mode != SchemaMode::Strict
         && known.types.is_empty()
         && let Ok(records) = Records::new(&merged.schema(), pipeline)
     {
         let origin = |column: &str| records.pass_through(column).map(str::to_owned);
-        merged = Merged::new(&views, mode, &known.published(Some(&origin)));
+        merged = Merged::new(&views, mode, &known.published(pipeline, Some(&origin)));
     }
     let bound = bind(pipeline, &merged.schema())?;
     let used = bound.records.source_columns(&bound.layout.used_columns());

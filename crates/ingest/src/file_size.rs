@@ -31,8 +31,8 @@ pub(crate) fn rows_of_files(target: u64, layout: &Layout, sources: &[FileFacts])
 
 /// The columns that a table's files have of the records.
 fn columns(table: &TableLayout) -> impl Iterator<Item = (&str, &DataType)> {
-    let own = table.key.iter().chain(&table.columns).filter(|name| !table.partition_by.contains(name));
-    own.filter_map(|name| Some((name.as_str(), table.schema.field_with_name(name).ok()?.data_type())))
+    let own = table.own_columns().filter(|(_, field)| !table.partition_by.contains(field.name()));
+    own.map(|(name, field)| (name.as_str(), field.data_type()))
 }
 
 /// The bytes of a value: as many as it takes in the source. Where the source has no such column, or repeats its values and

@@ -279,9 +279,9 @@ fn visit_segment(
         let batch = batch?;
         read += batch.num_rows();
         let columns: Vec<ArrayRef> = table
-            .key
+            .key_fields()
             .iter()
-            .map(|k| batch.column_by_name(k).cloned().ok_or("a key column is missing"))
+            .map(|key| batch.column_by_name(key.name()).cloned().ok_or("a key column is missing"))
             .collect::<std::result::Result<_, _>>()?;
         let keys = codec.encode(&columns);
         let ids = batch.column_by_name(&id.column).ok_or("the ID column is missing")?;
@@ -465,8 +465,7 @@ pub(crate) fn write_segment(path: &Path, table: &TableLayout, keys: &mut impl In
 }
 
 fn segment_schema(table: &TableLayout, id: &str) -> Arc<Schema> {
-    let mut fields: Vec<Field> =
-        table.schema.fields().iter().skip(table.id_width()).take(table.key.len()).map(|f| f.as_ref().clone()).collect();
+    let mut fields: Vec<Field> = table.key_fields().iter().map(|field| field.as_ref().clone()).collect();
     fields.push(Field::new(id, DataType::Int64, false));
     if table.on_conflict == seriatim_pipeline::model::OnConflict::Error {
         fields.push(Field::new(ATTRIBUTES, DataType::UInt64, false));

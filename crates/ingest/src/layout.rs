@@ -4,14 +4,16 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
-use seriatim_pipeline::model::{Id, OnConflict, OnNullKey, PerGroup, Pipeline, Table};
+use seriatim_pipeline::TextFormat;
+use seriatim_pipeline::model::{Id, OnConflict, OnNullKey, PerGroup, Pipeline, Table, TextId};
 
 use crate::checks::Checks;
 use crate::error::{IngestError, Result};
 use crate::keys::{KeyCodec, is_key_type};
 use crate::partition::is_partition_type;
+use crate::source::{FieldPath, within};
 use crate::text_ids::{TextIds, is_text_type};
 
 /// All output tables.
@@ -26,10 +28,11 @@ pub(crate) struct Layout {
 #[derive(Debug, Clone)]
 pub(crate) struct TableLayout {
     pub(crate) name: String,
-    /// Key columns; empty for a table without key.
+    /// Key columns, as the records call them: of a field of a struct, its path. Empty for a table without key.
     pub(crate) key: Vec<String>,
     /// The canonical form of its keys; `None` for a table without key.
     pub(crate) codec: Option<KeyCodec>,
+    /// Its ID, which names columns as the table calls them.
     pub(crate) id: Option<Id>,
     /// What makes the groups within which its rows are numbered.
     pub(crate) group: Option<Box<GroupLayout>>,
@@ -37,6 +40,7 @@ pub(crate) struct TableLayout {
     pub(crate) texts: Option<TextIds>,
     /// Indices of the tables that it refers to.
     pub(crate) references: Vec<usize>,
+    /// Its other columns, as the records call them.
     pub(crate) columns: Vec<String>,
     pub(crate) on_conflict: OnConflict,
     pub(crate) on_null_key: OnNullKey,
@@ -58,6 +62,17 @@ impl TableLayout {
     /// How many columns come before those of the key.
     pub(crate) fn id_width(&self) -> usize {
         self.id.as_ref().map_or(0, Id::width)
+    }
+
+    /// The key's columns, as the table calls them.
+    pub(crate) fn key_fields(&self) -> &[FieldRef] {
+        &self.schema.fields()[self.id_width()..][..self.key.len()]
+    }
+
+    /// What the records call the columns of its key and its other columns, each with what the table makes of it.
+    pub(crate) fn own_columns(&self) -> impl Iterator<Item = (&String, &FieldRef)> {
+        let others = self.schema.fields()[self.id_width() + self.key.len() + self.references.len()..].iter();
+        self.key.iter().chain(&self.columns).zip(self.key_fields().iter().chain(others))
     }
 
     /// The record's columns that decide whether two records of a key agree: the attributes, and the keys of what the
@@ -176,15 +191,10 @@ fn bind(pipeline: &Pipeline, table: &Table, records: &Schema) -> Result<TableLay
     for column in &table.key {
         let field = find(pipeline, table, records, column, "key")?;
         if !is_key_type(field.data_type()) {
-            return Err(IngestError::pipeline(format!(
-                "table '{}': the key column '{column}' is a {}, which cannot be part of a key",
-                table.name,
-                field.data_type()
-            ))
-            .help("use columns of numbers, strings, binaries, dates, times, timestamps or booleans"));
+            return Err(no_key_type(table, column, &field));
         }
         key_types.push(field.data_type().clone());
-        fields.push(field.clone().with_nullable(false));
+        fields.push(field.with_nullable(false));
     }
     let mut references = Vec::new();
     for name in &table.references {
@@ -198,15 +208,16 @@ fn bind(pipeline: &Pipeline, table: &Table, records: &Schema) -> Result<TableLay
     }
     for column in &table.columns {
         let field = find(pipeline, table, records, column, "column")?;
-        fields.push(field.clone().with_nullable(true));
+        fields.push(field.with_nullable(true));
     }
+    refuse_twice(table, &fields)?;
     let codec = if key_types.is_empty() { None } else { Some(KeyCodec::new(key_types)?) };
     let layout = TableLayout {
         name: table.name.clone(),
         key: table.key.clone(),
         codec,
         // Where they begin is settled: nothing that is kept has to say from which files.
-        id: table.id.clone().map(|id| Id { after: None, ..id }),
+        id: table.id.clone().map(|id| own_names(Id { after: None, ..id }, records)).transpose()?,
         group: group.map(|group| bind_group(pipeline, table, group, records)).transpose()?,
         texts: text.map(TextIds::new).transpose()?,
         references,
@@ -214,7 +225,7 @@ fn bind(pipeline: &Pipeline, table: &Table, records: &Schema) -> Result<TableLay
         on_conflict: table.on_conflict,
         on_null_key: table.on_null_key,
         schema: Arc::new(Schema::new(fields)),
-        partition_by: table.partition_by.clone(),
+        partition_by: table.partition_by.iter().map(|column| own_name(records, column)).collect(),
     };
     check_partitions(&layout)?;
     check_comparable(pipeline, &layout, records)?;
@@ -234,33 +245,99 @@ fn bind_group(pipeline: &Pipeline, table: &Table, group: &PerGroup, records: &Sc
             ))
             .help("use columns of numbers, strings, binaries, dates, times, timestamps or booleans in `per`"));
         }
-        fields.push(field.clone().with_nullable(true));
+        fields.push(field.with_nullable(true));
     }
     GroupLayout::new(&table.name, group, fields).map(Box::new)
 }
 
-fn find<'a>(pipeline: &Pipeline, table: &Table, records: &'a Schema, column: &str, role: &str) -> Result<&'a Field> {
-    records.field_with_name(column).map_err(|_| {
-        let place = if pipeline.transform.is_some() { "the transform's result" } else { "the source" };
-        let error = IngestError::pipeline(format!("table '{}': there is no {role} '{column}' in {place}", table.name));
-        let names: Vec<&str> = records.fields().iter().map(|f| f.name().as_str()).collect();
-        error.help(match seriatim_pipeline::nearest(column, names.iter().copied()) {
-            Some(near) => format!("did you mean '{near}'?"),
-            None => format!("there are: {}", names.join(", ")),
+/// What a name in the pipeline means among the columns of the records: the column, or the field of a struct, as the table
+/// calls it.
+fn find(pipeline: &Pipeline, table: &Table, records: &Schema, column: &str, role: &str) -> Result<Field> {
+    let why = match FieldPath::find(records.fields(), column) {
+        Ok(path) => return Ok(path.field),
+        Err(why) => why,
+    };
+    if let Some((what, help)) = why.words() {
+        let text = format!("table '{}': there is no {role} '{column}': {what}", table.name);
+        return Err(IngestError::pipeline(text).help(help));
+    }
+    let place = if pipeline.transform.is_some() { "the transform's result" } else { "the source" };
+    let error = IngestError::pipeline(format!("table '{}': there is no {role} '{column}' in {place}", table.name));
+    let names: Vec<&str> = records.fields().iter().map(|f| f.name().as_str()).collect();
+    Err(error.help(match seriatim_pipeline::nearest(column, names.iter().copied()) {
+        Some(near) => format!("did you mean '{near}'?"),
+        None => format!("there are: {}", names.join(", ")),
+    }))
+}
+
+/// The type of a column of the records, or of a field of a struct.
+fn type_of(records: &Schema, column: &str) -> Option<DataType> {
+    FieldPath::find(records.fields(), column).ok().map(|path| path.field.data_type().clone())
+}
+
+/// What a table calls a column of the records that is found.
+fn own_name(records: &Schema, column: &str) -> String {
+    FieldPath::find(records.fields(), column).map_or_else(|_| column.to_owned(), |path| path.field.name().clone())
+}
+
+/// An ID that names columns as its table calls them.
+fn own_names(id: Id, records: &Schema) -> Result<Id> {
+    let name = |column: &String| own_name(records, column);
+    let group = id.group.map(|group| PerGroup { columns: group.columns.iter().map(name).collect(), ..group });
+    let text = |text: TextId| {
+        let format = TextFormat::parse(&text.format).map_err(|e| IngestError::internal(e.message))?;
+        Ok::<TextId, IngestError>(TextId {
+            format: format.renamed(|column| own_name(records, column)).unwrap_or(text.format),
+            ..text
         })
+    };
+    Ok(Id { group, text: id.text.map(text).transpose()?, ..id })
+}
+
+fn no_key_type(table: &Table, column: &str, field: &Field) -> IngestError {
+    let error = IngestError::pipeline(format!(
+        "table '{}': the key column '{column}' is a {}, which cannot be part of a key",
+        table.name,
+        field.data_type()
+    ));
+    if !matches!(field.data_type(), DataType::Struct(_)) {
+        return error.help("use columns of numbers, strings, binaries, dates, times, timestamps or booleans");
+    }
+    let fields: Vec<String> =
+        within(column, field.data_type()).into_iter().filter(|(_, t)| is_key_type(t)).map(|(path, _)| path).collect();
+    error.help(match fields.as_slice() {
+        [] => "nothing in it can be part of a key: use another column".to_owned(),
+        [only] => format!("write the field that is meant: '{only}'"),
+        many => format!("write the field that is meant, or several: {}", many.join(", ")),
     })
+}
+
+/// Fields of structs are called by the last part of their paths, so a table may have two columns of one name, which nobody
+/// can tell from the pipeline file alone.
+fn refuse_twice(table: &Table, fields: &[Field]) -> Result<()> {
+    let mut seen = BTreeSet::new();
+    match fields.iter().find(|field| !seen.insert(field.name().to_lowercase())) {
+        None => Ok(()),
+        Some(twice) => Err(IngestError::pipeline(format!(
+            "table '{}' would have two columns called '{}'",
+            table.name,
+            twice.name()
+        ))
+        .help(
+            "a field of a struct is called by the last part of its path: give one of them another name in `transform`",
+        )),
+    }
 }
 
 /// Values in text IDs must have one form as text.
 fn check_texts(table: &TableLayout, records: &Schema) -> Result<()> {
     for column in table.texts.iter().flat_map(TextIds::columns) {
-        if let Ok(field) = records.field_with_name(column)
-            && !is_text_type(field.data_type())
+        if let Some(data_type) = type_of(records, column)
+            && !is_text_type(&data_type)
         {
             return Err(IngestError::pipeline(format!(
-                "table '{}': the format of its text ID has '{column}', a {}, which has no one form as text",
-                table.name,
-                field.data_type()
+                "table '{}': the format of its text ID has '{column}', a {data_type}, which has no one form as text",
+                table.name
             ))
             .help("make a text of it in `transform`, or take it out of the `format`"));
         }
@@ -292,13 +369,12 @@ fn check_comparable(pipeline: &Pipeline, table: &TableLayout, records: &Schema) 
     }
     let referenced = table.references.iter().flat_map(|&r| pipeline.tables[r].key.iter());
     for column in table.columns.iter().chain(referenced) {
-        if let Ok(field) = records.field_with_name(column)
-            && !is_key_type(field.data_type())
+        if let Some(data_type) = type_of(records, column)
+            && !is_key_type(&data_type)
         {
             return Err(IngestError::pipeline(format!(
-                "table '{}': on_conflict: error cannot compare '{column}', a {}",
-                table.name,
-                field.data_type()
+                "table '{}': on_conflict: error cannot compare '{column}', a {data_type}",
+                table.name
             ))
             .help("take the column out of this table, or use on_conflict: first or last"));
         }

@@ -217,6 +217,7 @@ fn plan_tables(
             known_keys: known,
             adopted_keys: adopted.map_or(0, |adopted| adopted.keys),
             null_keys: scans.iter().map(|s| s.tables[index as usize].null_keys).sum(),
+            columns: Vec::new(),
             files: Vec::new(),
             bytes: 0,
         });

@@ -112,7 +112,7 @@ impl Manifest {
         let table = |(table, signature): (&crate::layout::TableLayout, TableSignature)| ManifestTable {
             table: table.name.clone(),
             id: table.id.clone(),
-            key: table.key.clone(),
+            key: table.key_fields().iter().map(|field| field.name().clone()).collect(),
             references: signature
                 .columns
                 .iter()

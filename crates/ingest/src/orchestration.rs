@@ -111,6 +111,9 @@ pub(crate) struct TableOutput {
     /// Keys that the run has taken over from a table that existed before.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(crate) adopted: u64,
+    /// What its columns are called, if fields of structs are among them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) columns: Vec<String>,
     /// File names and bytes, in order.
     pub(crate) files: Vec<(String, u64)>,
 }
@@ -493,10 +496,11 @@ fn report(
         start: found_start(input, plan, index),
         adopted: if plan.adopted.contains(&(index as u32)) { block.adopted.unwrap_or_default() } else { 0 },
         null_keys: scans.iter().map(|s| s.null_keys[index]).sum(),
+        columns: named_columns(input, plan, index),
         files: staged
             .iter()
             .filter(|s| s.table as usize == index)
-            .map(|s| (name_in_table(reserved.number, &input.pipeline.tables[index].partition_by, s), s.bytes))
+            .map(|s| (name_in_table(reserved.number, partition_by(input, plan, index), s), s.bytes))
             .collect(),
     };
     RunOutput {
@@ -513,6 +517,21 @@ fn report(
         more_differences: plan.more_differences,
         tables: reserved.tables.iter().zip(shards).enumerate().map(table_output).collect(),
     }
+}
+
+/// The columns that a table is partitioned by, as it calls them.
+fn partition_by<'a>(input: &'a RunInput, plan: &'a PlanFacts, table: usize) -> &'a [String] {
+    let named = plan.layout.get(table).map(|signature| &signature.partition_by);
+    named.filter(|named| !named.is_empty()).unwrap_or(&input.pipeline.tables[table].partition_by)
+}
+
+/// What a table's columns are called, if the pipeline does not say so: fields of structs are called by the ends of their paths.
+fn named_columns(input: &RunInput, plan: &PlanFacts, table: usize) -> Vec<String> {
+    let Some(signature) = plan.layout.get(table) else { return Vec::new() };
+    let names = || signature.columns.iter().map(|(_, name, _)| name);
+    let table = &input.pipeline.tables[table];
+    let is_said = table.key.iter().chain(&table.columns).all(|column| names().any(|name| name == column));
+    if is_said { Vec::new() } else { names().cloned().collect() }
 }
 
 /// Where a table's IDs begin, if the pipeline does not say it itself.

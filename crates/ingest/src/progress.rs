@@ -1,12 +1,13 @@
 //! How far a run is, as counters that any thread may read while it works. The counters are for eyes only: nothing may
 //! be decided by them, and they start again at zero when a process takes up a run.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 /// The steps of a run, in order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Step {
     /// Listing files, reading footers.
     Plan,
@@ -46,11 +47,9 @@ impl Steps {
     fn change(&mut self, next: Option<Step>) {
         if let Some((step, since)) = self.current.take() {
             let seconds = since.elapsed().as_secs_f64();
-            // A step that is entered again (a run of another pipeline came between) is one line for people.
-            match self.ended.iter_mut().find(|(ended, _)| *ended == step) {
-                Some((_, sum)) => *sum += seconds,
-                None => self.ended.push((step, seconds)),
-            }
+            // A step that is entered again (a run of another pipeline came between, or another thread was a moment late)
+            // is one line for people.
+            *self.ended.entry(step).or_default() += seconds;
         }
         self.current = next.map(|step| (step, Instant::now()));
     }
@@ -79,7 +78,7 @@ pub struct Progress {
 #[derive(Debug, Default)]
 struct Steps {
     current: Option<(Step, Instant)>,
-    ended: Vec<(Step, f64)>,
+    ended: BTreeMap<Step, f64>,
 }
 
 impl Progress {
@@ -118,7 +117,7 @@ impl Progress {
         self.lock().current.map(|(step, _)| step)
     }
 
-    /// The seconds that each ended step took, in order.
+    /// The seconds that each ended step took, in the order of the steps.
     pub fn seconds(&self) -> Vec<(String, f64)> {
         let steps = self.lock();
         steps.ended.iter().map(|(step, seconds)| (step.name().to_owned(), *seconds)).collect()

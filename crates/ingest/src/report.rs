@@ -58,6 +58,9 @@ pub struct TableReport {
     pub adopted_keys: u64,
     /// Records whose key for this table was null and that made no row in it.
     pub null_keys: u64,
+    /// What its columns are called, in their order, if fields of structs are among them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub columns: Vec<String>,
     /// Files written, relative to the output folder, in reading order.
     pub files: Vec<String>,
     /// Their size in bytes, together.
@@ -360,6 +363,9 @@ pub struct VerifyCheck {
     pub message: String,
     /// Whether it held.
     pub ok: bool,
+    /// What to do if it did not, where that is another thing than restoring the output.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub help: Option<String>,
 }
 
 /// Which IDs the records of which files were given.

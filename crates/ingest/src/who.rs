@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, RecordBatch};
-use arrow::datatypes::Int64Type;
+use arrow::datatypes::{Field, Int64Type, Schema};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -15,6 +15,7 @@ use crate::committed::read_committed;
 use crate::context::RunContext;
 use crate::drift::Known;
 use crate::error::{ErrorKind, IngestError, Result};
+use crate::layout::TableLayout;
 use crate::ledger::{LedgerChunk, read_ledger};
 use crate::manifest::{Manifest, ManifestFile, ManifestTable};
 use crate::number::ordinal_of;
@@ -203,7 +204,7 @@ fn find_record(
 ) -> Result<Option<Record>> {
     let run = open_source(project, &part.file)?;
     let rows = part.first_row..part.first_row + u64::from(part.rows);
-    let columns = compared(&run, table);
+    let (columns, own): (Vec<String>, Vec<String>) = compared(&run, table).into_iter().unzip();
     let mut left = nth;
     for (index, chunk) in (0..).zip(&run.plan.chunks) {
         let begin = chunk.first_row;
@@ -212,7 +213,8 @@ fn find_record(
         }
         let quarantine: HashSet<u32> = run.scan(index)?.quarantine.iter().map(|(row, _)| *row).collect();
         let records = run.read(index, &columns)?;
-        let same = same_key(&run, table, row, &records.batch)?;
+        let values = called(&records.batch, &own)?;
+        let same = same_key(&run, table, row, &values)?;
         let places = records.source_rows().into_iter().enumerate();
         let places = places.filter(|(_, at)| rows.contains(&(begin + u64::from(*at))) && !quarantine.contains(at));
         for (record, at) in places {
@@ -222,7 +224,7 @@ fn find_record(
             };
             if is_it {
                 // The pipeline may have changed since, and its `WHERE` count other records.
-                let has_values = same.is_some() || has_values(row, &records.batch.slice(record, 1))?;
+                let has_values = same.is_some() || has_values(row, &values.slice(record, 1))?;
                 let found = || Ok((begin + u64::from(at), source_values(&run, index, at)?));
                 return has_values.then(found).transpose();
             }
@@ -232,16 +234,27 @@ fn find_record(
     Ok(None)
 }
 
-/// Which columns of the records tell the one that is looked for: the key's; without one all that the row has, or any, since
-/// that there is a record is all that is asked then.
-fn compared(run: &RunContext, table: &ManifestTable) -> Vec<String> {
-    if !table.key.is_empty() {
-        return table.key.clone();
-    }
+/// Which columns of the records tell the one that is looked for, and what the table calls them: the key's; without one all
+/// that the row has, or any, since that there is a record is all that is asked then.
+fn compared(run: &RunContext, table: &ManifestTable) -> Vec<(String, String)> {
     let used = run.layout.used_columns();
-    let own = table.columns.iter().filter(|(role, name, _)| role == "column" && used.contains(&name.as_str()));
-    let own: Vec<String> = own.map(|(_, name, _)| name.clone()).collect();
-    if own.is_empty() { used.into_iter().take(1).map(ToOwned::to_owned).collect() } else { own }
+    let layout = run.layout.tables.iter().find(|layout| layout.name == table.table);
+    let columns = layout.into_iter().flat_map(TableLayout::own_columns);
+    let mut own: Vec<(String, String)> = columns.map(|(name, field)| (name.clone(), field.name().clone())).collect();
+    if table.key.is_empty() {
+        let is_kept = |own: &str| table.columns.iter().any(|(role, name, _)| role == "column" && name == own);
+        own.retain(|(_, own)| is_kept(own));
+    } else {
+        own.retain(|(_, own)| table.key.contains(own));
+    }
+    if own.is_empty() { used.into_iter().take(1).map(|name| (name.to_owned(), name.to_owned())).collect() } else { own }
+}
+
+/// A batch whose columns have these names.
+fn called(batch: &RecordBatch, names: &[String]) -> Result<RecordBatch> {
+    let fields = batch.schema_ref().fields().iter().zip(names);
+    let fields: Vec<Field> = fields.map(|(field, name)| field.as_ref().clone().with_name(name)).collect();
+    batch.clone().with_schema(Arc::new(Schema::new(fields))).map_err(|e| IngestError::internal(e.to_string()))
 }
 
 /// Whether a record has the values that a row has, in the columns that both have.

@@ -122,7 +122,7 @@ pub(crate) struct RawPipeline {
 #[schemars(rename = "Source", deny_unknown_fields)]
 #[schemars(extend("required" = ["files"]))]
 pub(crate) struct RawSource {
-    /// Parquet files: a path, a folder, a glob, or a list of them. Relative paths start at the pipeline file's folder.
+    /// Files of records: a path, a folder, a glob (also with `{a,b}`), or a list of them. Relative paths start at the pipeline file's folder.
     #[schemars(schema_with = "schema::texts")]
     pub(crate) files: Field<TextList>,
     /// What happens to a file that is damaged, truncated, or no Parquet at all: the run fails, or the file is set aside,
@@ -216,7 +216,7 @@ pub(crate) struct RawCheck {
 ))]
 pub(crate) struct RawTable {
     /// The natural key: the column, or the columns, whose values tell one thing from another. Without a key every
-    /// record is a row.
+    /// record is a row. A field of a struct is written as `customer.email`, and the table's column is called `email`.
     #[schemars(schema_with = "schema::names")]
     pub(crate) key: Field<TextList>,
     /// The column of the sequential ID. A table with a key needs one.
@@ -224,7 +224,7 @@ pub(crate) struct RawTable {
     /// The tables that a row refers to: their ID columns are added to this table. They must have a key.
     #[schemars(schema_with = "schema::maybe_names")]
     pub(crate) references: Field<TextList>,
-    /// The other columns.
+    /// The other columns. A field of a struct is written as in `key`.
     #[schemars(schema_with = "schema::maybe_names")]
     pub(crate) columns: Field<TextList>,
     /// Whose columns a thing gets if its records differ: those of its first record, of its last record in the run in

@@ -83,6 +83,24 @@ impl TextFormat {
         })
     }
 
+    /// The format as it is written with other names of columns; `None` if none is another.
+    pub fn renamed(&self, name: impl Fn(&str) -> String) -> Option<String> {
+        let doubled = |text: &str| text.replace('{', "{{").replace('}', "}}");
+        let mut is_other = false;
+        let piece = |piece: &Piece| match piece {
+            Piece::Literal(text) => doubled(text),
+            Piece::Number(0) => "{}".to_owned(),
+            Piece::Number(width) => format!("{{:0{width}}}"),
+            Piece::Value(column) => {
+                let new = name(column);
+                is_other |= new != *column;
+                format!("{{{new}}}")
+            }
+        };
+        let text = self.pieces.iter().map(piece).collect();
+        is_other.then_some(text)
+    }
+
     /// Whether a number below zero could be confused with what is before it: `{a}-{}` is `x--5` for two of them.
     pub(crate) fn confuses_signs(&self) -> bool {
         let at = self.pieces.iter().position(|piece| matches!(piece, Piece::Number(_))).unwrap_or_default();
@@ -148,6 +166,14 @@ fn check_number(pieces: &[Piece]) -> Result<(), FormatError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_format_with_other_names_is_the_same_otherwise() {
+        let format = TextFormat::parse("{{{a.year}}}-{b}/{:06}").unwrap();
+        let last = |name: &str| name.rsplit('.').next().unwrap_or_default().to_owned();
+        assert_eq!(format.renamed(last).as_deref(), Some("{{{year}}}-{b}/{:06}"));
+        assert_eq!(format.renamed(str::to_owned), None);
+    }
 
     #[test]
     fn formats_are_read_into_their_parts() {

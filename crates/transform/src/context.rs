@@ -101,6 +101,9 @@ const IMPURE: &[&str] = &[
 
 const EXPANDING: &[&str] = &["explode", "flatten", "generate_series", "range", "unnest"];
 
+/// Besides those that are called `array_` or `list_` something.
+const OF_LISTS: &[&str] = &["cardinality", "element_at", "make_array", "string_to_array"];
+
 /// What a function name stands for.
 pub(crate) enum Named {
     /// One value from the values of one row.
@@ -113,6 +116,8 @@ pub(crate) enum Named {
     Impure,
     /// It makes several rows of one.
     Expanding,
+    /// It is there in other engines, for lists.
+    OfLists,
     /// Nothing.
     Unknown,
 }
@@ -143,6 +148,8 @@ pub(crate) fn classify(name: &str) -> Named {
         Named::Impure
     } else if listed(EXPANDING) {
         Named::Expanding
+    } else if name.starts_with("array_") || name.starts_with("list_") || listed(OF_LISTS) {
+        Named::OfLists
     } else {
         Named::Unknown
     }

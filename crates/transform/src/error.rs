@@ -152,6 +152,19 @@ impl SqlError {
         self
     }
 
+    /// The parser knows no place for what is missing at the end of the SQL, and calls it by another name.
+    pub(crate) fn or_at_end(mut self, sql: &str) -> Self {
+        if self.location.is_none()
+            && let Some(expected) = self.message.strip_suffix("found: EOF")
+        {
+            let written = sql.trim_end();
+            let last = written.lines().last().unwrap_or_default();
+            self.message = format!("{expected}found: the end of the SQL");
+            self.location = Some(Location { line: written.lines().count().max(1), column: last.chars().count() + 1 });
+        }
+        self
+    }
+
     /// Like [`Self::at`], for an error that may know a better place already.
     pub(crate) fn or_at(self, span: Option<Span>) -> Self {
         match (self.location, span) {

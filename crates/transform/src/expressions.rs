@@ -251,6 +251,11 @@ fn check_function(name: &str, function: &Function, span: Span) -> Result<(), Sql
                 span,
             ));
         }
+        Named::OfLists => {
+            let text = format!("`{name}`: functions of lists are not available in a transform");
+            let help = "let the list pass through, and compute from the output";
+            return Err(SqlError::new(ErrorKind::Unsupported, text).help(help).at(span));
+        }
         Named::Unknown => {
             let error = SqlError::new(ErrorKind::UnknownName, format!("unknown function `{name}`")).at(span);
             return Err(match names::nearest(name, context::function_names()) {

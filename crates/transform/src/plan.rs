@@ -116,7 +116,8 @@ fn parse(sql: &str) -> Result<Vec<Statement>, SqlError> {
         )
         .help("use wildcards (* EXCEPT, * REPLACE) in place of long lists"));
     }
-    Ok(Parser::new(&dialect).with_recursion_limit(MAX_NESTING).with_tokens_with_locations(tokens).parse_statements()?)
+    let mut parser = Parser::new(&dialect).with_recursion_limit(MAX_NESTING).with_tokens_with_locations(tokens);
+    parser.parse_statements().map_err(|error| SqlError::from(error).or_at_end(sql))
 }
 
 fn analyze(query: &Query, source: &SchemaRef) -> Result<LogicalPlan, DataFusionError> {

@@ -1,7 +1,7 @@
 //! `seriatim runs`: the runs of a state folder, the newest last. Must never need the hub, nor wait for who has it.
 
 use serde::Serialize;
-use seriatim_ingest::{RunReport, RunStatus};
+use seriatim_ingest::RunReport;
 
 use super::summary;
 use crate::args::RunsArgs;
@@ -43,12 +43,11 @@ fn table(reports: &[RunReport]) -> Table {
         ("new rows", Side::Right),
     ]);
     for report in reports {
-        let ended = !matches!(report.status, RunStatus::Running | RunStatus::Interrupted);
         table.row([
             report.run.clone(),
             summary::status(report.status).to_owned(),
             human::moment(&report.started),
-            if ended { human::seconds(report.total_seconds) } else { "-".to_owned() },
+            summary::took(report).unwrap_or_else(|| "-".to_owned()),
             human::count(report.files),
             human::count(report.aside.len() as u64),
             human::count(report.records),

@@ -24,8 +24,12 @@ fn print(report: &RunReport, ui: &Ui) -> Result<(), CliError> {
     field("status", &ui.toned(summary::tone(report.status), summary::status(report.status)))?;
     field("started", &human::moment(&report.started))?;
     if let Some(ended) = &report.ended {
-        let again = if report.resumed { ", of the process that took it up" } else { "" };
-        field("ended", &format!("{} ({}{again})", human::moment(ended), human::seconds(report.total_seconds)))?;
+        let took = match summary::took(report) {
+            Some(took) if report.resumed => format!(" ({took}, of the process that took it up)"),
+            Some(took) => format!(" ({took})"),
+            None => String::new(),
+        };
+        field("ended", &format!("{}{took}", human::moment(ended)))?;
     }
     if let Some(owner) = &report.owner {
         field("owner", owner)?;

@@ -130,6 +130,12 @@ fn figures(report: &RunReport) -> String {
     }
 }
 
+/// How long a run took, if it has ended by itself: who cancels a run was not there while it worked.
+pub(crate) fn took(report: &RunReport) -> Option<String> {
+    let ended = !matches!(report.status, RunStatus::Running | RunStatus::Interrupted | RunStatus::Cancelled);
+    ended.then(|| human::seconds(report.total_seconds))
+}
+
 /// What a run did to each table.
 pub(crate) fn tables(report: &RunReport) -> Table {
     let mut tables = Table::new(&[

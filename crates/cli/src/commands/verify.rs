@@ -25,6 +25,9 @@ pub(crate) fn print(report: &VerifyReport, ui: &Ui) -> Result<(), CliError> {
         let word = if check.ok { ui.toned(Tone::Good, "ok  ") } else { ui.toned(Tone::Bad, "FAIL") };
         let table = check.table.as_ref().map(|table| format!("{table}: ")).unwrap_or_default();
         ui.line(format!("  {word}  {:<10}  {table}{}", check.guarantee, check.message))?;
+        if let Some(help) = &check.help {
+            ui.line(format!("        help: {help}"))?;
+        }
     }
     Ok(())
 }
@@ -34,10 +37,13 @@ pub(crate) fn held(report: &VerifyReport) -> Result<(), CliError> {
     if report.ok {
         return Ok(());
     }
-    let failed = report.checks.iter().filter(|check| !check.ok).count() as u64;
-    Err(CliError::failed_with(
-        format!("{}: {} did not hold", report.pipeline, human::counted(failed, "check")),
+    let failed: Vec<_> = report.checks.iter().filter(|check| !check.ok).collect();
+    let text = format!("{}: {} did not hold", report.pipeline, human::counted(failed.len() as u64, "check"));
+    let help = if failed.iter().all(|check| check.help.is_some()) {
+        "do what the lines above say, and verify again"
+    } else {
         "the lines above name the first place of each; outputs are never repaired in place: \
-         restore them from a copy, or ingest again into an empty state and output folder",
-    ))
+         restore them from a copy, or ingest again into an empty state and output folder"
+    };
+    Err(CliError::failed_with(text, help))
 }

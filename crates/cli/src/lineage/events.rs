@@ -139,12 +139,15 @@ impl Job {
         let table = self.pipeline.table(&report.table)?;
         let dataset = Dataset::new(&self.pipeline.output.path, &self.folder).below(&report.table);
         let columns = self.pipeline.output_columns(table);
-        let fields: Vec<Value> = columns.iter().map(|column| json!({"name": column.name()})).collect();
+        // A field of a struct is called by the end of its path, which the run knows and the pipeline does not.
+        let called = |at: usize| report.columns.get(at).map_or(columns[at].name(), String::as_str);
+        let names: Vec<&str> = (0..columns.len()).map(called).collect();
+        let fields: Vec<Value> = names.iter().map(|name| json!({"name": name})).collect();
         let mut facets = Map::new();
         facets.insert("schema".to_owned(), facet("1-1-1/SchemaDatasetFacet.json", json!({"fields": fields})));
         // With a transform, which source column a column is made of is the SQL's affair.
         if self.pipeline.transform.is_none() {
-            let lineage = json!({"fields": self.column_lineage(table, &columns)});
+            let lineage = json!({"fields": self.column_lineage(table, &columns, &names)});
             facets.insert("columnLineage".to_owned(), facet("1-2-0/ColumnLineageDatasetFacet.json", lineage));
         }
         let statistics = json!({"rowCount": report.rows, "size": report.bytes, "fileCount": report.files.len()});
@@ -159,7 +162,7 @@ impl Job {
 
     /// For each column the source columns that decide its values: an ID those of its key, a reference those of the other
     /// table's.
-    fn column_lineage(&self, table: &Table, columns: &[OutputColumn]) -> Map<String, Value> {
+    fn column_lineage(&self, table: &Table, columns: &[OutputColumn], names: &[&str]) -> Map<String, Value> {
         let fields = |names: &[String]| {
             let mut found = Vec::new();
             for name in names {
@@ -173,7 +176,7 @@ impl Job {
             OutputColumn::Reference { table, .. } => fields(self.pipeline.table(table).map_or(&[], |t| &t.key)),
             _ => fields(&table.key),
         };
-        columns.iter().map(|column| (column.name().to_owned(), of_column(column))).collect()
+        columns.iter().zip(names).map(|(column, name)| ((*name).to_owned(), of_column(column))).collect()
     }
 }
 

@@ -1,6 +1,8 @@
 //! Columns of text for a terminal: names to the left, numbers to the right, nothing drawn around them. Must never let
 //! a value from the data control the terminal.
 
+use unicode_width::UnicodeWidthStr;
+
 /// To which side a column's values go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Side {
@@ -34,7 +36,7 @@ impl Table {
     /// The lines, the header first, each behind `indent`.
     pub(crate) fn lines(&self, indent: &str) -> Vec<String> {
         let widths: Vec<usize> = (0..self.sides.len())
-            .map(|column| self.rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
+            .map(|column| self.rows.iter().map(|row| row[column].width()).max().unwrap_or(0))
             .collect();
         let line = |row: &Vec<String>| {
             let mut text = indent.to_owned();
@@ -42,7 +44,7 @@ impl Table {
                 if text.len() > indent.len() {
                     text.push_str("  ");
                 }
-                let padding = " ".repeat(width - value.chars().count());
+                let padding = " ".repeat(width - value.width());
                 match side {
                     Side::Left => text.extend([value.as_str(), &padding]),
                     Side::Right => text.extend([&padding, value.as_str()]),
@@ -77,6 +79,14 @@ mod tests {
             table.lines("  "),
             ["  table        rows  ids", "  customers  78,123  1..78123", "  ö               5  -"]
         );
+    }
+
+    #[test]
+    fn wide_characters_take_two_places() {
+        let mut table = Table::new(&[("city", Side::Left), ("rows", Side::Right)]);
+        table.row(["東京".to_owned(), "1".to_owned()]);
+        table.row(["Ko\u{308}ln".to_owned(), "20".to_owned()]);
+        assert_eq!(table.lines(""), ["city  rows", "東京     1", "Ko\u{308}ln    20"]);
     }
 
     #[test]

@@ -108,7 +108,7 @@ pub(crate) fn audit(output: &Output, manifest: &Manifest, table: &ManifestTable)
         Ok(message) => (true, message),
         Err(problem) => (false, problem),
     };
-    VerifyCheck { guarantee: "delta".to_owned(), table: Some(table.table.clone()), ok, message }
+    VerifyCheck { guarantee: "delta".to_owned(), table: Some(table.table.clone()), ok, message, help: None }
 }
 
 fn compare(output: &Output, manifest: &Manifest, table: &ManifestTable) -> Result<String, String> {

@@ -7,6 +7,7 @@ use seriatim_pipeline::model::SourceFormat;
 use seriatim_storage::Location;
 
 use super::SourceFile;
+use super::braces::{alternatives, has_braces};
 use super::footer::{content_hash, stamp};
 use super::object::Object;
 use crate::error::{IngestError, Result};
@@ -80,7 +81,9 @@ pub(crate) fn list(folder: &Path, patterns: &[String], format: Option<SourceForm
                 add_matches(&mut listing, folder, pattern, &glob_text, setting)?;
             }
         } else if is_glob(pattern) && !path.exists() {
-            add_matches(&mut listing, folder, pattern, pattern, setting)?;
+            for one in expanded(pattern, setting)? {
+                add_matches(&mut listing, folder, pattern, &one, setting)?;
+            }
         } else if path.exists() {
             listing.files.insert(name_of(folder, &path)?, Found::Local(path));
             continue;
@@ -113,7 +116,15 @@ fn refuse_twice(listing: &Listing, setting: &str) -> Result<()> {
 }
 
 fn is_glob(pattern: &str) -> bool {
-    pattern.contains(['*', '?', '['])
+    pattern.contains(['*', '?', '[']) || has_braces(pattern)
+}
+
+/// The globs that a pattern with braces stands for.
+fn expanded(pattern: &str, setting: &str) -> Result<Vec<String>> {
+    alternatives(pattern).ok_or_else(|| {
+        IngestError::pipeline(format!("'{pattern}' in `{setting}` stands for too many patterns"))
+            .help("name a folder, or write `*` where names differ")
+    })
 }
 
 fn add_matches(listing: &mut Listing, folder: &Path, pattern: &str, glob_text: &str, setting: &str) -> Result<()> {
@@ -136,7 +147,7 @@ fn add_matches(listing: &mut Listing, folder: &Path, pattern: &str, glob_text: &
 
 fn not_a_glob(pattern: &str, setting: &str, error: &glob::PatternError) -> IngestError {
     IngestError::pipeline(format!("'{pattern}' in `{setting}` is not a glob: {error}"))
-        .help("`*` stands for any name, `**` for any folders, `[a-c]` for one of these characters")
+        .help("`*` stands for any name, `**` for any folders, `[a-c]` for one of these characters, `{a,b}` for one of these texts")
 }
 
 /// The same for objects: one object, a prefix that ends where a `/` follows, or a glob.
@@ -171,7 +182,8 @@ fn matching(
     wanted: Wanted<'_>,
 ) -> Result<Vec<seriatim_storage::Entry>> {
     let (glob_texts, prefix) = if is_glob(path) {
-        (vec![path.to_owned()], path.split(['*', '?', '[']).next().unwrap_or_default().to_owned())
+        let prefix = path.split(['*', '?', '[', '{']).next().unwrap_or_default().to_owned();
+        (expanded(path, wanted.setting)?, prefix)
     } else {
         let folder = if path.is_empty() { String::new() } else { format!("{path}/") };
         let under = glob::Pattern::escape(&folder);
@@ -224,6 +236,11 @@ mod tests {
         assert_eq!(names(root, &["d/*.parquet"]), expected);
         assert_eq!(names(root, &["d/b.parquet", "./d/a.parquet", "d/[B]*"]), expected);
         assert_eq!(names(root, &["d/_skip/*.parquet"]), ["d/_skip/c.parquet"]);
+        assert_eq!(names(root, &["d/{a,b,none}.parquet"]), ["d/a.parquet", "d/b.parquet"]);
+        assert_eq!(names(root, &["{x,d}/{B,a*}"]), ["d/a.parquet"]);
+        std::fs::write(root.join("d/{a,b}.parquet"), "").unwrap();
+        assert_eq!(names(root, &["d/{a,b}.parquet"]), ["d/{a,b}.parquet"]);
+        std::fs::remove_file(root.join("d/{a,b}.parquet")).unwrap();
         for file in ["d/x.csv", "d/e/y.tsv.gz", "d/z.jsonl"] {
             std::fs::create_dir_all(root.join("d/e")).unwrap();
             std::fs::write(root.join(file), "").unwrap();

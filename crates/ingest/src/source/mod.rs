@@ -1,6 +1,7 @@
 //! The source: which files there are, what their footers say, and the records of a chunk. Must never write, and never
 //! take a file for the one that was planned without having looked.
 
+mod braces;
 mod budget;
 mod column;
 mod coverage;
@@ -10,6 +11,7 @@ mod list;
 mod mirror;
 mod nested;
 mod object;
+mod path;
 mod read;
 mod shape;
 mod types;
@@ -23,6 +25,7 @@ pub(crate) use list::{Found, Listing, list};
 pub(crate) use mirror::{Mirrors, Opened};
 pub(crate) use nested::{is_alike, is_same, lacks, text_of, type_of};
 pub(crate) use object::Object;
+pub(crate) use path::{FieldPath, within};
 pub(crate) use read::{Records, contain, damaged, read_chunk};
 pub(crate) use types::common;
 pub(crate) use view::{FileColumn, name_in_source};

@@ -16,6 +16,7 @@ use seriatim_pipeline::model::Pipeline;
 use seriatim_transform::{Projected, Transform, TransformError};
 
 use super::groups::Groups;
+use super::path::FieldPath;
 use super::view::{FileColumn, Renames, in_source, place_in};
 use crate::error::{BadFile, IngestError, Result};
 use crate::plan::Chunk;
@@ -112,9 +113,10 @@ impl Records {
 
     /// The source columns that the records need for these of their columns.
     pub(crate) fn source_columns(&self, columns: &[&str]) -> Vec<String> {
+        let (roots, _) = self.roots(columns);
         match &self.transform {
-            Some(transform) => transform.source_columns(columns),
-            None => columns.iter().map(|&c| c.to_owned()).collect(),
+            Some(transform) => transform.source_columns(&texts(&roots)),
+            None => roots,
         }
     }
 
@@ -125,14 +127,38 @@ impl Records {
 
     /// A reader of just these columns of the records.
     pub(crate) fn select(&self, columns: &[&str]) -> Result<Selected> {
+        let (roots, paths) = self.roots(columns);
         match &self.transform {
             Some(transform) => {
-                let projected = transform.project(columns).map_err(|e| transform_error(&e))?;
-                Ok(Selected { inputs: projected.input_columns().to_vec(), projected: Some(projected) })
+                let projected = transform.project(&texts(&roots)).map_err(|e| transform_error(&e))?;
+                Ok(Selected { inputs: projected.input_columns().to_vec(), projected: Some(projected), paths })
             }
-            None => Ok(Selected { inputs: columns.iter().map(|&c| c.to_owned()).collect(), projected: None }),
+            None => Ok(Selected { inputs: roots, projected: None, paths }),
         }
     }
+
+    /// The columns that these columns and fields of structs are of; and, if there is a field among them, where each is.
+    fn roots(&self, columns: &[&str]) -> (Vec<String>, Option<Vec<(String, FieldPath)>>) {
+        let schema = self.schema();
+        let names = || columns.iter().map(|&name| name.to_owned());
+        if columns.iter().all(|name| schema.field_with_name(name).is_ok()) {
+            return (names().collect(), None);
+        }
+        // Of a name that leads nowhere, whoever looks for the column will tell.
+        let paths = names().map(|name| Some((name.clone(), FieldPath::find(schema.fields(), &name).ok()?)));
+        let Some(paths) = paths.collect::<Option<Vec<_>>>() else { return (names().collect(), None) };
+        let mut roots: Vec<String> = Vec::new();
+        for (_, path) in &paths {
+            if !roots.contains(&path.root) {
+                roots.push(path.root.clone());
+            }
+        }
+        (roots, Some(paths))
+    }
+}
+
+fn texts(names: &[String]) -> Vec<&str> {
+    names.iter().map(String::as_str).collect()
 }
 
 /// Some columns of the records.
@@ -140,6 +166,8 @@ impl Records {
 pub(crate) struct Selected {
     inputs: Vec<String>,
     projected: Option<Projected>,
+    /// Where each of them is, if some are fields of structs.
+    paths: Option<Vec<(String, FieldPath)>>,
 }
 
 impl Selected {
@@ -150,6 +178,21 @@ impl Selected {
 
     /// Reads a chunk, where the inputs are these columns: the records, in order, and which of the chunk's rows the transform kept (`None`: all).
     pub(crate) fn read(
+        &self,
+        file: File,
+        metadata: &ArrowReaderMetadata,
+        chunk: &Chunk,
+        columns: &[FileColumn],
+        name: &str,
+    ) -> Result<(RecordBatch, Option<BooleanArray>)> {
+        let (batch, kept) = self.read_columns(file, metadata, chunk, columns, name)?;
+        match &self.paths {
+            None => Ok((batch, kept)),
+            Some(paths) => Ok((taken(&batch, paths)?, kept)),
+        }
+    }
+
+    fn read_columns(
         &self,
         file: File,
         metadata: &ArrowReaderMetadata,
@@ -170,6 +213,21 @@ impl Selected {
             }
         })
     }
+}
+
+/// The columns and fields at these paths, each called as it was asked for.
+fn taken(batch: &RecordBatch, paths: &[(String, FieldPath)]) -> Result<RecordBatch> {
+    let (mut fields, mut columns) = (Vec::with_capacity(paths.len()), Vec::with_capacity(paths.len()));
+    for (name, path) in paths {
+        let column = batch.column_by_name(&path.root);
+        let column = column.ok_or_else(|| IngestError::internal(format!("column '{}' was not read", path.root)))?;
+        let values = path.take(column)?;
+        fields.push(path.field.clone().with_name(name).with_data_type(values.data_type().clone()).with_nullable(true));
+        columns.push(values);
+    }
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)
+        .map_err(|e| IngestError::internal(e.to_string()))
 }
 
 fn transform_error(error: &TransformError) -> IngestError {

@@ -73,17 +73,22 @@ fn summary(
         table: table.map(str::to_owned),
         ok: problem.is_none(),
         message: problem.unwrap_or_else(good),
+        help: None,
     }
 }
 
 fn check_folder(output: &Output, pipeline: &Pipeline, manifest: &Manifest) -> VerifyCheck {
     let mut names = pipeline.tables.iter().map(|t| t.name.as_str());
-    let problem = check_output(output, pipeline, manifest.number()).err().map(|e| e.message);
+    let (problem, help) = match check_output(output, pipeline, manifest.number()) {
+        Ok(()) => (None, None),
+        Err(error) => (Some(error.message), error.help),
+    };
     let missing = names.find(|name| !manifest.tables.iter().any(|t| t.table == *name));
     let missing = missing.map(|name| format!("the manifest has no table '{name}'"));
-    summary("G8", None, [problem, missing], || {
+    let check = summary("G8", None, [problem, missing], || {
         format!("the table folders hold what {} wrote, and nothing else", counted(manifest.number(), "published run"))
-    })
+    });
+    VerifyCheck { help, ..check }
 }
 
 fn check_file(output: &Output, file: &ManifestFile) -> Option<String> {
@@ -539,7 +544,7 @@ fn check_aside(manifest: &Manifest) -> Option<VerifyCheck> {
          output. The first, of run {run}: {}",
         first.what
     );
-    Some(VerifyCheck { guarantee: "G7".to_owned(), table: None, message, ok: true })
+    Some(VerifyCheck { guarantee: "G7".to_owned(), table: None, message, ok: true, help: None })
 }
 
 fn count_rows(output: &Output, name: &str, expected: u64) -> Result<(), String> {

@@ -116,7 +116,7 @@ pub(super) fn open_file(run: &RunContext, reserved: &Reserved, file: FileOf<'_>)
 /// The columns in which no value is twice, beside the ID: its text, and a key that is one column.
 fn unique_columns(table: &TableLayout) -> Vec<&str> {
     let text = table.id.as_ref().and_then(|id| id.text.as_ref()).map(|text| text.column.as_str());
-    let key = if let [key] = table.key.as_slice() { Some(key.as_str()) } else { None };
+    let key = if let [key] = table.key_fields() { Some(key.name().as_str()) } else { None };
     text.into_iter().chain(key).collect()
 }
 

@@ -297,16 +297,20 @@ pub(crate) fn shop() -> Pipeline {
     Pipeline { checks, ..pipeline(vec![customers, orders, lines]) }
 }
 
-pub(crate) fn write_parts(folder: &Path, seed: u64, parts: std::ops::Range<u64>) {
-    let columns =
-        [Column::new("customer", Kind::Text), Column::new("order", Kind::I64), Column::new("amount", Kind::I64)];
-    // Some customers have an ID already, with gaps between them.
+/// Some customers, whose names end so, have an ID already, with gaps between them.
+pub(crate) fn write_existing(folder: &Path, end: &str) {
     let existing = [Column::new("name", Kind::Text), Column::new("number", Kind::I64)];
-    let customer = |n: i128| vec![Cell::Text(format!("c{n}")), Cell::Int(100 + n * n)];
+    let customer = |n: i128| vec![Cell::Text(format!("c{n}{end}")), Cell::Int(100 + n * n)];
     let path = folder.join("existing/customers.parquet");
     if !path.exists() {
         write(&path, &existing, &[3, 1, 69, 70].map(customer), &Layout::default());
     }
+}
+
+pub(crate) fn write_parts(folder: &Path, seed: u64, parts: std::ops::Range<u64>) {
+    let columns =
+        [Column::new("customer", Kind::Text), Column::new("order", Kind::I64), Column::new("amount", Kind::I64)];
+    write_existing(folder, "");
     for part in parts {
         let mut rng = Rng::at(seed, &[part]);
         let order = |rng: &mut Rng| if rng.percent(2) { Cell::Null } else { Cell::Int(i128::from(rng.below(200))) };

@@ -18,7 +18,7 @@ use crate::oracle::{Oracle, Quarantined, Record, SourceFile};
 use crate::outputs::{assert_same_tree, read_table, tree};
 use crate::rng::{scaled, seed};
 
-fn random_cases(name: &str, cases: u32, test: impl Fn(Sizes) -> Result<(), String>) {
+pub(crate) fn random_cases(name: &str, cases: u32, test: impl Fn(Sizes) -> Result<(), String>) {
     let config = Config {
         cases: scaled(cases),
         rng_seed: RngSeed::Fixed(seed(name)),

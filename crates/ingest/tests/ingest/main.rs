@@ -19,6 +19,7 @@ mod delta;
 mod drift;
 mod errors;
 mod existing;
+mod fields;
 mod files;
 mod groups;
 mod guarantees;

@@ -24,7 +24,7 @@ fn things(place: &Place) -> Vec<(i128, String)> {
     rows.iter().map(pair).collect()
 }
 
-fn replayed(place: &Place, pipeline: &Pipeline, mended: &[&str]) -> Result<Option<RunReport>, Failed> {
+pub(crate) fn replayed(place: &Place, pipeline: &Pipeline, mended: &[&str]) -> Result<Option<RunReport>, Failed> {
     let mended: Vec<String> = mended.iter().map(|&pattern| pattern.to_owned()).collect();
     match replay(&place.project(pipeline), &mended) {
         Ok(None) => Ok(None),

@@ -87,6 +87,13 @@ fn whatever_looks_at_other_rows() {
     no("SELECT (SELECT 1 FROM source) AS x FROM source", "*", "a sub-query in an expression", "FROM");
     no("SELECT unnest(city) FROM source", "1:8", "makes several rows of one", "later version");
     no("SELECT city FROM source, UNNEST([1, 2])", "*", "a join", "");
+    refused(
+        "SELECT array_length(city) AS n FROM source",
+        ErrorKind::Unsupported,
+        "1:8",
+        "functions of lists are not available",
+        "let the list pass through",
+    );
     no("SELECT upper(DISTINCT city) FROM source", "1:8", "belong to aggregation", "leave it out");
     no("WITH RECURSIVE a AS (SELECT 1 FROM source) SELECT * FROM a", "1:1", "WITH RECURSIVE", "RECURSIVE");
     no("SELECT * FROM (SELECT city FROM source ORDER BY city)", "1:49", "ORDER BY is not row-wise", "");
@@ -202,6 +209,8 @@ fn what_is_no_select_or_no_sql() {
     let syntax = |sql: &str, place: &str, message: &str| {
         refused(sql, ErrorKind::Syntax, place, message, "");
     };
+    syntax("SELECT city\nFROM source\nWHERE\n", "3:6", "an expression, found: the end of the SQL");
+    syntax("SELECT (city", "1:13", "found: the end of the SQL");
     for sql in [
         "INSERT INTO source VALUES (1)",
         "DELETE FROM source",
