@@ -196,8 +196,9 @@ mod tests {
         }
     }
 
-    fn object(members: &[(&str, DataType, bool)]) -> DataType {
-        DataType::Struct(members.iter().map(|(name, kind, null)| Field::new(*name, kind.clone(), *null)).collect())
+    /// The same, where each field has a value.
+    fn full(fields: &[(&str, DataType)]) -> DataType {
+        DataType::Struct(fields.iter().map(|(name, kind)| Field::new(*name, kind.clone(), false)).collect())
     }
 
     fn list(kind: DataType) -> DataType {
@@ -207,25 +208,20 @@ mod tests {
     #[test]
     fn objects_and_lists_go_together() {
         let (int, text) = (|| list(Int32), || list(DataType::Utf8));
-        let all = |members: &[(&str, DataType)]| {
-            object(&members.iter().map(|(name, kind)| (*name, kind.clone(), true)).collect::<Vec<_>>())
-        };
         for (types, expected) in [
             (vec![int(), list(Int64)], Some(list(Int64))),
             (vec![list(Null), int()], Some(int())),
             (vec![int(), text()], None),
             (vec![int(), Int32], None),
-            (vec![all(&[("b", Int32), ("a", int())]), all(&[("b", Int64), ("a", list(Int8))])], {
-                Some(all(&[("b", Int64), ("a", int())]))
+            (vec![of(&[("b", Int32), ("a", int())]), of(&[("b", Int64), ("a", list(Int8))])], {
+                Some(of(&[("b", Int64), ("a", int())]))
             }),
-            (vec![all(&[("b", Int32), ("a", Int32)]), all(&[("a", Int32), ("b", Int32)])], {
-                Some(all(&[("a", Int32), ("b", Int32)]))
+            (vec![of(&[("b", Int32), ("a", Int32)]), of(&[("a", Int32), ("b", Int32)])], {
+                Some(of(&[("a", Int32), ("b", Int32)]))
             }),
-            (vec![all(&[("a", Int32)]), all(&[("a", DataType::Utf8)])], None),
-            (vec![all(&[("a", Int32), ("a", Int32)]), all(&[("a", Int64)])], None),
-            (vec![object(&[("a", Int32, false)]), object(&[("a", Int64, false)])], {
-                Some(object(&[("a", Int64, false)]))
-            }),
+            (vec![of(&[("a", Int32)]), of(&[("a", DataType::Utf8)])], None),
+            (vec![of(&[("a", Int32), ("a", Int32)]), of(&[("a", Int64)])], None),
+            (vec![full(&[("a", Int32)]), full(&[("a", Int64)])], Some(full(&[("a", Int64)]))),
         ] {
             assert_eq!(common_of(&types), expected, "{types:?}");
             let wide = expected.iter();
@@ -233,7 +229,7 @@ mod tests {
                 wide.flat_map(|wide| types.iter().map(move |kind| (kind, wide))).all(|(kind, wide)| !lacks(kind, wide))
             );
         }
-        let (narrow, wide) = (object(&[("a", Int32, false)]), all(&[("a", Int32), ("b", text())]));
+        let (narrow, wide) = (full(&[("a", Int32)]), of(&[("a", Int32), ("b", text())]));
         let types = [list(narrow), list(wide)];
         assert_eq!(common_of(&types).as_ref(), Some(&types[1]));
         assert_eq!(types.each_ref().map(|kind| lacks(kind, &types[1])), [true, false]);
