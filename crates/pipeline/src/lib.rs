@@ -17,6 +17,7 @@ mod error;
 mod existing;
 mod groups;
 mod load;
+mod lookups;
 pub mod model;
 mod nearest;
 mod overrides;

@@ -27,6 +27,7 @@ mod harness;
 mod hostile;
 mod ids;
 mod leftovers;
+mod lookups;
 mod objects;
 mod oracle;
 mod outputs;
