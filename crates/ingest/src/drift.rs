@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
+use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Schema};
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,7 @@ use seriatim_pipeline::model::{Pipeline, SchemaMode};
 use crate::committed::Committed;
 use crate::error::{IngestError, Result};
 use crate::layout::TableSignature;
+use crate::lookups::Lookups;
 use crate::plan::{Bound, FileMemory, bind};
 use crate::sequence::is_zero;
 use crate::source::{FileFacts, Records, common, is_alike, is_same, lacks, name_in_source, text_of, type_of};
@@ -177,19 +179,24 @@ pub(crate) struct Together {
 
 /// Binds the pipeline to the columns that the files have together. Types are kept for later runs if these may have files
 /// that say nothing of their own, or something else.
-pub(crate) fn bind_files(pipeline: &Pipeline, files: &[FileFacts], known: &Known) -> Result<Together> {
+pub(crate) fn bind_files(
+    pipeline: &Pipeline,
+    files: &[FileFacts],
+    known: &Known,
+    lookups: &Arc<Lookups>,
+) -> Result<Together> {
     let has_texts = files.iter().any(|file| form_of(&file.file.name, pipeline.source.format).is_some());
     let views: Vec<View<'_>> = files.iter().map(|file| View::new(file, pipeline)).collect::<Result<_>>()?;
     let mode = pipeline.source.schema;
     let mut merged = Merged::new(&views, mode, &known.published(pipeline, None));
     if mode != SchemaMode::Strict
         && known.types.is_empty()
-        && let Ok(records) = Records::new(&merged.schema(), pipeline)
+        && let Ok(records) = Records::new(&merged.schema(), pipeline, lookups)
     {
         let origin = |column: &str| records.pass_through(column).map(str::to_owned);
         merged = Merged::new(&views, mode, &known.published(pipeline, Some(&origin)));
     }
-    let bound = bind(pipeline, &merged.schema())?;
+    let bound = bind(pipeline, &merged.schema(), lookups)?;
     let used = bound.records.source_columns(&bound.layout.used_columns());
     for column in &used {
         merged.check(column, &views, mode)?;
@@ -290,11 +297,16 @@ impl<'a> Column<'a> {
     /// Settles the type, once all files have been looked at.
     fn settle(&mut self, mode: SchemaMode) {
         let wide = common(self.types.iter().copied().chain(&self.published));
-        let wide = wide.filter(|wide| !self.types.iter().any(|kind| is_lacking(kind, wide, mode)));
         // What is published has its members in an order.
         let published =
             |wide: DataType| self.published.clone().filter(|published| is_alike(published, &wide)).unwrap_or(wide);
+        let is_lacking = |wide: &DataType| self.types.iter().any(|kind| is_lacking(kind, wide, mode));
         match wide.map(published) {
+            // Like a column, a member may be missing only where that is asked for.
+            Some(wide) if is_lacking(&wide) => {
+                self.is_torn = true;
+                self.field = self.field.as_ref().clone().with_data_type(wide).into();
+            }
             Some(wide) if is_same(&wide, self.field.data_type()) => {}
             Some(wide) => self.field = self.field.as_ref().clone().with_data_type(wide).into(),
             None => self.is_torn = true,

@@ -82,11 +82,12 @@ impl Existing {
         let pipeline = Pipeline {
             source: Source { files: wanted.files.to_vec(), ..Source::default() },
             transform: None,
+            lookups: Vec::new(),
             checks: Vec::new(),
             tables: Vec::new(),
             ..project.pipeline().clone()
         };
-        let records = Records::new(first.schema(), &pipeline)?;
+        let records = Records::new(first.schema(), &pipeline, &Arc::default())?;
         let footers: Vec<Arc<ParquetMetaData>> = facts.iter().map(|facts| facts.footer.metadata().clone()).collect();
         let cut = Cut { chunk_rows: CHUNK_ROWS, shards: 1, paths: Paths::General };
         let chunks = (0..).zip(&footers).flat_map(|(index, footer)| cut_file(index, footer, cut, 1)).collect();
@@ -101,6 +102,7 @@ impl Existing {
             aside: Vec::new(),
             aside_known: 0,
             adopted: Vec::new(),
+            lookups: Vec::new(),
             source_columns: Vec::new(),
             replayed: Vec::new(),
             drift: Drift::default(),

@@ -27,6 +27,7 @@ mod keys;
 mod layout;
 mod ledger;
 mod look;
+mod lookups;
 mod manifest;
 mod near;
 mod new_keys;
@@ -75,8 +76,8 @@ pub use recover::{RecoverReport, RecoveredTable};
 pub use replay::{quarantine, replay};
 pub use report::{
     AsideFile, CheckOutcome, CheckReport, CheckTable, FoundStart, IdRange, LedgerEntry, LedgerReport, LedgerTable,
-    Place, PlanFile, PlanReport, QuarantineReason, QuarantineReport, RunReport, RunStatus, TableReport, VerifyCheck,
-    VerifyReport, WhoReport,
+    LookupFile, Place, PlanFile, PlanReport, QuarantineReason, QuarantineReport, RunReport, RunStatus, TableReport,
+    VerifyCheck, VerifyReport, WhoReport,
 };
 pub use runner::{Runner, RunnerOptions};
 pub use suggest::{LeftOut, SuggestOptions, SuggestedColumn, SuggestedTable, Suggestion, counted, grouped, suggest};

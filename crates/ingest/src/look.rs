@@ -20,11 +20,13 @@ use crate::project::Project;
 use crate::publish::check_output;
 use crate::record::runs;
 use crate::report::{
-    AsideFile, CheckReport, CheckTable, FoundStart, IdRange, PlanFile, PlanReport, RunReport, RunStatus, TableReport,
+    AsideFile, CheckReport, CheckTable, FoundStart, IdRange, LookupFile, PlanFile, PlanReport, RunReport, RunStatus,
+    TableReport,
 };
 use crate::runner::RunnerOptions;
 use crate::settled::{Settled, look_folder, settle};
 use crate::sound::{self, find_bad};
+use crate::source::SourceFile;
 
 /// Validates a pipeline against the real schema of its files, whether they were ingested or not.
 pub fn check(project: &Project) -> Result<CheckReport> {
@@ -116,6 +118,7 @@ pub fn plan(project: &Project, options: &RunnerOptions) -> Result<PlanReport> {
         pipeline: pipeline.name.clone(),
         interrupted: interrupted_run(project)?,
         files: plan.files.iter().map(|f| PlanFile { file: f.name.clone(), rows: f.rows, bytes: f.bytes }).collect(),
+        lookups: lookup_files(&plan),
         files_known: plan.files_known,
         records: plan.files.iter().map(|f| f.rows).sum(),
         filtered: 0,
@@ -141,6 +144,17 @@ pub fn plan(project: &Project, options: &RunnerOptions) -> Result<PlanReport> {
         let _ = run.keymap_folder(0).parent().map(std::fs::remove_dir);
     }
     outcome.map(|()| report)
+}
+
+/// The files of a plan's look-ups.
+fn lookup_files(plan: &Plan) -> Vec<LookupFile> {
+    let files = plan.lookups.iter().flat_map(|lookup| lookup.files.iter().map(|file| (&lookup.name, file)));
+    let file = |(lookup, file): (&String, &SourceFile)| LookupFile {
+        lookup: lookup.clone(),
+        file: file.name.clone(),
+        rows: file.rows,
+    };
+    files.map(file).collect()
 }
 
 /// Where IDs begin that come after what exists, while no run is published.

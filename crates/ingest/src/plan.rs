@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use arrow::datatypes::Schema;
 use parquet::arrow::arrow_reader::ArrowReaderMetadata;
@@ -18,6 +18,7 @@ use crate::drift::{Drift, Known, SourceTypes, bind_files};
 use crate::error::{IngestError, Result};
 use crate::file_size::rows_of_files;
 use crate::layout::Layout;
+use crate::lookups::{Lookups, PlannedLookup};
 use crate::output::REPLAY;
 use crate::project::Project;
 use crate::resolve::MOST_RECORDS;
@@ -75,6 +76,9 @@ pub(crate) struct Plan {
     /// Tables that exist and are taken over, because no run is published yet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) adopted: Vec<Adopted>,
+    /// The look-ups that the transform joins.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) lookups: Vec<PlannedLookup>,
     /// The columns that these files have together, in the order of names: what a record in quarantine shows of its source.
     pub(crate) source_columns: Vec<String>,
     /// The files of the quarantine whose records the source is.
@@ -204,8 +208,11 @@ pub(crate) fn make_plan(
     }
     let (facts, texts) = take_up_texts(project, new, known, purpose, workers, &mut bad)?;
     let (mut bound, mut source_columns, mut drift) = (None, Vec::new(), Drift::default());
+    let mut lookups = Vec::new();
     if !facts.is_empty() {
-        let mut together = bind_files(project.pipeline(), &facts, known)?;
+        let found = Lookups::find(project)?;
+        let mut together = bind_files(project.pipeline(), &facts, known, &found)?;
+        lookups = found.planned();
         together.bound.texts = texts;
         let objects = (0..).zip(&facts).filter(|(_, facts)| facts.file.is_object());
         together.bound.footers = objects.map(|(index, facts)| (index, facts.footer.clone())).collect();
@@ -240,6 +247,7 @@ pub(crate) fn make_plan(
         aside: bad,
         aside_known,
         adopted: settled.adopted.clone(),
+        lookups,
         source_columns,
         replayed: project.replayed().to_vec(),
         drift,
@@ -272,8 +280,8 @@ pub(crate) struct Bound {
 }
 
 /// Binds the pipeline to the columns of the source.
-pub(crate) fn bind(pipeline: &Pipeline, source: &Schema) -> Result<Bound> {
-    let records = Records::new(source, pipeline)?;
+pub(crate) fn bind(pipeline: &Pipeline, source: &Schema, lookups: &Arc<Lookups>) -> Result<Bound> {
+    let records = Records::new(source, pipeline, lookups)?;
     let layout = Layout::new(pipeline, &records.schema())?;
     refuse_types(pipeline, &layout)?;
     Ok(Bound { records, layout, footers: HashMap::new(), texts: None })

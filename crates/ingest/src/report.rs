@@ -254,6 +254,9 @@ pub struct PlanReport {
     pub interrupted: Option<String>,
     /// The files that would be ingested, in order.
     pub files: Vec<PlanFile>,
+    /// The files of look-ups, in the order of the pipeline.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lookups: Vec<LookupFile>,
     /// Files that earlier runs had ingested.
     pub files_known: u64,
     /// Source records to read.
@@ -301,6 +304,17 @@ pub struct FoundStart {
     pub first: i64,
     /// Where the IDs before it are, as the pipeline names the files.
     pub after: Vec<String>,
+}
+
+/// One file of a look-up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LookupFile {
+    /// The look-up's name.
+    pub lookup: String,
+    /// The file, as the pipeline reaches it.
+    pub file: String,
+    /// Its rows.
+    pub rows: u64,
 }
 
 /// One file of a plan.

@@ -5,7 +5,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, RecordBatch};
+use arrow::array::{ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Field, Int64Type, Schema};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use parquet::arrow::ProjectionMask;
@@ -257,7 +257,9 @@ fn compared(run: &RunContext, table: &ManifestTable) -> Vec<(String, String)> {
 fn called(batch: &RecordBatch, names: &[String]) -> Result<RecordBatch> {
     let fields = batch.schema_ref().fields().iter().zip(names);
     let fields: Vec<Field> = fields.map(|(field, name)| field.as_ref().clone().with_name(name)).collect();
-    batch.clone().with_schema(Arc::new(Schema::new(fields))).map_err(|e| IngestError::internal(e.to_string()))
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), batch.columns().to_vec(), &options)
+        .map_err(|e| IngestError::internal(e.to_string()))
 }
 
 /// Whether a record has the values that a row has, in the columns that both have.

@@ -5,8 +5,8 @@ use crate::env;
 use crate::error::{Draft, Problems, Span, listed, quoted};
 use crate::nearest::nearest;
 use crate::raw::{
-    Address, Field, Number, RawAdopt, RawAfter, RawCheck, RawCsv, RawHistory, RawId, RawIds, RawOutput, RawPipeline,
-    RawSchema, RawSource, RawStart, RawTable, Text, TextList,
+    Address, Field, Number, RawAdopt, RawAfter, RawCheck, RawCsv, RawHistory, RawId, RawIds, RawLookup, RawOutput,
+    RawPipeline, RawSchema, RawSource, RawStart, RawTable, Text, TextList,
 };
 use crate::yaml::{Entry, Kind, Node, Scalar};
 
@@ -18,6 +18,11 @@ const MAX_TABLES: usize = 1000;
 
 /// More checks than this are refused: each one is evaluated for every record.
 const MAX_CHECKS: usize = 1000;
+
+/// More look-ups than this are refused: each process holds all of them in memory.
+const MAX_LOOKUPS: usize = 100;
+
+const EXAMPLE_OF_LOOKUPS: &str = "write each one as `countries: {files: countries.csv, key: code}`, indented below";
 
 /// Decodes the tree of a file. `None` if nothing more can be said about it, or if there is nothing in it.
 pub(crate) fn decode(
@@ -79,6 +84,7 @@ impl Decoder<'_> {
             name: fields.read("name", |node, _| self.text(node, "name")),
             source: fields.read("source", |node, key| self.source(node, key)),
             transform: fields.read("transform", |node, _| self.text(node, "transform")),
+            lookups: fields.read("lookups", |node, key| self.lookups(node, key)),
             checks: fields.read("checks", |node, _| self.checks(node)),
             tables: fields.read("tables", |node, key| self.tables(node, key)),
             output: fields.read("output", |node, key| self.output(node, key)),
@@ -169,6 +175,46 @@ impl Decoder<'_> {
             compression: fields.read("compression", |node, _| self.text(node, "output.compression")),
             recompress: fields.read("recompress", |node, _| self.truth_value(node, "output.recompress")),
             target_file_size: fields.read("target_file_size", |node, _| self.size(node, "output.target_file_size")),
+        })
+    }
+
+    fn lookups(&mut self, node: &Node, key: Span) -> Option<Vec<(Text, RawLookup)>> {
+        let entries = match &node.kind {
+            Kind::Map(entries) if !entries.is_empty() => entries,
+            Kind::Scalar(scalar) if !scalar.is_null() => {
+                self.wrong_type(node, "lookups", "a map of look-ups", EXAMPLE_OF_LOOKUPS);
+                return None;
+            }
+            Kind::List(_) => {
+                self.wrong_type(node, "lookups", "a map of look-ups", EXAMPLE_OF_LOOKUPS);
+                return None;
+            }
+            Kind::Map(_) | Kind::Scalar(_) => {
+                let help = "name a look-up, indented below, or remove it";
+                self.problems.push(Draft::new(key, "`lookups` is empty".to_owned()).help(help));
+                return None;
+            }
+        };
+        if entries.len() > MAX_LOOKUPS {
+            let message = format!("the pipeline has {} look-ups, and {MAX_LOOKUPS} is the most", entries.len());
+            self.problems.push(Draft::new(node.span, message).help("join what belongs together into one file"));
+            return None;
+        }
+        let read = |entry: &Entry| {
+            let name = Text { value: entry.key.clone(), shown: entry.key.clone(), span: entry.key_span };
+            Some((name, self.lookup(&entry.value, &format!("lookups.{}", entry.key), entry.key_span)?))
+        };
+        // All are read before one that is broken breaks the map.
+        let read: Vec<_> = entries.iter().map(read).collect();
+        read.into_iter().collect()
+    }
+
+    fn lookup(&mut self, node: &Node, at: &str, key: Span) -> Option<RawLookup> {
+        let fields = self.map(node, at, key, RawLookup::KEYS, &["files", "key"])?;
+        Some(RawLookup {
+            files: fields.read("files", |node, _| self.text_list(node, &format!("{at}.files"))),
+            key: fields.read("key", |node, _| self.text_list(node, &format!("{at}.key"))),
+            columns: fields.read("columns", |node, key| self.text_map(node, &format!("{at}.columns"), key)),
         })
     }
 
@@ -609,6 +655,7 @@ fn example(key: &str) -> &'static str {
         "after" => "after: existing/*.parquet",
         "mode" => "mode: widen",
         "type" => "type: scd2",
+        "key" => "key: code",
         _ => "column: customer_id",
     }
 }

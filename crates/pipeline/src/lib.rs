@@ -18,6 +18,7 @@ mod existing;
 mod groups;
 mod history;
 mod load;
+mod lookups;
 pub mod model;
 mod nearest;
 mod overrides;

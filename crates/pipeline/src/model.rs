@@ -18,6 +18,9 @@ pub struct Pipeline {
     pub source: Source,
     /// Row-wise SQL over `source`, if the records are to be changed or filtered first.
     pub transform: Option<String>,
+    /// Small tables that the transform joins, in the order of the file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lookups: Vec<Lookup>,
     /// What every record must meet, in the order of the file.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checks: Vec<Check>,
@@ -39,6 +42,20 @@ impl Pipeline {
         let id = table.id.as_ref().filter(|_| !self.ids.is_entity())?;
         Some(id.sequence.clone().unwrap_or_else(|| format!("{}.{}", self.name, table.name)))
     }
+}
+
+/// A small table that the transform joins by key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lookup {
+    /// What the transform calls it.
+    pub name: String,
+    /// Paths, folders and globs, as written; relative ones start at the pipeline file's folder. Never empty.
+    pub files: Vec<String>,
+    /// The columns that tell its rows apart. Never empty.
+    pub key: Vec<String>,
+    /// The types of the columns of text files that are declared.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub columns: BTreeMap<String, ColumnType>,
 }
 
 /// Where IDs come from.

@@ -4,7 +4,7 @@
 
 use crate::error::{Draft, PipelineErrors, Problems, Span, listed, quoted};
 use crate::nearest::nearest;
-use crate::raw::{RawId, RawIds, RawOutput, RawPipeline, RawSource, RawTable};
+use crate::raw::{RawId, RawIds, RawLookup, RawOutput, RawPipeline, RawSource, RawTable};
 use crate::secrets::masked;
 use crate::yaml::{self, Entry, Kind, Node, Piece, Scalar};
 
@@ -85,6 +85,8 @@ fn read_value(value: &str, piece: Piece, problems: &mut Problems) -> Option<Node
 enum Level {
     Pipeline,
     Source,
+    Lookups,
+    Lookup,
     Tables,
     Table,
     Id,
@@ -94,22 +96,25 @@ enum Level {
 }
 
 impl Level {
-    /// The keys of this level; none for tables, whose keys are names.
+    /// The keys of this level; none for tables and look-ups, whose keys are names.
     fn keys(self) -> &'static [&'static str] {
         match self {
             Self::Pipeline => RawPipeline::KEYS,
             Self::Source => RawSource::KEYS,
+            Self::Lookup => RawLookup::KEYS,
             Self::Table => RawTable::KEYS,
             Self::Id => RawId::KEYS,
             Self::Output => RawOutput::KEYS,
             Self::Ids => RawIds::KEYS,
-            Self::Tables | Self::Value => &[],
+            Self::Lookups | Self::Tables | Self::Value => &[],
         }
     }
 
     fn below(self, key: &str) -> Self {
         match (self, key) {
             (Self::Pipeline, "source") => Self::Source,
+            (Self::Pipeline, "lookups") => Self::Lookups,
+            (Self::Lookups, _) => Self::Lookup,
             (Self::Pipeline, "tables") => Self::Tables,
             (Self::Pipeline, "output") => Self::Output,
             (Self::Pipeline, "ids") => Self::Ids,
@@ -167,12 +172,13 @@ fn check_key(level: Level, key: &str, span: Span, node: &Node) -> Result<(), Box
                 Draft::new(span, format!("there is no setting {} here: the one before it has no parts", quoted(key)));
             return Err(Box::new(draft.help("end the path before it")));
         }
-        Level::Tables => {
+        Level::Tables | Level::Lookups => {
             let names = match &node.kind {
                 Kind::Map(entries) => entries.iter().map(|entry| entry.key.as_str()).collect(),
                 Kind::Scalar(_) | Kind::List(_) => Vec::new(),
             };
-            (format!("the pipeline has no table {}", quoted(key)), names)
+            let what = if matches!(level, Level::Tables) { "table" } else { "look-up" };
+            (format!("the pipeline has no {what} {}", quoted(key)), names)
         }
         _ => (format!("there is no setting {}", quoted(key)), level.keys().to_vec()),
     };

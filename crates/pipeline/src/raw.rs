@@ -103,6 +103,9 @@ pub(crate) struct RawPipeline {
     /// Row-wise SQL over the table `source`, to change or filter the records first.
     #[schemars(schema_with = "schema::text")]
     pub(crate) transform: Field<Text>,
+    /// Small tables that `transform` joins by their keys, each with the name that the SQL calls it by.
+    #[schemars(schema_with = "schema::lookups")]
+    pub(crate) lookups: Field<Vec<(Text, RawLookup)>>,
     /// What every record must meet.
     pub(crate) checks: Field<Vec<RawCheck>>,
     /// The output tables: one for each kind of thing.
@@ -183,6 +186,24 @@ pub(crate) struct RawSchema {
     /// that a file lacks is null there.
     #[schemars(schema_with = "schema::schema_mode", extend("default" = "strict"))]
     pub(crate) mode: Field<Text>,
+}
+
+/// A small table that `transform` joins: `LEFT JOIN countries AS c ON source.country = c.code`. Each process reads it once for a
+/// run and keeps it in memory, 64 MiB at most.
+#[derive(Debug, Default, JsonSchema)]
+#[schemars(rename = "Lookup", deny_unknown_fields)]
+#[schemars(extend("required" = ["files", "key"]))]
+pub(crate) struct RawLookup {
+    /// Its files: Parquet, or by their names CSV (`*.csv`, `*.tsv`) and JSON on lines (`*.ndjson`, `*.jsonl`). A path, a
+    /// folder, a glob, or a list of them. Relative paths start at the pipeline file's folder.
+    #[schemars(schema_with = "schema::texts")]
+    pub(crate) files: Field<TextList>,
+    /// The column, or the columns, whose values tell its rows apart. None may be null, and none there twice.
+    #[schemars(schema_with = "schema::names")]
+    pub(crate) key: Field<TextList>,
+    /// The types of columns of text files, as in `source.columns`. Others have the type that all their values look like.
+    #[schemars(schema_with = "schema::column_types")]
+    pub(crate) columns: Field<Vec<(Text, Text)>>,
 }
 
 /// A condition that every record must meet, after `transform` and before anything is numbered.
@@ -390,7 +411,7 @@ pub(crate) struct RawOutput {
 impl RawPipeline {
     /// The keys of this level, as they are written.
     pub(crate) const KEYS: &[&str] =
-        &["version", "name", "source", "transform", "checks", "tables", "output", "state", "ids"];
+        &["version", "name", "source", "transform", "lookups", "checks", "tables", "output", "state", "ids"];
 }
 
 impl RawSource {
@@ -407,6 +428,11 @@ impl RawCsv {
 impl RawSchema {
     /// The keys of this level, as they are written.
     pub(crate) const KEYS: &[&str] = &["mode"];
+}
+
+impl RawLookup {
+    /// The keys of this level, as they are written.
+    pub(crate) const KEYS: &[&str] = &["files", "key", "columns"];
 }
 
 impl RawCheck {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::column_type;
 use crate::compression;
-use crate::raw::{RawAfter, RawPipeline, RawTable};
+use crate::raw::{RawAfter, RawLookup, RawPipeline, RawTable};
 use crate::sizes;
 
 /// The names that pipelines and tables may have, as a regular expression.
@@ -133,6 +133,16 @@ pub(crate) fn tables(generator: &mut SchemaGenerator) -> Schema {
         "minProperties": 1,
         "propertyNames": {"pattern": NAME_PATTERN},
         "additionalProperties": table,
+    })
+}
+
+pub(crate) fn lookups(generator: &mut SchemaGenerator) -> Schema {
+    let lookup = generator.subschema_for::<RawLookup>();
+    json_schema!({
+        "type": "object",
+        "minProperties": 1,
+        "propertyNames": {"pattern": NAME_PATTERN},
+        "additionalProperties": lookup,
     })
 }
 

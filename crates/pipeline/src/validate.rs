@@ -10,6 +10,7 @@ use crate::error::{Draft, Problems, Span, listed, quoted};
 use crate::existing;
 use crate::groups;
 use crate::history;
+use crate::lookups::lookups_of;
 use crate::model::{
     Compression, Csv, Format, Id, Ids, OnBadFile, OnConflict, OnNullKey, Output, Pipeline, SchemaMode, Source,
     SourceFormat, Table, Undeclared,
@@ -35,6 +36,7 @@ pub(crate) fn validate(raw: &RawPipeline, problems: &mut Problems) -> Option<Pip
     let tables = raw.tables.given().and_then(|tables| tables_of(tables, problems));
     let output = raw.output.given().and_then(|output| output_of(output, problems));
     let transform = or_default(&raw.transform, None, |text| Some(Some(text.value.clone())));
+    let lookups = or_default(&raw.lookups, Vec::new(), |lookups| lookups_of(lookups, &raw.transform, problems));
     let state = or_default(&raw.state, DEFAULT_STATE.to_owned(), |text| state_of(text, problems));
     let ids = or_default(&raw.ids, Ids::default(), |ids| sequences::ids_of(ids, problems));
     if let Some(ids) = &ids {
@@ -47,6 +49,7 @@ pub(crate) fn validate(raw: &RawPipeline, problems: &mut Problems) -> Option<Pip
         name: name?.value.clone(),
         source: source?,
         transform: transform?,
+        lookups: lookups?,
         checks: checks?,
         tables: tables?,
         output: output?,
@@ -94,7 +97,7 @@ fn source_of(raw: &RawSource, problems: &mut Problems) -> Option<Source> {
         choice(text, "source.format", &choices, problems).map(Some)
     });
     let csv = or_default(&raw.csv, Csv::default(), |csv| csv_of(csv, problems));
-    let columns = or_default(&raw.columns, BTreeMap::new(), |columns| columns_of(columns, problems));
+    let columns = or_default(&raw.columns, BTreeMap::new(), |columns| columns_of(columns, "source.columns", problems));
     let undeclared = or_default(&raw.undeclared, Undeclared::default(), |text| {
         let choices = [("infer", Undeclared::Infer), ("string", Undeclared::String)];
         choice(text, "source.undeclared", &choices, problems)
@@ -176,7 +179,12 @@ fn character(text: &Text, setting: &str, problems: &mut Problems) -> Option<char
     }
 }
 
-fn columns_of(raw: &[(Text, Text)], problems: &mut Problems) -> Option<BTreeMap<String, ColumnType>> {
+/// The declared types of columns.
+pub(crate) fn columns_of(
+    raw: &[(Text, Text)],
+    at: &str,
+    problems: &mut Problems,
+) -> Option<BTreeMap<String, ColumnType>> {
     let mut columns = BTreeMap::new();
     let mut is_right = true;
     for (name, written) in raw {
@@ -185,7 +193,7 @@ fn columns_of(raw: &[(Text, Text)], problems: &mut Problems) -> Option<BTreeMap<
             continue;
         }
         is_right = false;
-        let at = format!("source.columns.{}", name.shown);
+        let at = format!("{at}.{}", name.shown);
         let near = nearest(&written.value, TYPES.iter().copied())
             .map_or_else(String::new, |near| format!("did you mean `{near}`? "));
         let help = format!("{near}it is one of {}", listed(TYPES.iter().copied()));

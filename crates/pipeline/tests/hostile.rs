@@ -211,6 +211,7 @@ const KEYS: &[&str] = &[
     "source",
     "files",
     "transform",
+    "lookups",
     "tables",
     "output",
     "path",

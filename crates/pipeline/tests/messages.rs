@@ -224,6 +224,28 @@ fn checks() {
 }
 
 #[test]
+fn lookups() {
+    let with = |lookups: &str| replaced("transform:", &format!("lookups:\n{lookups}transform:"));
+    let bare = |lookups: &str| format!("{}lookups:\n{lookups}", with_tables("  t: {id: i}\n"));
+    shows!(all(&[
+        ("no files", with("  countries: {key: code}\n")),
+        ("no key", with("  countries: {files: c.csv}\n")),
+        ("an unknown key", with("  countries: {files: c.csv, keys: code}\n")),
+        ("an empty list of files", with("  countries: {files: [], key: code}\n")),
+        ("an empty key", with("  countries: {files: c.csv, key: []}\n")),
+        ("a key twice", with("  countries: {files: c.csv, key: [a, b, a]}\n")),
+        ("a type that is none", with("  countries: {files: c.csv, key: a, columns: {a: strng}}\n")),
+        ("the name of the source", with("  Source: {files: c.csv, key: a}\n")),
+        ("no name", with("  my countries: {files: c.csv, key: a}\n")),
+        ("one name in two cases", with("  a: {files: c.csv, key: a}\n  A: {files: c.csv, key: a}\n")),
+        ("no transform", bare("  countries: {files: c.csv, key: a}\n")),
+        ("nothing", bare("")),
+        ("a list", with("  - {files: c.csv, key: a}\n")),
+        ("a text", with("  c.csv\n")),
+    ]));
+}
+
+#[test]
 fn ids() {
     let with = |ids: &str| SALES.replacen("state: .seriatim", &format!("state: .seriatim\nids: {ids}"), 1);
     let postgres = "{from: postgres, url: \"postgresql://u@h/d\"}";

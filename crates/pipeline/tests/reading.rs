@@ -195,6 +195,24 @@ fn whole_numbers_of_all_kinds() {
 }
 
 #[test]
+fn lookups_are_read_with_their_names_and_can_be_set() {
+    let text = "version: 1\nname: n\nsource: {files: f}\ntransform: SELECT 1\noutput: {path: o}\ntables:\n  t: {id: i}\n\
+                lookups:\n  countries: {files: c.csv, key: code}\n  parts: {files: [a, b], key: [x, y], columns: {x: string}}\n";
+    let pipeline = read(text).expect("it is right");
+    let [countries, parts] = pipeline.lookups.as_slice() else { panic!("{:?}", pipeline.lookups) };
+    assert_eq!((countries.name.as_str(), countries.files.as_slice()), ("countries", &["c.csv".to_owned()][..]));
+    assert_eq!((countries.key.as_slice(), parts.key.len()), (&["code".to_owned()][..], 2));
+    assert_eq!(parts.columns["x"].to_string(), "string");
+    let set = |path: &str| {
+        let overrides = Overrides::from_args([format!("{path}=d.csv")]).expect("an override");
+        parse(text, "p.yaml", &overrides, &env)
+    };
+    assert_eq!(set("lookups.countries.files").expect("it is right").lookups[0].files, ["d.csv"]);
+    let wrong = set("lookups.countrys.files").expect_err("there is none").to_string();
+    assert!(wrong.contains("the pipeline has no look-up `countrys`") && wrong.contains("`countries`"), "{wrong}");
+}
+
+#[test]
 fn output_columns_come_in_the_order_of_the_design() {
     let sales = good(SALES);
     let orders = sales.table("orders").expect("it is in the file");

@@ -9,8 +9,8 @@ use common::read;
 use proptest::prelude::*;
 use seriatim_pipeline::json_schema;
 use seriatim_pipeline::model::{
-    Check, Compression, Csv, Format, History, HistoryKind, Id, Ids, Limit, OnBadFile, OnConflict, OnNullKey, Output,
-    Pipeline, SchemaMode, Severity, Source, SourceFormat, Table, Undeclared,
+    Check, Compression, Csv, Format, History, HistoryKind, Id, Ids, Limit, Lookup, OnBadFile, OnConflict, OnNullKey,
+    Output, Pipeline, SchemaMode, Severity, Source, SourceFormat, Table, Undeclared,
 };
 
 /// A text for a path, a column or SQL: with everything that YAML or a placeholder could trip over.
@@ -114,7 +114,7 @@ fn pipeline() -> impl Strategy<Value = Pipeline> {
         prop::sample::select(vec![Format::Parquet, Format::Delta]),
         prop::option::of((1_u64 << 20)..(1 << 40)),
     );
-    let sql = (prop::option::of(text()), prop::collection::vec(check(), 0..3));
+    let sql = (prop::option::of(text()), prop::collection::vec(check(), 0..3), prop::collection::vec(text(), 0..3));
     let modes = prop::sample::select(vec![SchemaMode::Strict, SchemaMode::Widen, SchemaMode::Evolve]);
     let rename = prop::collection::btree_map("old_[a-z]{1,3}", "new_[a-z]{1,3}", 0..3);
     let types = ["string", "int16", "decimal(9,2)", "timestamptz(ms)"].map(|text| text.parse().expect("a type"));
@@ -134,7 +134,7 @@ fn pipeline() -> impl Strategy<Value = Pipeline> {
         |(
             name,
             (files, on_bad_file, schema, rename, texts),
-            (transform, checks),
+            (transform, checks, lookups),
             draws,
             (path, compression, recompress, format, target_file_size),
             state,
@@ -143,15 +143,25 @@ fn pipeline() -> impl Strategy<Value = Pipeline> {
                 let name = format!("check-{i}");
                 Check { name, condition, severity, at_most }
             });
+            let (columns, csv, undeclared, form) = texts;
+            let columns_of_lookups = columns.clone();
+            // Something has to join them.
+            let lookups = lookups.into_iter().enumerate().filter(|_| transform.is_some());
+            let lookups = lookups.map(|(i, file)| Lookup {
+                name: format!("lookup-{i}"),
+                files: vec![file.clone()],
+                key: vec![file, format!("k {i}")],
+                columns: columns_of_lookups.clone(),
+            });
+            let lookups = lookups.collect();
             let mut tables = Vec::new();
             for (i, draw) in draws.into_iter().enumerate() {
                 tables.push(table(i, draw, &tables));
             }
-            let (columns, csv, undeclared, form) = texts;
             let source = Source { files, on_bad_file, schema, rename, format: form, csv, columns, undeclared };
             let output = Output { path, format, compression, recompress, target_file_size };
             let checks = checks.collect();
-            Pipeline { name, source, transform, checks, tables, output, state, ids: Ids::default() }
+            Pipeline { name, source, transform, lookups, checks, tables, output, state, ids: Ids::default() }
         },
     )
 }
@@ -263,6 +273,14 @@ impl Writer {
         self.texts(&pipeline.source);
         if let Some(sql) = &pipeline.transform {
             let _ = writeln!(self.text, "transform: {}", Self::scalar(sql));
+        }
+        for (at, lookup) in pipeline.lookups.iter().enumerate() {
+            let text = if at == 0 { "lookups:\n" } else { "" };
+            let (files, key) = (self.list("      ", &lookup.files), self.list("      ", &lookup.key));
+            let _ = write!(self.text, "{text}  {}:\n    files:{files}    key:{key}", lookup.name);
+            if !lookup.columns.is_empty() {
+                let _ = writeln!(self.text, "    columns: {}", serde_json::json!(lookup.columns));
+            }
         }
         for (at, check) in pipeline.checks.iter().enumerate() {
             let Check { name, condition, severity, at_most } = check;

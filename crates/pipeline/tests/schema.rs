@@ -37,7 +37,7 @@ fn it_is_a_valid_schema_with_a_description_for_every_key() {
     assert!(jsonschema::meta::is_valid(&schema));
     let mut described = 0;
     walk(&schema, "", &mut described);
-    assert_eq!(described, 9 + 8 + 1 + 4 + 4 + 9 + 2 + 8 + 2 + 3 + 5 + 3);
+    assert_eq!(described, 10 + 3 + 8 + 1 + 4 + 4 + 9 + 2 + 8 + 2 + 3 + 5 + 3);
 }
 
 #[test]
@@ -117,6 +117,11 @@ fn both_refuse_what_is_bad() {
         ("step: 1", "step: 0"),
         ("on_conflict: first", "on_conflict: best"),
         ("on_null_key: null", "on_null_key: drop"),
+        ("transform:", "lookups: {}\ntransform:"),
+        ("transform:", "lookups: {a: {files: f}}\ntransform:"),
+        ("transform:", "lookups: {a: {files: f, key: []}}\ntransform:"),
+        ("transform:", "lookups: {a b: {files: f, key: k}}\ntransform:"),
+        ("transform:", "lookups: {a: {files: f, key: k, rows: 5}}\ntransform:"),
         ("source:\n", "source:\n  on_bad_file: skip\n"),
         ("source:\n", "source:\n  bad_file: quarantine\n"),
         ("source:\n", "source:\n  schema: wide\n"),

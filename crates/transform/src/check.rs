@@ -4,15 +4,17 @@
 //! nothing that passes may change its meaning: exact names are left alone.
 
 use datafusion_sql::sqlparser::ast::{
-    ExcludeSelectItem, Expr, GroupByExpr, Ident, ObjectName, ObjectNamePart, Query, Select, SelectFlavor, SelectItem,
-    SelectItemQualifiedWildcardKind, SetExpr, Spanned, Statement, TableAlias, TableFactor, TableWithJoins,
+    ExcludeSelectItem, Expr, GroupByExpr, Ident, Join, ObjectName, ObjectNamePart, Query, Select, SelectFlavor,
+    SelectItem, SelectItemQualifiedWildcardKind, SetExpr, Spanned, Statement, TableAlias, TableFactor, TableWithJoins,
     WildcardAdditionalOptions,
 };
 use datafusion_sql::sqlparser::tokenizer::Span;
 
 use crate::context::SOURCE;
 use crate::error::{ErrorKind, SqlError};
-use crate::expressions::{self, Scope};
+use crate::expressions::{self, Scope, Table};
+use crate::joins::{self, Side};
+use crate::lookup::Lookup;
 use crate::names;
 
 type Result<T> = std::result::Result<T, SqlError>;
@@ -24,6 +26,8 @@ const WHY: &str = "each row is transformed by itself, so that every run, retry a
 struct Relation {
     name: String,
     columns: Vec<String>,
+    /// The key of a look-up, which can be joined and nothing else.
+    key: Option<Vec<String>>,
 }
 
 /// The one query of a parsed text.
@@ -46,13 +50,19 @@ pub(crate) fn only_query(mut statements: Vec<Statement>) -> Result<Box<Query>> {
     }
 }
 
-/// Checks a query over `source` with these columns and makes its names exact.
-pub(crate) fn query(query: &mut Query, source: Vec<String>) -> Result<()> {
-    let relations = vec![Relation { name: SOURCE.to_owned(), columns: source }];
+/// Checks a query over `source` with these columns, and look-ups, and makes its names exact.
+pub(crate) fn query(query: &mut Query, source: Vec<String>, lookups: &[Lookup]) -> Result<()> {
+    let lookup = |lookup: &Lookup| Relation {
+        name: lookup.name.clone(),
+        columns: lookup.schema.fields().iter().map(|field| field.name().clone()).collect(),
+        key: Some(lookup.key.clone()),
+    };
+    let mut relations: Vec<Relation> = lookups.iter().map(lookup).collect();
+    relations.push(Relation { name: SOURCE.to_owned(), columns: source, key: None });
     check_query(query, &relations).map(|_| ())
 }
 
-fn not_row_wise(what: &str, help: &str) -> SqlError {
+pub(crate) fn not_row_wise(what: &str, help: &str) -> SqlError {
     SqlError::new(ErrorKind::NotRowWise, format!("{what} is not row-wise: {WHY}")).help(help)
 }
 
@@ -71,7 +81,7 @@ fn check_query(query: &mut Query, relations: &[Relation]) -> Result<Vec<String>>
             let columns = check_query(&mut cte.query, &relations)?;
             let columns = renamed(columns, &cte.alias)?;
             let name = cte.alias.name.value.clone();
-            relations.push(Relation { name, columns });
+            relations.push(Relation { name, columns, key: None });
         }
     }
     let place = query.body.span();
@@ -209,21 +219,61 @@ fn check_from(select: &mut Select, relations: &[Relation]) -> Result<Scope> {
     match select.from.as_mut_slice() {
         [] => Err(SqlError::new(ErrorKind::UnknownName, "the SELECT has no FROM").help("write FROM source").at(place)),
         [TableWithJoins { relation, joins }] => {
-            if let Some(join) = joins.first() {
-                return Err(join_error().at(join.span()).or_at(Some(place)));
+            let mut scope = check_relation(relation, relations)?;
+            for join in joins {
+                let at = join.span();
+                check_join(join, relations, &mut scope).map_err(|error| error.or_at(Some(at)).or_at(Some(place)))?;
             }
-            check_relation(relation, relations)
+            Ok(scope)
         }
-        [_, second, ..] => Err(join_error().at(second.span()).or_at(Some(place))),
+        [_, second, ..] => Err(joins::refused().at(second.span()).or_at(Some(place))),
     }
 }
 
-fn join_error() -> SqlError {
-    not_row_wise(
-        "a join",
-        "select from one table; a reference between output tables is written in the pipeline \
-         (`references`), not in SQL",
-    )
+/// Adds the look-up that is joined to the scope.
+fn check_join(join: &mut Join, relations: &[Relation], scope: &mut Scope) -> Result<()> {
+    let place = join.span();
+    let refused = || joins::refused().at(place);
+    let (Relation { name, columns, key }, alias) = match &mut join.relation {
+        TableFactor::Table { name, alias, args: None, .. } => {
+            let names: Vec<String> = relations.iter().map(|it| it.name.clone()).collect();
+            let is_one = matches!(name.0.as_slice(), [ObjectNamePart::Identifier(_)]);
+            (
+                find_relation(name, relations).map_err(|e| if is_one { lookup_help(e, &names) } else { e })?,
+                alias.clone(),
+            )
+        }
+        _ => return Err(refused()),
+    };
+    let Some(key) = key else { return Err(refused()) };
+    // The planner wants to see that nothing else was asked of the table.
+    plain_table(&join.relation)?;
+    let own = scope_of(columns, Some(name.clone()), alias.as_ref())?;
+    if alias.as_ref().is_some_and(|alias| !alias.columns.is_empty()) {
+        return Err(
+            unsupported("other names for the columns of a look-up", "give them names where they are taken").at(place)
+        );
+    }
+    let called = own.names();
+    if let Some(twice) = called.iter().find(|name| scope.is_called(name)) {
+        return Err(SqlError::new(ErrorKind::UnknownName, format!("two tables are called `{twice}` here"))
+            .help(format!("give one of them another name: JOIN {name} AS other ON ..."))
+            .at(place));
+    }
+    let before = scope.clone();
+    scope.tables.extend(own.tables.iter().cloned());
+    let on = joins::condition(join, &name, place)?;
+    joins::check_on(on, &Side { name: &name, key: &key, own: &own, before: &before, both: scope })
+}
+
+fn lookup_help(error: SqlError, known: &[String]) -> SqlError {
+    let is_near = error.help.as_deref().is_some_and(|help| help.starts_with("did you mean"));
+    let lookups: Vec<&str> = known.iter().map(String::as_str).filter(|name| *name != SOURCE).collect();
+    match (is_near, lookups.is_empty()) {
+        (true, _) => error,
+        (false, true) => error.help("the pipeline has no look-ups; `lookups` in the pipeline file names some"),
+        (false, false) => error.help(format!("what can be joined is in `lookups`: {}", lookups.join(", "))),
+    }
 }
 
 fn check_relation(factor: &mut TableFactor, relations: &[Relation]) -> Result<Scope> {
@@ -242,6 +292,14 @@ fn check_relation(factor: &mut TableFactor, relations: &[Relation]) -> Result<Sc
             index_hints,
         } if with_hints.is_empty() && partitions.is_empty() && index_hints.is_empty() => {
             let relation = find_relation(name, relations)?;
+            if relation.key.is_some() {
+                let name = relation.name;
+                return Err(not_row_wise(
+                    &format!("the look-up `{name}` alone"),
+                    &format!("the records are in `source`: write FROM source LEFT JOIN {name} ON ..."),
+                )
+                .at(place));
+            }
             scope_of(relation.columns, Some(relation.name), alias.as_ref())
         }
         TableFactor::Derived { lateral: false, subquery, alias, sample: None } => {
@@ -250,7 +308,7 @@ fn check_relation(factor: &mut TableFactor, relations: &[Relation]) -> Result<Sc
         TableFactor::NestedJoin { table_with_joins, alias: None } if table_with_joins.joins.is_empty() => {
             check_relation(&mut table_with_joins.relation, relations)
         }
-        TableFactor::NestedJoin { .. } => Err(join_error().at(place)),
+        TableFactor::NestedJoin { .. } => Err(joins::refused().at(place)),
         TableFactor::UNNEST { .. } => Err(not_row_wise(
             "unnest",
             "it is planned for a later version; flatten lists before they are written to Parquet",
@@ -289,10 +347,32 @@ fn find_relation(name: &mut ObjectName, relations: &[Relation]) -> Result<Relati
     }
 }
 
+/// Whether nothing but its rows is asked of a table.
+fn plain_table(factor: &TableFactor) -> Result<()> {
+    match factor {
+        TableFactor::Table {
+            args: None,
+            with_hints,
+            version: None,
+            with_ordinality: false,
+            partitions,
+            json_path: None,
+            sample: None,
+            index_hints,
+            ..
+        } if with_hints.is_empty() && partitions.is_empty() && index_hints.is_empty() => Ok(()),
+        other => Err(unsupported("this JOIN", "write LEFT JOIN and the name of a look-up").at(other.span())),
+    }
+}
+
+fn one(name: Option<String>, columns: Vec<String>) -> Scope {
+    Scope { tables: vec![Table { name, columns }] }
+}
+
 fn scope_of(columns: Vec<String>, name: Option<String>, alias: Option<&TableAlias>) -> Result<Scope> {
     Ok(match alias {
-        Some(alias) => Scope { relation: Some(alias.name.value.clone()), columns: renamed(columns, alias)? },
-        None => Scope { relation: name, columns },
+        Some(alias) => one(Some(alias.name.value.clone()), renamed(columns, alias)?),
+        None => one(name, columns),
     })
 }
 
@@ -344,9 +424,9 @@ fn check_item(item: &mut SelectItem, scope: &Scope) -> Result<Vec<String>> {
             if let SelectItemQualifiedWildcardKind::ObjectName(name) = kind
                 && let [ObjectNamePart::Identifier(ident)] = name.0.as_mut_slice()
             {
-                let relations: Vec<String> = scope.relation.iter().cloned().collect();
-                names::resolve(ident, "table", &relations, "")?;
-                return check_wildcard(options, scope);
+                names::resolve(ident, "table", &scope.names(), "")?;
+                let of = scope.tables.iter().filter(|table| table.name.as_ref() == Some(&ident.value));
+                return check_wildcard(options, &Scope { tables: of.cloned().collect() });
             }
             Err(unsupported("this `.*`", "write `*` or name the columns").at(kind.span()))
         }
@@ -380,9 +460,10 @@ fn check_wildcard(options: &mut WildcardAdditionalOptions, scope: &Scope) -> Res
             }
         }
     }
-    let mut names = scope.columns.clone();
+    let all = scope.columns();
+    let mut names = all.clone();
     for ident in left_out {
-        names::resolve(ident, "column", &scope.columns, " in EXCEPT")?;
+        names::resolve(ident, "column", &all, " in EXCEPT")?;
         names.retain(|name| *name != ident.value);
     }
     if let Some(replace) = &mut options.opt_replace {

@@ -1,4 +1,4 @@
-//! What SQL may name besides columns: the one table `source`, the function library, and the session
+//! What SQL may name besides columns: the table `source` and the look-ups, the function library, and the session
 //! settings, which are pinned so that no machine's configuration reaches a result. Functions that
 //! read a clock, chance or a file's name are known here only to be refused by name.
 
@@ -17,7 +17,10 @@ use datafusion_functions::core::planner::CoreFunctionPlanner;
 use datafusion_functions::datetime::planner::DatetimeFunctionPlanner;
 use datafusion_functions::unicode::planner::UnicodeFunctionPlanner;
 
-/// The name of the only table.
+use crate::lookup::Lookup;
+use crate::types;
+
+/// The name of the table of records.
 pub(crate) const SOURCE: &str = "source";
 
 /// Declared deterministic by the library, but not the same in every release of this program.
@@ -216,16 +219,18 @@ impl ExprPlanner for FieldAccess {
 
 /// What the SQL planner asks while it plans.
 pub(crate) struct Context {
-    source: Arc<dyn TableSource>,
+    tables: HashMap<String, Arc<dyn TableSource>>,
     config: Arc<ConfigOptions>,
     planners: Vec<Arc<dyn ExprPlanner>>,
     functions: HashMap<String, Arc<ScalarUDF>>,
 }
 
 impl Context {
-    pub(crate) fn new(source: SchemaRef) -> Self {
+    pub(crate) fn new(source: SchemaRef, lookups: &[Lookup]) -> Self {
+        let table = |schema| Arc::new(Source(schema)) as Arc<dyn TableSource>;
+        let lookups = lookups.iter().map(|it| (it.name.clone(), table(types::plain_schema(&it.schema))));
         Self {
-            source: Arc::new(Source(source)),
+            tables: std::iter::once((SOURCE.to_owned(), table(source))).chain(lookups).collect(),
             config: config(),
             planners: vec![
                 Arc::new(CoreFunctionPlanner::default()),
@@ -244,9 +249,10 @@ impl Context {
 
 impl ContextProvider for Context {
     fn get_table_source(&self, name: TableReference) -> Result<Arc<dyn TableSource>> {
-        match name {
-            TableReference::Bare { table } if table.as_ref() == SOURCE => Ok(Arc::clone(&self.source)),
-            other => plan_err!("there is no table `{other}`; the only table is `source`"),
+        let known = if let TableReference::Bare { table } = &name { self.tables.get(table.as_ref()) } else { None };
+        match known {
+            Some(table) => Ok(Arc::clone(table)),
+            None => plan_err!("there is no table `{name}`"),
         }
     }
 

@@ -20,11 +20,60 @@ use crate::names;
 pub(crate) const MAX_DEPTH: usize = 200;
 
 /// The columns that an expression may name.
+#[derive(Clone, Default)]
 pub(crate) struct Scope {
-    /// The table's name or alias, for `name.column`.
-    pub(crate) relation: Option<String>,
+    /// The source, or a SELECT over it, and the look-ups that are joined.
+    pub(crate) tables: Vec<Table>,
+}
+
+/// A table that an expression may name columns of.
+#[derive(Clone)]
+pub(crate) struct Table {
+    /// Its name or alias, for `name.column`.
+    pub(crate) name: Option<String>,
     /// The columns, in order.
     pub(crate) columns: Vec<String>,
+}
+
+impl Scope {
+    /// The columns of all tables, in order.
+    pub(crate) fn columns(&self) -> Vec<String> {
+        self.tables.iter().flat_map(|table| table.columns.iter().cloned()).collect()
+    }
+
+    /// The names of the tables.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.tables.iter().filter_map(|table| table.name.clone()).collect()
+    }
+
+    /// Whether a table has a column of exactly this name.
+    pub(crate) fn has(&self, column: &str) -> bool {
+        self.tables.iter().any(|table| table.columns.iter().any(|name| name == column))
+    }
+
+    /// Whether a table is called exactly so.
+    pub(crate) fn is_called(&self, name: &str) -> bool {
+        self.tables.iter().any(|table| table.name.as_deref() == Some(name))
+    }
+
+    /// Gives a column's name its exact spelling; an error if it could be one of several tables.
+    pub(crate) fn resolve(&self, ident: &mut Ident, place: &str) -> Result<(), SqlError> {
+        let mut columns = self.columns();
+        if self.tables.len() > 1 {
+            let mut seen = HashSet::new();
+            columns.retain(|name| seen.insert(name.clone()));
+        }
+        names::resolve(ident, "column", &columns, place)?;
+        let of: Vec<&Table> = self.tables.iter().filter(|table| table.columns.contains(&ident.value)).collect();
+        let [first, second, ..] = of.as_slice() else { return Ok(()) };
+        let name = |table: &Table| table.name.clone().unwrap_or_else(|| "the SELECT in FROM".to_owned());
+        Err(SqlError::new(
+            ErrorKind::UnknownName,
+            format!("`{}` is ambiguous: `{}` and `{}` have it", ident.value, name(first), name(second)),
+        )
+        .help(format!("write `{}.{}`, or that of the other one", name(first), ident.value))
+        .at(ident.span))
+    }
 }
 
 /// Checks an expression and makes its names exact.
@@ -145,7 +194,7 @@ impl Walk<'_> {
                 .help("write the value itself")
                 .at(ident.span));
         }
-        let result = names::resolve(ident, "column", &self.scope.columns, "");
+        let result = self.scope.resolve(ident, "");
         if ident.quote_style == Some('"') && result.is_err() {
             return result.map_err(|error| {
                 let help = error.help.clone().unwrap_or_default();
@@ -161,25 +210,27 @@ impl Walk<'_> {
         let [first, rest @ ..] = parts else {
             return Ok(());
         };
-        let relation: Vec<String> = self.scope.relation.iter().cloned().collect();
+        let relations = self.scope.names();
         let mut table = first.clone();
-        let is_table = names::resolve(&mut table, "table", &relation, "").is_ok();
-        if is_table && let Some(second) = rest.first_mut() {
+        let is_table = names::resolve(&mut table, "table", &relations, "").is_ok();
+        let of = self.scope.tables.iter().find(|of| is_table && of.name.as_deref() == Some(table.value.as_str()));
+        if let (Some(of), Some(second)) = (of, rest.first_mut()) {
             let mut column = second.clone();
-            match names::resolve(&mut column, "column", &self.scope.columns, "") {
+            match names::resolve(&mut column, "column", &of.columns, "") {
                 Ok(()) => {
                     first.value = table.value;
                     second.value = column.value;
                     return Ok(());
                 }
                 // Unless a column is called like the table, and has such a field.
-                Err(error) if !self.scope.columns.contains(&first.value) => return Err(error),
+                Err(error) if !self.scope.has(&first.value) => return Err(error),
                 Err(_) => {}
             }
         }
-        self.column(first).map_err(|error| match (&self.scope.relation, rest.is_empty()) {
-            (Some(name), false) => error.help(format!("the table here is `{name}`")),
-            _ => error,
+        self.column(first).map_err(|error| match (relations.as_slice(), rest.is_empty()) {
+            ([], _) | (_, true) => error,
+            ([name], false) => error.help(format!("the table here is `{name}`")),
+            (names, false) => error.help(format!("the tables here are `{}`", names.join("`, `"))),
         })
     }
 
@@ -211,7 +262,7 @@ impl Walk<'_> {
         if matches!(function.args, FunctionArguments::None) {
             let mut ident = Ident::new(written.clone());
             ident.span = span;
-            if names::resolve(&mut ident, "column", &self.scope.columns, "").is_ok() {
+            if self.scope.resolve(&mut ident, "").is_ok() {
                 ident.quote_style = Some('"');
                 *expr = Expr::Identifier(ident);
                 return ControlFlow::Continue(());

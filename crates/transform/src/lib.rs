@@ -7,7 +7,7 @@
 //! state between batches.
 //!
 //! # The SQL
-//! Projection, wildcards (`*`, `* EXCEPT (a)`, `* REPLACE (e AS a)`), aliases, WHERE, nested SELECTs
+//! Joins of look-ups on their keys, projection, wildcards (`*`, `* EXCEPT (a)`, `* REPLACE (e AS a)`), aliases, WHERE, nested SELECTs
 //! in FROM, WITH, CASE, casts, and the scalar functions of `datafusion-functions`.
 //!
 //! - **Names.** A column or table name matches to the letter; an unquoted one also matches if it
@@ -35,6 +35,8 @@ mod context;
 mod error;
 mod expressions;
 mod guard;
+mod joins;
+mod lookup;
 mod lower;
 mod names;
 mod plan;
@@ -45,5 +47,6 @@ mod types;
 
 pub use condition::Condition;
 pub use error::{ErrorKind, Location, SqlError, TransformError};
+pub use lookup::Lookup;
 pub use projected::Projected;
 pub use transform::Transform;

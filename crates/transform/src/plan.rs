@@ -20,8 +20,9 @@ use datafusion_sql::sqlparser::dialect::GenericDialect;
 use datafusion_sql::sqlparser::parser::Parser;
 use datafusion_sql::sqlparser::tokenizer::{Span, Token, Tokenizer};
 
-use crate::context::{self, Context};
+use crate::context::{self, Context, SOURCE};
 use crate::error::{ErrorKind, SqlError};
+use crate::lookup::{Condition, Joined, Lookup};
 use crate::{check, lower, types};
 
 /// Words and signs that one transform may hold: far more than a person writes, and few enough that
@@ -37,6 +38,16 @@ pub(crate) enum Step {
     /// Keeps the rows for which `predicate` is true.
     Filter {
         predicate: Expr,
+        input: DFSchemaRef,
+        /// Positions in `input`.
+        uses: BTreeSet<usize>,
+    },
+    /// Adds the columns of a look-up, in the row that a record finds there; else nulls, or the record is dropped.
+    Lookup {
+        /// What of the record is looked up.
+        keys: Vec<Expr>,
+        joined: Arc<Joined>,
+        is_inner: bool,
         input: DFSchemaRef,
         /// Positions in `input`.
         uses: BTreeSet<usize>,
@@ -69,18 +80,19 @@ pub(crate) struct Plan {
 }
 
 /// Plans `sql`. Must run on a large stack.
-pub(crate) fn plan(sql: &str, source: SchemaRef) -> Result<Plan, SqlError> {
+pub(crate) fn plan(sql: &str, source: SchemaRef, lookups: &[Lookup]) -> Result<Plan, SqlError> {
     let plain = plain_source(&source)?;
     let mut query = check::only_query(parse(sql)?)?;
     let names = plain.fields().iter().map(|it| it.name().clone()).collect();
-    check::query(&mut query, names)?;
-    let logical = analyze(&query, &plain).map_err(|error| {
+    check::query(&mut query, names, lookups)?;
+    let logical = analyze(&query, &plain, lookups).map_err(|error| {
         let error = SqlError::from(error);
-        let place = if error.location.is_none() { blame(&query, &plain) } else { None };
+        let place = if error.location.is_none() { blame(&query, &plain, lookups) } else { None };
         error.or_at(place)
     })?;
     let mut steps = Vec::new();
-    collect(&logical, &mut steps)?;
+    collect(&logical, lookups, &mut steps)?;
+    refuse_unused(lookups, &steps)?;
     let schema = result_schema(logical.schema().as_arrow())?;
     Ok(Plan { source, plain, steps, schema })
 }
@@ -120,8 +132,8 @@ fn parse(sql: &str) -> Result<Vec<Statement>, SqlError> {
     parser.parse_statements().map_err(|error| SqlError::from(error).or_at_end(sql))
 }
 
-fn analyze(query: &Query, source: &SchemaRef) -> Result<LogicalPlan, DataFusionError> {
-    let context = Context::new(Arc::clone(source));
+fn analyze(query: &Query, source: &SchemaRef, lookups: &[Lookup]) -> Result<LogicalPlan, DataFusionError> {
+    let context = Context::new(Arc::clone(source), lookups);
     let statement = Statement::Query(Box::new(query.clone()));
     let plan = SqlToRel::new(&context).sql_statement_to_plan(statement)?;
     Analyzer::with_rules(vec![Arc::new(TypeCoercion::new())]).execute_and_check(plan, &context::config(), |_, _| {})
@@ -129,7 +141,7 @@ fn analyze(query: &Query, source: &SchemaRef) -> Result<LogicalPlan, DataFusionE
 
 /// Where a query fails that the planner refuses without a place: each column of the outer SELECT,
 /// and its WHERE, is planned alone.
-fn blame(query: &Query, source: &SchemaRef) -> Option<Span> {
+fn blame(query: &Query, source: &SchemaRef, lookups: &[Lookup]) -> Option<Span> {
     let SetExpr::Select(select) = query.body.as_ref() else {
         return None;
     };
@@ -139,7 +151,7 @@ fn blame(query: &Query, source: &SchemaRef) -> Option<Span> {
             select.projection = projection;
             select.selection = selection;
         }
-        analyze(&part, source).is_err()
+        analyze(&part, source, lookups).is_err()
     };
     let nothing = || vec![SelectItem::UnnamedExpr(SqlExpr::value(Value::Null))];
     if fails(nothing(), None) {
@@ -154,12 +166,16 @@ fn blame(query: &Query, source: &SchemaRef) -> Option<Span> {
 }
 
 /// Appends the plan's steps, innermost first.
-fn collect(plan: &LogicalPlan, steps: &mut Vec<Step>) -> Result<(), SqlError> {
+fn collect(plan: &LogicalPlan, lookups: &[Lookup], steps: &mut Vec<Step>) -> Result<(), SqlError> {
     match plan {
-        LogicalPlan::TableScan(scan) if scan.projection.is_none() && scan.filters.is_empty() => Ok(()),
-        LogicalPlan::SubqueryAlias(alias) => collect(&alias.input, steps),
+        LogicalPlan::TableScan(scan)
+            if scan.projection.is_none() && scan.filters.is_empty() && scan.table_name.table() == SOURCE =>
+        {
+            Ok(())
+        }
+        LogicalPlan::SubqueryAlias(alias) => collect(&alias.input, lookups, steps),
         LogicalPlan::Filter(filter) => {
-            collect(&filter.input, steps)?;
+            collect(&filter.input, lookups, steps)?;
             let input = Arc::clone(filter.input.schema());
             let predicate = prepare(&filter.predicate, &input)?;
             if !matches!(predicate, Expr::Literal(ScalarValue::Boolean(Some(true)), _)) {
@@ -169,10 +185,20 @@ fn collect(plan: &LogicalPlan, steps: &mut Vec<Step>) -> Result<(), SqlError> {
             Ok(())
         }
         LogicalPlan::Projection(projection) => {
-            collect(&projection.input, steps)?;
+            collect(&projection.input, lookups, steps)?;
             let input = Arc::clone(projection.input.schema());
             let columns = projection.expr.iter().map(|expr| computed(expr, &input)).collect::<Result<_, _>>()?;
             steps.push(Step::Project { columns, input });
+            Ok(())
+        }
+        LogicalPlan::Join(join) => {
+            collect(&join.left, lookups, steps)?;
+            let input = Arc::clone(join.left.schema());
+            let Condition { record, joined, is_inner } = Joined::new(join, lookups)?;
+            let keys: Vec<Expr> = record.iter().map(|expr| prepare(expr, &input)).collect::<Result<_, _>>()?;
+            let uses: Vec<BTreeSet<usize>> = keys.iter().map(|key| uses(key, &input)).collect::<Result<_, _>>()?;
+            let uses = uses.into_iter().flatten().collect();
+            steps.push(Step::Lookup { keys, joined: Arc::new(joined), is_inner, input, uses });
             Ok(())
         }
         other => Err(SqlError::new(
@@ -180,6 +206,22 @@ fn collect(plan: &LogicalPlan, steps: &mut Vec<Step>) -> Result<(), SqlError> {
             format!("the SQL is not row-wise: it needs the plan node {}", name_of(other)),
         )
         .help("use projections, expressions of one row's columns, and WHERE")),
+    }
+}
+
+/// A look-up that nothing joins is a slip.
+fn refuse_unused(lookups: &[Lookup], steps: &[Step]) -> Result<(), SqlError> {
+    let is_joined = |lookup: &&Lookup| {
+        steps.iter().any(|step| matches!(step, Step::Lookup { joined, .. } if joined.name == lookup.name))
+    };
+    match lookups.iter().find(|lookup| !is_joined(lookup)) {
+        None => Ok(()),
+        Some(unused) => {
+            let (name, key) = (&unused.name, unused.key.first().map_or("key", String::as_str));
+            Err(SqlError::new(ErrorKind::UnknownName, format!("nothing joins the look-up `{name}`")).help(format!(
+                "write `FROM source LEFT JOIN {name} ON source.... = {name}.{key}`, or take it out of `lookups`"
+            )))
+        }
     }
 }
 

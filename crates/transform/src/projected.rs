@@ -10,7 +10,7 @@ use arrow::array::{
     Array, ArrayRef, BooleanArray, BooleanBufferBuilder, RecordBatch, RecordBatchOptions, new_empty_array,
 };
 use arrow::buffer::BooleanBuffer;
-use arrow::compute::{FilterBuilder, cast, prep_null_mask_filter};
+use arrow::compute::{FilterBuilder, cast, is_not_null, prep_null_mask_filter};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::util::display::array_value_to_string;
 use datafusion_common::cast::as_boolean_array;
@@ -18,6 +18,7 @@ use datafusion_common::{DFSchema, DataFusionError};
 use datafusion_physical_expr::PhysicalExpr;
 
 use crate::error::{self, ErrorKind, SqlError, TransformError};
+use crate::lookup::Joined;
 use crate::plan::{Computed, Plan, Step};
 use crate::{lower, stack};
 
@@ -38,6 +39,15 @@ struct Expression {
 enum Stage {
     /// Keeps rows, and of these the columns at `keep`.
     Filter { predicate: Expression, schema: SchemaRef, keep: Vec<usize> },
+    /// Looks the keys up, keeps the columns at `keep` and adds those of the look-up at `taken`; no keys: nothing is taken.
+    Lookup {
+        keys: Vec<Expression>,
+        joined: Arc<Joined>,
+        is_inner: bool,
+        schema: SchemaRef,
+        keep: Vec<usize>,
+        taken: Vec<usize>,
+    },
     /// Makes new columns.
     Project { columns: Vec<Expression>, schema: SchemaRef },
 }
@@ -85,6 +95,24 @@ impl Projected {
                     live = keep.iter().map(|at| live[*at]).collect();
                     let schema = shape.schema;
                     stages.push(Stage::Filter { predicate, schema, keep });
+                }
+                Step::Lookup { keys, joined, is_inner, input, uses } => {
+                    let shape = Shape::new(input, &live)?;
+                    let own = input.fields().len();
+                    let after = &needs[index + 1];
+                    let keep: Vec<usize> = (0..live.len()).filter(|at| after.contains(&live[*at])).collect();
+                    let taken: Vec<usize> = after.iter().filter(|at| **at >= own).map(|at| at - own).collect();
+                    let made: Vec<Expression> = if *is_inner || !taken.is_empty() {
+                        keys.iter().map(|key| shape.expression(key, uses, &lineage)).collect::<Result<_, _>>()?
+                    } else {
+                        Vec::new()
+                    };
+                    let found: BTreeSet<usize> = made.iter().flat_map(|key| key.inputs.iter().copied()).collect();
+                    lineage = keep.iter().map(|at| lineage[*at].clone()).collect();
+                    lineage.extend(taken.iter().map(|_| found.clone()));
+                    live = keep.iter().map(|at| live[*at]).chain(taken.iter().map(|at| at + own)).collect();
+                    let (joined, is_inner, schema) = (Arc::clone(joined), *is_inner, shape.schema);
+                    stages.push(Stage::Lookup { keys: made, joined, is_inner, schema, keep, taken });
                 }
                 Step::Project { columns, input } => {
                     let shape = Shape::new(input, &live)?;
@@ -207,6 +235,27 @@ impl Projected {
                         rows = kept;
                     }
                 }
+                Stage::Lookup { keys, keep, .. } if keys.is_empty() => {
+                    columns = keep.iter().map(|at| Arc::clone(&columns[*at])).collect();
+                }
+                Stage::Lookup { keys, joined, is_inner, schema, keep, taken } => {
+                    let batch = batch(schema, columns, rows).map_err(failed(None))?;
+                    let value = |(at, key): (usize, &Expression)| {
+                        key.run.evaluate(&batch).and_then(|value| value.into_array(rows)).map_err(failed(Some(at)))
+                    };
+                    let values: Vec<ArrayRef> = keys.iter().enumerate().map(value).collect::<Result<_, _>>()?;
+                    let found = joined.find(&values).map_err(failed(None))?;
+                    columns = keep.iter().map(|at| Arc::clone(batch.column(*at))).collect();
+                    for at in taken {
+                        columns.push(joined.take(*at, &found).map_err(failed(None))?);
+                    }
+                    if *is_inner && found.null_count() > 0 {
+                        let chosen = is_not_null(&found).map_err(|error| failed(None)(error.into()))?;
+                        columns = filter(&columns, &chosen).map_err(failed(None))?;
+                        mask = Some(compose(mask, chosen.values()));
+                        rows = chosen.true_count();
+                    }
+                }
                 Stage::Project { columns: made, schema } => {
                     let batch = batch(schema, columns, rows).map_err(failed(None))?;
                     columns = made
@@ -278,6 +327,7 @@ impl Projected {
     fn culprit(&self, failure: &Failure) -> (Option<String>, Option<&Expression>) {
         match (&self.stages[failure.stage], failure.column) {
             (Stage::Filter { predicate, .. }, _) => (None, Some(predicate)),
+            (Stage::Lookup { keys, .. }, at) => (None, keys.get(at.unwrap_or(0))),
             (Stage::Project { columns, .. }, Some(column)) => {
                 let last = failure.stage + 1 == self.stages.len();
                 let output = last.then(|| self.schema.field(column).name().clone());
@@ -315,6 +365,12 @@ fn needs(steps: &[Step], outputs: &[usize]) -> Vec<BTreeSet<usize>> {
         let after = needs.last().cloned().unwrap_or_default();
         needs.push(match step {
             Step::Filter { uses, .. } => after.union(uses).copied().collect(),
+            Step::Lookup { input, uses, is_inner, .. } => {
+                let own = input.fields().len();
+                let is_used = *is_inner || after.iter().any(|at| *at >= own);
+                let keys = uses.iter().filter(|_| is_used).copied();
+                after.iter().filter(|at| **at < own).copied().chain(keys).collect()
+            }
             Step::Project { columns, .. } => {
                 let used = |at: &usize| columns.get(*at).map(|it: &Computed| it.uses.iter().copied());
                 after.iter().filter_map(used).flatten().collect()

@@ -4,9 +4,11 @@
 use std::fmt;
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
 use crate::error::{ErrorKind, SqlError, TransformError};
+use crate::lookup::Lookup;
 use crate::names;
 use crate::plan::{self, Plan, Step};
 use crate::projected::{self, Projected};
@@ -31,8 +33,27 @@ impl Transform {
     /// # Errors
     /// [`TransformError::Sql`] if the SQL is wrong or not row-wise.
     pub fn new(sql: &str, source: SchemaRef) -> Result<Self, TransformError> {
-        let plan = on_stack(|| plan::plan(sql, source))?;
+        Self::with_lookups(sql, source, &[])
+    }
+
+    /// The same with tables that it joins. What they hold is brought by [`Self::fill`], before anything is evaluated.
+    ///
+    /// # Errors
+    /// The same; also if it does not join one of them.
+    pub fn with_lookups(sql: &str, source: SchemaRef, lookups: &[Lookup]) -> Result<Self, TransformError> {
+        let plan = on_stack(|| plan::plan(sql, source, lookups))?;
         Ok(Self { sql: sql.into(), plan: Arc::new(plan) })
+    }
+
+    /// Brings what a look-up holds: its columns, as it was planned with, and no key twice. A second time nothing changes.
+    ///
+    /// # Errors
+    /// [`TransformError::Evaluation`] if keys cannot be compared as they are joined.
+    pub fn fill(&self, lookup: &str, rows: &RecordBatch) -> Result<(), TransformError> {
+        self.plan.steps.iter().try_for_each(|step| match step {
+            Step::Lookup { joined, .. } if joined.name == lookup => joined.fill(rows),
+            _ => Ok(()),
+        })
     }
 
     /// The columns of the result.
@@ -55,8 +76,10 @@ impl Transform {
     pub fn pass_through(&self, output: &str) -> Option<&str> {
         let mut at = self.plan.schema.index_of(output).ok()?;
         for step in self.plan.steps.iter().rev() {
-            if let Step::Project { columns, .. } = step {
-                at = columns.get(at)?.bare?;
+            match step {
+                Step::Project { columns, .. } => at = columns.get(at)?.bare?,
+                Step::Lookup { input, .. } if at >= input.fields().len() => return None,
+                Step::Lookup { .. } | Step::Filter { .. } => {}
             }
         }
         let source = self.plan.source.field(at);
@@ -66,7 +89,7 @@ impl Transform {
 
     /// Whether any row can be dropped.
     pub fn filters_rows(&self) -> bool {
-        let is_filter = |step: &Step| matches!(step, Step::Filter { .. });
+        let is_filter = |step: &Step| matches!(step, Step::Filter { .. } | Step::Lookup { is_inner: true, .. });
         self.plan.steps.iter().any(is_filter)
     }
 

@@ -50,6 +50,10 @@ fn print(report: &PlanReport, ui: &Ui) -> Result<(), CliError> {
     if report.files.len() > FILES_SHOWN {
         ui.line(format!("  ... and {} more", human::count((report.files.len() - FILES_SHOWN) as u64)))?;
     }
+    for lookup in &report.lookups {
+        let rows = human::counted(lookup.rows, "row");
+        ui.line(format!("  look-up {}: {}, {rows}", lookup.lookup, lookup.file))?;
+    }
     ui.line("")?;
     ui.lines(tables_table(report).lines("  "))?;
     for begin in &report.begins {

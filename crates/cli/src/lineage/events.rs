@@ -17,7 +17,10 @@ const FACETS: &str = "https://openlineage.io/spec/facets";
 pub(super) struct Job {
     namespace: String,
     pipeline: Pipeline,
+    /// The source's files.
     inputs: Vec<Dataset>,
+    /// Those of look-ups.
+    lookups: Vec<Dataset>,
     folder: std::path::PathBuf,
 }
 
@@ -61,8 +64,10 @@ fn producer() -> Value {
 impl Job {
     pub(super) fn new(project: &Project, namespace: String) -> Self {
         let pipeline = project.pipeline().clone();
-        let inputs = pipeline.source.files.iter().map(|place| Dataset::new(place, project.folder())).collect();
-        Self { namespace, inputs, folder: project.folder().to_owned(), pipeline }
+        let named = |place: &String| Dataset::new(place, project.folder());
+        let inputs = pipeline.source.files.iter().map(named).collect();
+        let lookups = pipeline.lookups.iter().flat_map(|lookup| &lookup.files).map(named).collect();
+        Self { namespace, inputs, lookups, folder: project.folder().to_owned(), pipeline }
     }
 
     pub(super) fn begun(&self, report: &RunReport) -> Value {
@@ -116,7 +121,7 @@ impl Job {
         })
     }
 
-    /// The source, with how its records did in the pipeline's checks.
+    /// The source, with how its records did in the pipeline's checks, and the look-ups.
     fn inputs(&self, checks: &[CheckOutcome]) -> Vec<Value> {
         let assertion = |check: &CheckOutcome| {
             let severity = if check.severity == Severity::Warn { "warn" } else { "error" };
@@ -132,7 +137,8 @@ impl Job {
             }
             json!({"namespace": dataset.namespace, "name": dataset.name, "inputFacets": facets})
         };
-        self.inputs.iter().map(input).collect()
+        let lookup = |dataset: &Dataset| json!({"namespace": dataset.namespace, "name": dataset.name});
+        self.inputs.iter().map(input).chain(self.lookups.iter().map(lookup)).collect()
     }
 
     fn output(&self, report: &TableReport) -> Option<Value> {

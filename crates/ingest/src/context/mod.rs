@@ -24,6 +24,7 @@ use crate::error::{ErrorKind, IngestError, Result};
 use crate::files::{make_folder, own_folder, read_json, write_json, write_whole};
 use crate::keys::{KeyCodec, KeyTable, Tracks};
 use crate::layout::{Layout, TableLayout};
+use crate::lookups::Lookups;
 use crate::manifest::Manifest;
 use crate::output::{Held, Output};
 use crate::plan::{Bound, Chunk, Plan, bind};
@@ -212,7 +213,7 @@ impl RunContext {
             IngestError::state(format!("the plan of run '{run}' is gone: {}", path.display()))
                 .help(format!("`seriatim cancel {run}`, then run again: nothing of it was published"))
         })?;
-        let mut bound = bind(&plan.pipeline, &*kept_schema(state, run)?)?;
+        let mut bound = bind(&plan.pipeline, &*kept_schema(state, run)?, &Lookups::of(&plan)?)?;
         bound.texts = Texts::of(&plan, texts_folder(state, run))?;
         Ok(Self::new(plan, bound, state, memory, progress))
     }
@@ -242,7 +243,8 @@ impl RunContext {
         let damaged = |text: String| IngestError::state(format!("the plan of run '{}' is damaged: {text}", place.run));
         let plan: Plan = serde_json::from_slice(&plan).map_err(|e| damaged(e.to_string()))?;
         let loaded = ArrowReaderMetadata::load(&Bytes::from(schema), ArrowReaderOptions::new());
-        let mut bound = bind(&plan.pipeline, loaded.map_err(|e| damaged(e.to_string()))?.schema())?;
+        let loaded = loaded.map_err(|e| damaged(e.to_string()))?;
+        let mut bound = bind(&plan.pipeline, loaded.schema(), &Lookups::of(&plan)?)?;
         bound.texts = Texts::of(&plan, texts_folder(state, &place.run))?;
         let shared = Shared::new(work, &plan);
         Ok(Some(Self::of(plan, bound, state, memory, progress, Some(shared))))

@@ -19,6 +19,7 @@ use super::groups::Groups;
 use super::path::FieldPath;
 use super::view::{FileColumn, Renames, in_source, place_in};
 use crate::error::{BadFile, IngestError, Result};
+use crate::lookups::Lookups;
 use crate::plan::Chunk;
 
 thread_local! {
@@ -58,17 +59,19 @@ pub(crate) struct Records {
     source: SchemaRef,
     renames: Renames,
     transform: Option<Transform>,
+    lookups: Arc<Lookups>,
 }
 
 impl Records {
     /// The records of files with this schema. Columns count as nullable, whatever one file or another says of itself.
-    pub(crate) fn new(source: &Schema, pipeline: &Pipeline) -> Result<Self> {
+    pub(crate) fn new(source: &Schema, pipeline: &Pipeline, lookups: &Arc<Lookups>) -> Result<Self> {
         let sql = pipeline.transform.as_deref();
         let fields: Vec<Field> = source.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
         let source = Arc::new(Schema::new(fields));
-        let transform =
-            sql.map(|sql| Transform::new(sql, source.clone())).transpose().map_err(|e| transform_error(&e))?;
-        Ok(Self { source, renames: pipeline.source.rename.clone(), transform })
+        let joined = lookups.for_transform(pipeline);
+        let transform = sql.map(|sql| Transform::with_lookups(sql, source.clone(), &joined)).transpose();
+        let transform = transform.map_err(|e| transform_error(&e))?;
+        Ok(Self { source, renames: pipeline.source.rename.clone(), transform, lookups: lookups.clone() })
     }
 
     /// The columns of a record.
@@ -130,6 +133,7 @@ impl Records {
         let (roots, paths) = self.roots(columns);
         match &self.transform {
             Some(transform) => {
+                self.lookups.fill(transform)?;
                 let projected = transform.project(&texts(&roots)).map_err(|e| transform_error(&e))?;
                 Ok(Selected { inputs: projected.input_columns().to_vec(), projected: Some(projected), paths })
             }

@@ -13,7 +13,9 @@ use super::coded::{Coded, code};
 use crate::error::{IngestError, Result};
 use crate::keys::is_key_type;
 use crate::plan::{Chunk, in_parallel};
-use crate::source::{FileColumn, FileFacts, Found, Mirrors, byte_ranges, file_facts, is_same, list, read_chunk};
+use crate::source::{
+    FileColumn, FileFacts, Found, Mirrors, byte_ranges, file_facts, is_same, list, read_chunk, within,
+};
 use crate::text::form_of;
 
 /// From how many files at most records are read: the shares of more would be too small to show what repeats.
@@ -98,7 +100,7 @@ fn usable_columns(facts: &[FileFacts]) -> (Vec<(String, DataType)>, Vec<LeftOut>
         let why = if name.is_empty() {
             Some("it has no name".to_owned())
         } else if kind.is_nested() {
-            Some("it is nested, and keys and comparisons take flat columns".to_owned())
+            Some(nested(name, kind))
         } else if !is_key_type(kind) {
             Some(format!("its type {kind} cannot be compared"))
         } else if differs.is_some() {
@@ -175,4 +177,15 @@ fn stretch(file: usize, facts: &FileFacts, from: u64, rows: u64) -> Vec<Chunk> {
         first_row = end;
     }
     chunks
+}
+
+/// Why a nested column is left out; of a struct, how its fields are named.
+fn nested(name: &str, kind: &DataType) -> String {
+    let fields = within(name, kind);
+    match fields.iter().find(|(_, inner)| is_key_type(inner)) {
+        Some((path, _)) if path != name => {
+            format!("it is nested; its fields can be keys and columns of their own, as {path}")
+        }
+        _ => "it is nested, and keys and comparisons take flat columns".to_owned(),
+    }
 }

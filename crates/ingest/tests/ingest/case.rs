@@ -217,6 +217,7 @@ impl Case {
                 ..Source::default()
             },
             transform: transform.map(|t| TRANSFORMS[t].0.to_owned()),
+            lookups: Vec::new(),
             checks,
             tables,
             output: Output {

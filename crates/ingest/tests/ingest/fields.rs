@@ -54,7 +54,7 @@ fn pipeline_of(case: &Case, depths: &[usize]) -> Pipeline {
 /// A struct of these fields; null where all of them are, so that readers meet both kinds of nothing.
 fn whole(fields: Vec<(Field, ArrayRef)>, rows: usize) -> (DataType, ArrayRef) {
     let (names, arrays): (Vec<Field>, Vec<ArrayRef>) = fields.into_iter().unzip();
-    let some = |row: usize| arrays.is_empty() || arrays.iter().any(|array| array.is_valid(row));
+    let some = |row: usize| arrays.iter().any(|array| array.is_valid(row));
     let nulls = NullBuffer::new(BooleanBuffer::collect_bool(rows, some));
     let names: Fields = names.into_iter().map(|field| field.with_nullable(true)).collect();
     let made = StructArray::try_new_with_length(names.clone(), arrays, Some(nulls), rows).expect("one length");
@@ -73,10 +73,15 @@ fn nest(from: &Path, to: &Path, case: &Case, depths: &[usize]) {
         levels[depths[at]].push((field.as_ref().clone(), array.clone()));
     }
     let [mut top, mut inner, innermost] = levels;
-    let (data_type, deeper) = whole(innermost, batch.num_rows());
-    inner.push((Field::new("deeper", data_type, true), deeper));
-    let (data_type, outer) = whole(inner, batch.num_rows());
-    top.push((Field::new("in", data_type, true), outer));
+    // Parquet has no structs without fields.
+    if !innermost.is_empty() {
+        let (data_type, deeper) = whole(innermost, batch.num_rows());
+        inner.push((Field::new("deeper", data_type, true), deeper));
+    }
+    if !inner.is_empty() {
+        let (data_type, outer) = whole(inner, batch.num_rows());
+        top.push((Field::new("in", data_type, true), outer));
+    }
     let (fields, arrays): (Vec<Field>, Vec<ArrayRef>) = top.into_iter().unzip();
     write(to, &RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays).expect("one length"));
 }

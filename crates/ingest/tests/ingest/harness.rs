@@ -354,6 +354,7 @@ pub(crate) fn pipeline(tables: Vec<Table>) -> Pipeline {
         name: "test".to_owned(),
         source: Source { files: vec!["data/*.parquet".to_owned()], ..Source::default() },
         transform: None,
+        lookups: Vec::new(),
         checks: Vec::new(),
         tables,
         output: Output {

@@ -28,6 +28,7 @@ mod history;
 mod hostile;
 mod ids;
 mod leftovers;
+mod lookups;
 mod nested;
 mod objects;
 mod oracle;

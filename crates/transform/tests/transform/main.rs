@@ -5,5 +5,6 @@ mod accepted;
 mod common;
 mod conditions;
 mod hostile;
+mod lookups;
 mod refused;
 mod row_wise;
