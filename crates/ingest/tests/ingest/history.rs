@@ -390,22 +390,29 @@ fn g8_what_was_replaced_goes_away_also_if_everything_else_is_lost() {
 #[test]
 fn g8_what_a_run_that_fails_has_written_anew_is_withdrawn() {
     let (place, pipeline) = (Place::new(), scd2());
-    write_many(&place, 3, 0);
-    run(&place, &pipeline, &crash_options()).expect("the run is done");
+    for (name, person) in [("a.parquet", ("ann", None, Some(1), 10)), ("b.parquet", ("bob", None, Some(1), 20))] {
+        write_people(&place, name, &[person]);
+        run(&place, &pipeline, &crash_options()).expect("the run is done");
+    }
     let before = tree(&place.output());
-    write_many(&place, 3, 1);
-    fs::create_dir_all(place.output().join("_seriatim/manifest.tmp")).expect("a folder can be made");
-    run(&place, &pipeline, &crash_options()).expect_err("the manifest cannot be written");
-    fs::remove_dir(place.output().join("_seriatim/manifest.tmp")).expect("the folder can be removed");
+    // The file of one is written anew, that of the other cannot be.
+    let people = |since| [("ann", None, Some(2), 30), ("cid", None, Some(1), 30), ("bob", None, Some(2), since)];
+    write_people(&place, "c.parquet", &people(15));
+    run(&place, &pipeline, &crash_options()).expect_err("a change is not later");
     assert_same_tree(&before, &tree(&place.output()), &"nothing is left");
+    write_people(&place, "c.parquet", &people(25));
+    let report = run(&place, &pipeline, &crash_options()).expect("the mended file goes in");
+    assert_eq!(counts(&report, 1), (1, 2, 2, 2));
+    audit(&place, &pipeline, 2).expect("the audit passes");
     // What somebody has changed is not taken over into a file that passes for whole.
-    let path = place.output().join("people/part-000001-00000.parquet");
+    write_people(&place, "d.parquet", &[("bob", None, Some(3), 40)]);
+    let path = place.output().join("people/part-000002-00000-r000003.parquet");
     let bytes = fs::read(&path).expect("it is there");
     let mut changed = bytes.clone();
     changed[bytes.len() - 20] ^= 1;
     fs::write(&path, &changed).expect("it can be changed");
     let failed = run(&place, &pipeline, &crash_options()).expect_err("it was changed");
-    assert!(failed.message.contains("part-000001-00000.parquet"), "{failed:?}");
+    assert!(failed.message.contains("part-000002-00000-r000003.parquet"), "{failed:?}");
     fs::write(&path, bytes).expect("it can be changed back");
     run(&place, &pipeline, &crash_options()).expect("the run is done");
     audit(&place, &pipeline, 2).expect("the audit passes");
