@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arrow::array::{Array, ArrayRef, RecordBatch};
@@ -210,7 +210,7 @@ fn read(project: &Project, wanted: &model::Lookup) -> Result<(PlannedLookup, Rec
     })
 }
 
-fn read_in(project: &Project, wanted: &model::Lookup, folder: &PathBuf) -> Result<(PlannedLookup, RecordBatch)> {
+fn read_in(project: &Project, wanted: &model::Lookup, folder: &Path) -> Result<(PlannedLookup, RecordBatch)> {
     // Its files are none of the source's, and have nothing of what is said of those.
     let pipeline = Pipeline {
         source: Source { files: wanted.files.clone(), columns: wanted.columns.clone(), ..Source::default() },

@@ -1,7 +1,7 @@
 //! Look-ups: whether their names can stand in SQL beside `source`, and whether there is a transform that could join them.
 //! This module must never look for their files, nor at the SQL.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::error::{Draft, Problems, quoted};
 use crate::model::Lookup;
@@ -68,8 +68,9 @@ fn lookup_of(name: &Text, raw: &RawLookup, problems: &mut Problems) -> Option<Lo
             good = false;
         }
     }
-    let columns =
-        or_default(&raw.columns, Default::default(), |columns| columns_of(columns, &format!("{at}.columns"), problems));
+    let columns = or_default(&raw.columns, BTreeMap::default(), |columns| {
+        columns_of(columns, &format!("{at}.columns"), problems)
+    });
     let lookup = Lookup { name: name.value.clone(), files: values(files?), key: values(key?), columns: columns? };
     good.then_some(lookup)
 }

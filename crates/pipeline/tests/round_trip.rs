@@ -75,7 +75,7 @@ fn table(i: usize, draw: Draw, earlier: &[Table]) -> Table {
         history: if keyed && conflict == 0 && has_columns {
             [None, Some(HistoryKind::Scd1), Some(HistoryKind::Scd2)][null].map(|kind| History {
                 kind,
-                valid_from: (kind == HistoryKind::Scd2 && i % 2 == 0).then(|| "since when".to_owned()),
+                valid_from: (kind == HistoryKind::Scd2 && i.is_multiple_of(2)).then(|| "since when".to_owned()),
             })
         } else {
             None

@@ -250,10 +250,7 @@ impl Context {
 impl ContextProvider for Context {
     fn get_table_source(&self, name: TableReference) -> Result<Arc<dyn TableSource>> {
         let known = if let TableReference::Bare { table } = &name { self.tables.get(table.as_ref()) } else { None };
-        match known {
-            Some(table) => Ok(Arc::clone(table)),
-            None => plan_err!("there is no table `{name}`"),
-        }
+        if let Some(table) = known { Ok(Arc::clone(table)) } else { plan_err!("there is no table `{name}`") }
     }
 
     fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {

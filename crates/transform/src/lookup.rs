@@ -64,7 +64,7 @@ pub(crate) struct Condition {
 
 impl Joined {
     /// Takes a planned join apart. Its form was checked where it was written; this makes sure.
-    pub(crate) fn new(join: &Join, lookups: &[Lookup]) -> Result<Condition, SqlError> {
+    pub(crate) fn of(join: &Join, lookups: &[Lookup]) -> Result<Condition, SqlError> {
         let strange = || {
             SqlError::new(ErrorKind::NotRowWise, "the SQL is not row-wise: it joins something else than look-ups")
                 .help("write `LEFT JOIN countries ON source.country = countries.code`")
@@ -124,9 +124,9 @@ impl Joined {
         let batch = RecordBatch::try_new(Arc::clone(&self.plain), columns.clone())?;
         let keys = evaluate(&self.keys, &batch)?;
         let converter = RowConverter::new(keys.iter().map(|key| SortField::new(key.data_type().clone())).collect())?;
-        let converted = converter.convert_columns(&keys)?;
+        let rows = converter.convert_columns(&keys)?;
         let mut places: HashMap<Box<[u8]>, u32> = HashMap::with_capacity(batch.num_rows());
-        for (row, key) in converted.iter().enumerate() {
+        for (row, key) in rows.iter().enumerate() {
             if keys.iter().any(|key| key.is_null(row)) {
                 continue;
             }

@@ -194,7 +194,7 @@ fn collect(plan: &LogicalPlan, lookups: &[Lookup], steps: &mut Vec<Step>) -> Res
         LogicalPlan::Join(join) => {
             collect(&join.left, lookups, steps)?;
             let input = Arc::clone(join.left.schema());
-            let Condition { record, joined, is_inner } = Joined::new(join, lookups)?;
+            let Condition { record, joined, is_inner } = Joined::of(join, lookups)?;
             let keys: Vec<Expr> = record.iter().map(|expr| prepare(expr, &input)).collect::<Result<_, _>>()?;
             let uses: Vec<BTreeSet<usize>> = keys.iter().map(|key| uses(key, &input)).collect::<Result<_, _>>()?;
             let uses = uses.into_iter().flatten().collect();

@@ -36,7 +36,9 @@ impl<'m> FileIndex<'m> {
                 files.entry(&file.partition).or_default().push((first, last, index));
             }
         }
-        files.values_mut().for_each(|files| files.sort_unstable());
+        for files in files.values_mut() {
+            files.sort_unstable();
+        }
         Self { files }
     }
 

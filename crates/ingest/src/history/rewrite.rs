@@ -187,7 +187,7 @@ impl Of<'_> {
         let ids =
             ids.as_primitive_opt::<Int64Type>().ok_or_else(|| self.unreadable("its IDs are no 64-bit integers"))?;
         let current = if self.layout.keeps_versions() { Some(self.column(batch, History::IS_CURRENT)?) } else { None };
-        let current = current.as_ref().map(|current| current.as_boolean());
+        let current = current.as_ref().map(AsArray::as_boolean);
         let mut pairs = Vec::new();
         for (row, &value) in ids.values().iter().enumerate() {
             let Some(&place) = records.places.get(*at) else { break };

@@ -24,9 +24,9 @@ pub(crate) struct FieldPath {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum NoPath {
     /// No column is called like it, or like its beginning.
-    NoColumn,
+    Column,
     /// A struct has no such field.
-    NoField {
+    Field {
         /// The struct, by its path.
         within: String,
         /// What it has no field for.
@@ -35,7 +35,7 @@ pub(crate) enum NoPath {
         fields: Vec<String>,
     },
     /// What is there is no struct.
-    NoStruct {
+    Struct {
         /// Its path.
         within: String,
         /// What it is.
@@ -90,14 +90,14 @@ fn walk<'f>(within: &'f Fields, rest: &str, before: &str, parts: &mut Vec<String
                 Ok(found) => return Ok(found),
                 Err(why) => why,
             },
-            (Some(_), other) => NoPath::NoStruct { within: path, data_type: other.clone() },
+            (Some(_), other) => NoPath::Struct { within: path, data_type: other.clone() },
         };
         parts.pop();
         reason.get_or_insert(outcome);
     }
     Err(reason.unwrap_or_else(|| match before {
-        "" => NoPath::NoColumn,
-        _ => NoPath::NoField {
+        "" => NoPath::Column,
+        _ => NoPath::Field {
             within: before.to_owned(),
             wanted: rest.to_owned(),
             fields: within.iter().map(|field| field.name().clone()).collect(),
@@ -114,8 +114,8 @@ impl NoPath {
     /// with.
     pub(crate) fn words(&self) -> Option<(String, String)> {
         match self {
-            Self::NoColumn => None,
-            Self::NoField { within, wanted, fields } => {
+            Self::Column => None,
+            Self::Field { within, wanted, fields } => {
                 let near = seriatim_pipeline::nearest(wanted, fields.iter().map(String::as_str));
                 let help = match near {
                     Some(near) => format!("did you mean '{within}.{near}'?"),
@@ -123,7 +123,7 @@ impl NoPath {
                 };
                 Some((format!("the struct '{within}' has no field '{wanted}'"), help))
             }
-            Self::NoStruct { within, data_type } => {
+            Self::Struct { within, data_type } => {
                 let (what, help) = match data_type {
                     DataType::List(_) | DataType::LargeList(_) | DataType::FixedSizeList(..) => (
                         "a list, of which a record has many values".to_owned(),
@@ -193,7 +193,7 @@ mod tests {
             let (what, help) = FieldPath::find(&columns(), name).unwrap_err().words().unwrap();
             format!("{what}; {help}")
         };
-        assert_eq!(FieldPath::find(&columns(), "client.email"), Err(NoPath::NoColumn));
+        assert_eq!(FieldPath::find(&columns(), "client.email"), Err(NoPath::Column));
         assert_eq!(
             words("customer.emial"),
             "the struct 'customer' has no field 'emial'; did you mean 'customer.email'?"

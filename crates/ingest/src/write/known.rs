@@ -171,7 +171,7 @@ impl OfChunk<'_> {
         let mut partitions: Vec<(Values, Vec<u32>)> = Vec::new();
         match read.filter(|_| self.layout().is_partitioned()) {
             Some(read) => {
-                partitions.extend(split(self.layout(), read)?.into_iter().map(|part| (part.values, part.rows)))
+                partitions.extend(split(self.layout(), read)?.into_iter().map(|part| (part.values, part.rows)));
             }
             None => partitions.push((Values::new(), (0..here.len() as u32).collect())),
         }

@@ -452,9 +452,8 @@ fn fit_for_delta(column: &mut Column) {
         Kind::U8 => Kind::I8,
         Kind::U16 => Kind::I16,
         Kind::U32 => Kind::I32,
-        Kind::U64 => Kind::I64,
+        Kind::U64 | Kind::TimeMs | Kind::TimeUs | Kind::TimeNs => Kind::I64,
         Kind::BigDecimal(..) => Kind::Decimal(38, 10),
-        Kind::TimeMs | Kind::TimeUs | Kind::TimeNs => Kind::I64,
         Kind::StampNs => Kind::StampUs,
         kind => kind,
     };

@@ -143,7 +143,7 @@ type Order<'a> = (&'a str, Option<(Option<&'a str>, &'a str, &'a str)>);
 fn orders(rows: &[Order<'_>]) -> RecordBatch {
     let texts = |of: &dyn Fn(&Order<'_>) -> Option<String>| Arc::new(rows.iter().map(of).collect::<StringArray>());
     let field = |name: &str, array: Arc<StringArray>| (Field::new(name, DataType::Utf8, true), array as ArrayRef);
-    let there = NullBuffer::from_iter(rows.iter().map(|row| row.1.is_some()));
+    let there = rows.iter().map(|row| row.1.is_some()).collect::<NullBuffer>();
     let city = field("city", texts(&|row| row.1.map(|(_, _, city)| city.to_owned())));
     let (city, cities) = (Fields::from(vec![city.0]), vec![city.1]);
     let home = StructArray::new(city.clone(), cities, None);
@@ -194,8 +194,8 @@ fn a_path_is_a_column_called_by_its_last_part() {
     let pipeline = shop();
     let project = place.project(&pipeline);
     let found = check(&project).expect("it fits");
-    let names: Vec<&str> = found.tables[0].columns.iter().map(|(name, ..)| name.as_str()).collect();
-    assert_eq!(names, ["customer_id", "in_city", "code", "email", "name", "city"]);
+    let called: Vec<&str> = found.tables[0].columns.iter().map(|(name, ..)| name.as_str()).collect();
+    assert_eq!(called, ["customer_id", "in_city", "code", "email", "name", "city"]);
     let planned = plan(&project, &options(2)).expect("it can be planned");
     assert_eq!((planned.tables[0].rows, planned.tables[0].null_keys, planned.tables[1].rows), (1, 2, 4));
 

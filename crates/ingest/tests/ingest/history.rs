@@ -39,15 +39,15 @@ fn write_people(place: &Place, name: &str, people: &[Person<'_>]) {
     write(&place.path().join("data").join(name), &columns, &records, &Layout { row_group: 3, ..Layout::default() });
 }
 
-fn history(kind: HistoryKind, valid_from: Option<&str>) -> Option<History> {
-    Some(History { kind, valid_from: valid_from.map(str::to_owned) })
+fn history(kind: HistoryKind, valid_from: Option<&str>) -> History {
+    History { kind, valid_from: valid_from.map(str::to_owned) }
 }
 
 /// People who live in cities; both have keys.
-fn people(history: Option<History>) -> Pipeline {
+fn people(history: History) -> Pipeline {
     let mut people = keyed("people", &["name"], &["cities"], &["age"]);
     people.on_conflict = OnConflict::Last;
-    people.history = history;
+    people.history = Some(history);
     pipeline(vec![keyed("cities", &["city"], &[], &[]), people])
 }
 

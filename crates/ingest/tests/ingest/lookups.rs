@@ -2,6 +2,7 @@
 //! records see the old rows and half the new ones. What is proved: a run sees the rows that it was planned with or fails,
 //! and what it gives is the same however it is cut, whoever does it, and whatever it is interrupted by.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::sync::Arc;
 
@@ -27,7 +28,7 @@ fn lookup(name: &str, files: &str, key: &[&str]) -> Lookup {
         name: name.to_owned(),
         files: vec![files.to_owned()],
         key: key.iter().map(|&key| key.to_owned()).collect(),
-        columns: Default::default(),
+        columns: std::collections::BTreeMap::default(),
     }
 }
 
@@ -120,7 +121,7 @@ fn g5_however_it_is_cut_and_whoever_does_it_the_bytes_are_the_same() {
     let numbers: Vec<String> = (0..400).map(|n| format!("o{n}")).collect();
     let rows: Vec<(&str, Option<&str>)> =
         numbers.iter().map(|no| (no.as_str(), Some(rng.pick(&countries)).filter(|_| rng.percent(90)))).collect();
-    let mut pipeline = joined(&format!("{} WHERE c.code IS NOT NULL OR s.country = 'XX'", JOIN));
+    let mut pipeline = joined(&format!("{JOIN} WHERE c.code IS NOT NULL OR s.country = 'XX'"));
     pipeline.tables[0].on_null_key = OnNullKey::Quarantine;
     let mut first = None;
     for _ in 0..scaled(6) {
@@ -177,7 +178,9 @@ fn keys_that_are_null_or_twice_and_other_mistakes_are_told_with_their_place() {
         put(&place, "lookups/countries.csv", content);
         let failed = refused(&place, &pipeline);
         let said = format!("{}; {}", failed.message, failed.help);
-        words.iter().for_each(|word| assert!(said.contains(word), "{word}: {said}"));
+        for word in words {
+            assert!(said.contains(word), "{word}: {said}");
+        }
     };
     says(
         &format!("{COUNTRIES}FR,Frankreich,EU\n"),
@@ -193,9 +196,11 @@ fn keys_that_are_null_or_twice_and_other_mistakes_are_told_with_their_place() {
     put(&place, "lookups/countries.csv", COUNTRIES);
     let failed = refused(&place, &joined("SELECT *, 'a' AS region, 'b' AS country_name FROM source"));
     assert!(failed.message.contains("nothing joins the look-up `countries`"), "{failed:?}");
-    let large: String =
-        (0..1_200_000).map(|n| format!("K{n},a name that is long enough to fill memory {n},EU\n")).collect();
-    put(&place, "lookups/countries.csv", &format!("code,name,region\n{large}"));
+    let mut large = "code,name,region\n".to_owned();
+    for n in 0..1_200_000 {
+        let _ = writeln!(large, "K{n},a name that is long enough to fill memory {n},EU");
+    }
+    put(&place, "lookups/countries.csv", &large);
     let failed = refused(&place, &pipeline);
     assert!(failed.message.contains("more than 64 MiB"), "{failed:?}");
     put(&place, "lookups/countries.csv", COUNTRIES);

@@ -190,10 +190,7 @@ fn types_of_both_sides_are_made_alike_as_sql_does() {
 
 /// What a refusal says.
 fn no(sql: &str, place: &str, message: &str, help: &str) {
-    let error = match planned(sql) {
-        Ok(_) => panic!("{sql} is not refused"),
-        Err(error) => error,
-    };
+    let Err(error) = planned(sql) else { panic!("{sql} is not refused") };
     let at = error.location().map_or_else(String::new, |at| format!("{}:{}", at.line, at.column));
     assert!(place == "*" || at == place, "{sql}: at {at}: {error}");
     assert!(error.to_string().contains(message), "{sql}: {error}");
