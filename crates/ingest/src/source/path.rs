@@ -93,7 +93,10 @@ fn walk<'f>(within: &'f Fields, rest: &str, before: &str, parts: &mut Vec<String
             (Some(_), other) => NoPath::Struct { within: path, data_type: other.clone() },
         };
         parts.pop();
-        reason.get_or_insert(outcome);
+        // Of several ways that lead nowhere, the one that leads furthest is meant.
+        if reason.as_ref().is_none_or(|known: &NoPath| known.reach() < outcome.reach()) {
+            reason = Some(outcome);
+        }
     }
     Err(reason.unwrap_or_else(|| match before {
         "" => NoPath::Column,
@@ -110,6 +113,14 @@ fn join(before: &str, name: &str) -> String {
 }
 
 impl NoPath {
+    /// How far the name leads.
+    fn reach(&self) -> usize {
+        match self {
+            Self::Column => 0,
+            Self::Field { within, .. } | Self::Struct { within, .. } => within.len(),
+        }
+    }
+
     /// What is wrong, as the end of a sentence about `name`, and what to do; `None` if there is no column that it begins
     /// with.
     pub(crate) fn words(&self) -> Option<(String, String)> {
