@@ -214,6 +214,11 @@ pub(crate) struct RawCheck {
     "dependentRequired" = {"key": ["id"], "on_conflict": ["key"], "on_null_key": ["key"], "adopt": ["key"]},
 ))]
 pub(crate) struct RawTable {
+    /// The list whose elements are the rows, instead of the records: `items[]`; `order.items[]` in a struct;
+    /// `orders[].items[]` in the elements of another list. Columns are looked for in the element first, then in what it
+    /// is in, and in the record. A plain value's column has the list's name.
+    #[schemars(schema_with = "schema::list_path")]
+    pub(crate) from: Field<Text>,
     /// The natural key: the column, or the columns, whose values tell one thing from another. Without a key every
     /// record is a row.
     #[schemars(schema_with = "schema::names")]
@@ -394,7 +399,7 @@ impl RawCheck {
 impl RawTable {
     /// The keys of this level, as they are written.
     pub(crate) const KEYS: &[&str] =
-        &["key", "id", "references", "columns", "on_conflict", "on_null_key", "adopt", "partition_by"];
+        &["key", "id", "references", "columns", "on_conflict", "on_null_key", "adopt", "partition_by", "from"];
 }
 
 impl RawId {

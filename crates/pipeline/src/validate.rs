@@ -9,6 +9,7 @@ use crate::compression;
 use crate::error::{Draft, Problems, Span, listed, quoted};
 use crate::existing;
 use crate::groups;
+use crate::lists;
 use crate::model::{
     Compression, Csv, Format, Id, Ids, OnBadFile, OnConflict, OnNullKey, Output, Pipeline, SchemaMode, Source,
     SourceFormat, Table, Undeclared,
@@ -387,6 +388,7 @@ fn table_of(name: &Text, raw: &RawTable, problems: &mut Problems) -> Option<Tabl
         choice(text, &format!("{at}.on_null_key"), &values, problems)
     });
     let adopt = existing::adopt_of(name, raw, &at, problems);
+    let from = or_default(&raw.from, None, |text| lists::from_of(text, &at, problems).map(Some));
     Some(Table {
         name: name.value.clone(),
         key: key?,
@@ -397,6 +399,7 @@ fn table_of(name: &Text, raw: &RawTable, problems: &mut Problems) -> Option<Tabl
         on_null_key: on_null_key?,
         adopt: adopt?,
         partition_by: partition_by?,
+        from: from?,
     })
 }
 
