@@ -14,7 +14,7 @@ use crate::error::{IngestError, Result};
 use crate::layout::TableSignature;
 use crate::plan::{Bound, FileMemory, bind};
 use crate::sequence::is_zero;
-use crate::source::{FileFacts, Records, common, name_in_source};
+use crate::source::{FileFacts, Records, common, is_same, name_in_source};
 use crate::text::form_of;
 
 /// The types of the source's columns, as texts by name.
@@ -59,7 +59,7 @@ impl Known {
         }
         // Runs that took their files as they were have kept no types.
         let Some(origin) = origin else { return BTreeMap::new() };
-        let columns = self.layout.iter().flat_map(|table| &table.columns);
+        let columns = self.layout.iter().filter(|table| table.from.is_none()).flat_map(|table| &table.columns);
         let own = columns.filter(|(role, ..)| role == "key" || role == "column");
         own.filter_map(|(_, name, text)| Some((origin(name)?, text.parse().ok()?))).collect()
     }
@@ -268,7 +268,7 @@ impl<'a> Column<'a> {
 
     fn add(&mut self, data_type: &'a DataType) {
         self.files += 1;
-        if !self.types.iter().any(|known| known.equals_datatype(data_type)) {
+        if !self.types.iter().any(|known| is_same(known, data_type)) {
             self.types.push(data_type);
         }
     }
@@ -389,7 +389,7 @@ impl<'a> Merged<'a> {
 fn torn(name: &str, types: &[&DataType], published: Option<&DataType>, views: &[View<'_>]) -> IngestError {
     let apart = |a: &DataType, b: &DataType| common([a, b]).is_none();
     let file = |data_type: &DataType| {
-        let has = |view: &&View<'_>| view.data_type(name).is_some_and(|found| found.equals_datatype(data_type));
+        let has = |view: &&View<'_>| view.data_type(name).is_some_and(|found| is_same(found, data_type));
         views.iter().find(has).map_or("a file", |view| view.file)
     };
     let pairs =

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use seriatim_pipeline::model::{Id, OnConflict, OnNullKey, PerGroup, Pipeline, Table};
 
 use crate::checks::Checks;
+use crate::elements::{Kind, ListLayout, column_names, find_column};
 use crate::error::{IngestError, Result};
 use crate::keys::{KeyCodec, is_key_type};
 use crate::partition::is_partition_type;
@@ -18,6 +19,8 @@ use crate::text_ids::{TextIds, is_text_type};
 #[derive(Debug, Clone)]
 pub(crate) struct Layout {
     pub(crate) tables: Vec<TableLayout>,
+    /// The lists whose elements are rows of tables, each after the one that it is in.
+    pub(crate) lists: Vec<ListLayout>,
     /// What records must meet before any table sees them.
     pub(crate) checks: Checks,
 }
@@ -26,6 +29,8 @@ pub(crate) struct Layout {
 #[derive(Debug, Clone)]
 pub(crate) struct TableLayout {
     pub(crate) name: String,
+    /// The list whose elements are its rows, among the layout's; `None`: its rows are records.
+    pub(crate) list: Kind,
     /// Key columns; empty for a table without key.
     pub(crate) key: Vec<String>,
     /// The canonical form of its keys; `None` for a table without key.
@@ -60,12 +65,14 @@ impl TableLayout {
         self.id.as_ref().map_or(0, Id::width)
     }
 
-    /// The record's columns that decide whether two records of a key agree: the attributes, and the keys of what the
-    /// table refers to.
-    pub(crate) fn compared_columns(&self, layout: &Layout) -> Vec<String> {
-        let referenced = self.references.iter().flat_map(|&r| layout.tables[r].key.iter());
+    /// The columns that decide whether two records of a key agree: the attributes, and the keys of what the table refers
+    /// to. Each with the kind of thing that it is a column of.
+    pub(crate) fn compared_columns<'a>(&'a self, layout: &'a Layout) -> Vec<(Kind, &'a String)> {
+        let own = self.columns.iter().map(|column| (self.list, column));
+        let referenced = self.references.iter().map(|&r| &layout.tables[r]);
+        let referenced = referenced.flat_map(|target| target.key.iter().map(|column| (target.list, column)));
         let mut seen = BTreeSet::new();
-        self.columns.iter().chain(referenced).filter(|c| seen.insert(c.as_str())).cloned().collect()
+        own.chain(referenced).filter(|of| seen.insert(*of)).collect()
     }
 }
 
@@ -80,6 +87,7 @@ impl GroupLayout {
         all.extend(fields);
         Ok(Self(TableLayout {
             name: table.to_owned(),
+            list: None,
             key: group.columns.clone(),
             codec: Some(codec),
             id: Some(Id { start: 0, ..Id::new(&group.number) }),
@@ -120,23 +128,28 @@ pub(crate) struct TableSignature {
     pub(crate) columns: Vec<(String, String, String)>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) partition_by: Vec<String>,
+    /// The list whose elements are its rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) from: Option<String>,
 }
 
 impl Layout {
     /// Binds the pipeline's tables to the columns of the records.
     pub(crate) fn new(pipeline: &Pipeline, records: &Schema) -> Result<Self> {
+        let lists = ListLayout::all(pipeline, records)?;
+        let found = Found { pipeline, lists: &lists, records };
         let mut tables = Vec::with_capacity(pipeline.tables.len());
         for table in &pipeline.tables {
-            tables.push(bind(pipeline, table, records)?);
+            tables.push(bind(&found, table)?);
         }
-        Ok(Self { tables, checks: Checks::new(pipeline, records)? })
+        Ok(Self { tables, lists, checks: Checks::new(pipeline, records)? })
     }
 
     /// Every column of the records that some table or check uses, once each.
     pub(crate) fn used_columns(&self) -> Vec<&str> {
         let mut seen = BTreeSet::new();
-        let all = self.tables.iter().flat_map(|t| t.key.iter().chain(&t.columns));
-        all.chain(self.checks.columns()).map(String::as_str).filter(|c| seen.insert(*c)).collect()
+        let all = self.tables.iter().flat_map(|t| self.inputs(t.list, t.key.iter().chain(&t.columns)));
+        all.chain(self.checks.columns().map(String::as_str)).filter(|c| seen.insert(*c)).collect()
     }
 
     /// Role, name and type of the columns of each table.
@@ -161,11 +174,33 @@ impl Layout {
             step: table.id.as_ref().map(|id| id.step),
             columns: columns.map(|(f, role)| (role, f.name().clone(), f.data_type().to_string())).collect(),
             partition_by: table.partition_by.clone(),
+            from: table.list.map(|list| self.lists[list].path.to_string()),
         }
     }
 }
 
-fn bind(pipeline: &Pipeline, table: &Table, records: &Schema) -> Result<TableLayout> {
+/// What a pipeline's tables are bound to.
+struct Found<'a> {
+    pipeline: &'a Pipeline,
+    lists: &'a [ListLayout],
+    records: &'a Schema,
+}
+
+impl Found<'_> {
+    /// The list whose elements are a table's rows.
+    fn kind(&self, table: &Table) -> Kind {
+        let path = table.list()?;
+        self.lists.iter().position(|list| list.path == path)
+    }
+
+    /// A column that a table names.
+    fn column(&self, table: &Table, column: &str) -> Option<Field> {
+        find_column(self.lists, self.kind(table), self.records, column)
+    }
+}
+
+fn bind(found: &Found<'_>, table: &Table) -> Result<TableLayout> {
+    let pipeline = found.pipeline;
     let mut fields = Vec::new();
     fields.extend(table.id.iter().map(|id| Field::new(&id.column, DataType::Int64, false)));
     let group = table.id.as_ref().and_then(|id| id.group.as_ref());
@@ -174,7 +209,7 @@ fn bind(pipeline: &Pipeline, table: &Table, records: &Schema) -> Result<TableLay
     fields.extend(text.map(|text| Field::new(&text.column, DataType::Utf8, false)));
     let mut key_types = Vec::new();
     for column in &table.key {
-        let field = find(pipeline, table, records, column, "key")?;
+        let field = find(found, table, column, "key")?;
         if !is_key_type(field.data_type()) {
             return Err(IngestError::pipeline(format!(
                 "table '{}': the key column '{column}' is a {}, which cannot be part of a key",
@@ -184,7 +219,7 @@ fn bind(pipeline: &Pipeline, table: &Table, records: &Schema) -> Result<TableLay
             .help("use columns of numbers, strings, binaries, dates, times, timestamps or booleans"));
         }
         key_types.push(field.data_type().clone());
-        fields.push(field.clone().with_nullable(false));
+        fields.push(field.with_nullable(false));
     }
     let mut references = Vec::new();
     for name in &table.references {
@@ -197,17 +232,17 @@ fn bind(pipeline: &Pipeline, table: &Table, records: &Schema) -> Result<TableLay
         fields.push(Field::new(&id.column, DataType::Int64, true));
     }
     for column in &table.columns {
-        let field = find(pipeline, table, records, column, "column")?;
-        fields.push(field.clone().with_nullable(true));
+        fields.push(find(found, table, column, "column")?.with_nullable(true));
     }
     let codec = if key_types.is_empty() { None } else { Some(KeyCodec::new(key_types)?) };
     let layout = TableLayout {
         name: table.name.clone(),
+        list: found.kind(table),
         key: table.key.clone(),
         codec,
         // Where they begin is settled: nothing that is kept has to say from which files.
         id: table.id.clone().map(|id| Id { after: None, ..id }),
-        group: group.map(|group| bind_group(pipeline, table, group, records)).transpose()?,
+        group: group.map(|group| bind_group(found, table, group)).transpose()?,
         texts: text.map(TextIds::new).transpose()?,
         references,
         columns: table.columns.clone(),
@@ -217,15 +252,15 @@ fn bind(pipeline: &Pipeline, table: &Table, records: &Schema) -> Result<TableLay
         partition_by: table.partition_by.clone(),
     };
     check_partitions(&layout)?;
-    check_comparable(pipeline, &layout, records)?;
-    check_texts(&layout, records)?;
+    check_comparable(found, table)?;
+    check_texts(found, table, &layout)?;
     Ok(layout)
 }
 
-fn bind_group(pipeline: &Pipeline, table: &Table, group: &PerGroup, records: &Schema) -> Result<Box<GroupLayout>> {
+fn bind_group(found: &Found<'_>, table: &Table, group: &PerGroup) -> Result<Box<GroupLayout>> {
     let mut fields = Vec::new();
     for column in &group.columns {
-        let field = find(pipeline, table, records, column, "column")?;
+        let field = find(found, table, column, "column")?;
         if !is_key_type(field.data_type()) {
             return Err(IngestError::pipeline(format!(
                 "table '{}': '{column}' is a {}, whose values make no groups",
@@ -234,16 +269,20 @@ fn bind_group(pipeline: &Pipeline, table: &Table, group: &PerGroup, records: &Sc
             ))
             .help("use columns of numbers, strings, binaries, dates, times, timestamps or booleans in `per`"));
         }
-        fields.push(field.clone().with_nullable(true));
+        fields.push(field.with_nullable(true));
     }
     GroupLayout::new(&table.name, group, fields).map(Box::new)
 }
 
-fn find<'a>(pipeline: &Pipeline, table: &Table, records: &'a Schema, column: &str, role: &str) -> Result<&'a Field> {
-    records.field_with_name(column).map_err(|_| {
-        let place = if pipeline.transform.is_some() { "the transform's result" } else { "the source" };
+fn find(found: &Found<'_>, table: &Table, column: &str, role: &str) -> Result<Field> {
+    found.column(table, column).ok_or_else(|| {
+        let around = if found.pipeline.transform.is_some() { "the transform's result" } else { "the source" };
+        let place = match table.list() {
+            None => around.to_owned(),
+            Some(list) => format!("the elements of '{list}' or {around}"),
+        };
         let error = IngestError::pipeline(format!("table '{}': there is no {role} '{column}' in {place}", table.name));
-        let names: Vec<&str> = records.fields().iter().map(|f| f.name().as_str()).collect();
+        let names = column_names(found.lists, found.kind(table), found.records);
         error.help(match seriatim_pipeline::nearest(column, names.iter().copied()) {
             Some(near) => format!("did you mean '{near}'?"),
             None => format!("there are: {}", names.join(", ")),
@@ -252,9 +291,9 @@ fn find<'a>(pipeline: &Pipeline, table: &Table, records: &'a Schema, column: &st
 }
 
 /// Values in text IDs must have one form as text.
-fn check_texts(table: &TableLayout, records: &Schema) -> Result<()> {
-    for column in table.texts.iter().flat_map(TextIds::columns) {
-        if let Ok(field) = records.field_with_name(column)
+fn check_texts(found: &Found<'_>, table: &Table, layout: &TableLayout) -> Result<()> {
+    for column in layout.texts.iter().flat_map(TextIds::columns) {
+        if let Some(field) = found.column(table, column)
             && !is_text_type(field.data_type())
         {
             return Err(IngestError::pipeline(format!(
@@ -286,13 +325,14 @@ fn check_partitions(table: &TableLayout) -> Result<()> {
 }
 
 /// `on_conflict: error` compares attributes, so it must be able to.
-fn check_comparable(pipeline: &Pipeline, table: &TableLayout, records: &Schema) -> Result<()> {
+fn check_comparable(found: &Found<'_>, table: &Table) -> Result<()> {
     if table.on_conflict != OnConflict::Error || !table.is_keyed() {
         return Ok(());
     }
-    let referenced = table.references.iter().flat_map(|&r| pipeline.tables[r].key.iter());
-    for column in table.columns.iter().chain(referenced) {
-        if let Ok(field) = records.field_with_name(column)
+    let referenced = table.references.iter().filter_map(|name| found.pipeline.table(name));
+    let referenced = referenced.flat_map(|target| target.key.iter().map(move |column| (target, column)));
+    for (of, column) in table.columns.iter().map(|column| (table, column)).chain(referenced) {
+        if let Some(field) = found.column(of, column)
             && !is_key_type(field.data_type())
         {
             return Err(IngestError::pipeline(format!(
@@ -322,10 +362,16 @@ pub(crate) fn refuse_layout_change<'a>(
         return Err(IngestError::input(format!(
             "table '{table}': column '{column}' is {before} in published files, and {after} as {file} has it"
         ))
-        .help(format!(
-            "cast it in `transform` to what it was: `SELECT * REPLACE (CAST({column} AS ...) AS {column}) FROM source`; \
-             or start anew with another `state` and `output.path`"
-        )));
+        .help(if published.iter().any(|old| old.table == table && old.from.is_some()) {
+            "write the files again with elements of the type that it was, or start anew with another `state` and \
+             `output.path`"
+                .to_owned()
+        } else {
+            format!(
+                "cast it in `transform` to what it was: `SELECT * REPLACE (CAST({column} AS ...) AS {column}) FROM \
+                 source`; or start anew with another `state` and `output.path`"
+            )
+        }));
     }
     match layout_change(published, &now) {
         None => Ok(()),
@@ -362,6 +408,18 @@ fn layout_change(published: &[TableSignature], now: &[TableSignature]) -> Option
         };
         if (old.start, old.step) != (new.start, new.step) {
             return Some(format!("table '{}': the id's start or step is not what it was", old.table));
+        }
+        if old.from != new.from {
+            let words = |from: &Option<String>| match from {
+                None => "records".to_owned(),
+                Some(from) => format!("elements of '{from}'"),
+            };
+            return Some(format!(
+                "the rows of table '{}' are {} in published files, and {} in the pipeline",
+                old.table,
+                words(&old.from),
+                words(&new.from)
+            ));
         }
         if old.partition_by != new.partition_by {
             let words = |columns: &[String]| match columns {

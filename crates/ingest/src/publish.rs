@@ -298,11 +298,13 @@ fn add_new_keys(
             })?;
             continue;
         }
+        let positions = run.positions(table)?;
         run.keys(table).settled(shard, |keys, _| {
             for key in keys.iter() {
-                if numbering.is_first(key.first) && is_of_batch(key.key) {
+                let first = positions.of_place(key.first);
+                if numbering.is_first(first) && is_of_batch(key.key) {
                     let attributes = keys.attributes(key.number).map_or(UNKNOWN, |(attributes, _)| attributes);
-                    entries.push(key.key, numbering.place(key.first), attributes);
+                    entries.push(key.key, numbering.place(first), attributes);
                 }
             }
             Ok(())
@@ -438,6 +440,13 @@ impl Added {
             records: run.plan.files.iter().map(|f| f.rows).sum(),
             filtered: step.filtered,
             quarantined: step.quarantined,
+            elements: run
+                .layout
+                .lists
+                .iter()
+                .map(|list| list.path.to_string())
+                .zip(step.elements.iter().copied())
+                .collect(),
             aside: AsideFile::of(&run.plan.aside),
             replayed: run.plan.replayed.clone(),
         };

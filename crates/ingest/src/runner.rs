@@ -561,6 +561,7 @@ fn fill(report: &mut RunReport, input: &RunInput, output: RunOutput) {
             known_keys: done.known,
             adopted_keys: done.adopted,
             null_keys: done.null_keys,
+            elements: done.elements,
             bytes: done.files.iter().map(|(_, bytes)| bytes).sum(),
             files: done.files.into_iter().map(|(file, _)| format!("{}/{file}", table.name)).collect(),
         });

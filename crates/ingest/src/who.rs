@@ -5,8 +5,8 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, RecordBatch};
-use arrow::datatypes::Int64Type;
+use arrow::array::{ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{Field, Int64Type, Schema};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -14,6 +14,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use crate::committed::read_committed;
 use crate::context::RunContext;
 use crate::drift::Known;
+use crate::elements::{Kind, Things};
 use crate::error::{ErrorKind, IngestError, Result};
 use crate::ledger::{LedgerChunk, read_ledger};
 use crate::manifest::{Manifest, ManifestFile, ManifestTable};
@@ -49,6 +50,7 @@ pub fn who(project: &Project, table: &str, id: i64) -> Result<WhoReport> {
         values: texts(&batch)?,
         source_file: None,
         source_row: None,
+        source_element: None,
         source_rows: None,
         source_values: Vec::new(),
         remark: None,
@@ -77,8 +79,8 @@ pub fn who(project: &Project, table: &str, id: i64) -> Result<WhoReport> {
     report.source_rows = Some((chunk.first_row, chunk.rows.into()));
     // Sources come and go; that one cannot be looked into is no reason to hold back what is known.
     match find_record(project, of, &batch, chunk, nth) {
-        Ok(Some((row, values))) => {
-            (report.source_row, report.source_values) = (Some(row), values);
+        Ok(Some(Record { row, element, values })) => {
+            (report.source_row, report.source_element, report.source_values) = (Some(row), element, values);
             before_replay(&manifest, file.run, &mut report);
         }
         Ok(None) => {
@@ -190,10 +192,16 @@ fn texts(batch: &RecordBatch) -> Result<Vec<(String, Option<String>)>> {
     batch.columns().iter().enumerate().map(text).collect()
 }
 
-type Record = (u64, Vec<(String, Option<String>)>);
+/// A record of the source.
+struct Record {
+    row: u64,
+    /// The element that is meant, of a table of elements.
+    element: Option<String>,
+    values: Vec<(String, Option<String>)>,
+}
 
 /// The record that the row is of: of a thing with a key the first one that has the key, else the `nth` of the chunk, if it
-/// has the row's values. Its row in the source file, and what stands there.
+/// has the row's values. Its row in the source file, and what stands there. Of a table of elements, the same for these.
 fn find_record(
     project: &Project,
     table: &ManifestTable,
@@ -204,6 +212,8 @@ fn find_record(
     let run = open_source(project, &part.file)?;
     let rows = part.first_row..part.first_row + u64::from(part.rows);
     let columns = compared(&run, table);
+    let kind = kind_of(&run, table);
+    let inputs: Vec<String> = run.layout.inputs(kind, &columns).into_iter().map(str::to_owned).collect();
     let mut left = nth;
     for (index, chunk) in (0..).zip(&run.plan.chunks) {
         let begin = chunk.first_row;
@@ -211,19 +221,27 @@ fn find_record(
             continue;
         }
         let quarantine: HashSet<u32> = run.scan(index)?.quarantine.iter().map(|(row, _)| *row).collect();
-        let records = run.read(index, &columns)?;
-        let same = same_key(&run, table, row, &records.batch)?;
-        let places = records.source_rows().into_iter().enumerate();
-        let places = places.filter(|(_, at)| rows.contains(&(begin + u64::from(*at))) && !quarantine.contains(at));
-        for (record, at) in places {
+        let records = run.read(index, &inputs)?;
+        let source_rows = records.source_rows();
+        let things = Things::new(&run.layout, records.batch)?;
+        let batch = batch_of(&things, kind, &columns)?;
+        let same = same_key(&run, table, row, &batch)?;
+        for (thing, record) in things.within(kind, None, None)?.into_iter().enumerate() {
+            let at = source_rows[record as usize];
+            if !rows.contains(&(begin + u64::from(at))) || quarantine.contains(&at) {
+                continue;
+            }
             let is_it = match &same {
-                Some(same) => same[record],
+                Some(same) => same[thing],
                 None => left == 0,
             };
             if is_it {
                 // The pipeline may have changed since, and its `WHERE` count other records.
-                let has_values = same.is_some() || has_values(row, &records.batch.slice(record, 1))?;
-                let found = || Ok((begin + u64::from(at), source_values(&run, index, at)?));
+                let has_values = same.is_some() || has_values(row, &batch.slice(thing, 1))?;
+                let found = || {
+                    let element = kind.map(|list| things.place(list, thing as u32)).transpose()?;
+                    Ok(Record { row: begin + u64::from(at), element, values: source_values(&run, index, at)? })
+                };
                 return has_values.then(found).transpose();
             }
             left = left.saturating_sub(1);
@@ -232,16 +250,35 @@ fn find_record(
     Ok(None)
 }
 
+/// Whose rows a table has, in the pipeline as it is now.
+fn kind_of(run: &RunContext, table: &ManifestTable) -> Kind {
+    run.layout.tables.iter().find(|layout| layout.name == table.table).and_then(|layout| layout.list)
+}
+
+/// Columns of all things of a kind.
+fn batch_of(things: &Things<'_>, kind: Kind, columns: &[String]) -> Result<RecordBatch> {
+    let arrays = things.columns(kind, columns)?;
+    let field = |(name, array): (&String, &ArrayRef)| Field::new(name, array.data_type().clone(), true);
+    let schema = Schema::new(columns.iter().zip(&arrays).map(field).collect::<Vec<_>>());
+    let options = RecordBatchOptions::new().with_row_count(Some(things.count(kind)?));
+    RecordBatch::try_new_with_options(Arc::new(schema), arrays, &options)
+        .map_err(|e| IngestError::internal(e.to_string()))
+}
+
 /// Which columns of the records tell the one that is looked for: the key's; without one all that the row has, or any, since
 /// that there is a record is all that is asked then.
 fn compared(run: &RunContext, table: &ManifestTable) -> Vec<String> {
     if !table.key.is_empty() {
         return table.key.clone();
     }
-    let used = run.layout.used_columns();
-    let own = table.columns.iter().filter(|(role, name, _)| role == "column" && used.contains(&name.as_str()));
+    let Some(layout) = run.layout.tables.iter().find(|layout| layout.name == table.table) else { return Vec::new() };
+    let own = table.columns.iter().filter(|(role, name, _)| role == "column" && layout.columns.contains(name));
     let own: Vec<String> = own.map(|(_, name, _)| name.clone()).collect();
-    if own.is_empty() { used.into_iter().take(1).map(ToOwned::to_owned).collect() } else { own }
+    // Elements are there with their list.
+    if !own.is_empty() || layout.list.is_some() {
+        return own;
+    }
+    run.layout.used_columns().into_iter().take(1).map(ToOwned::to_owned).collect()
 }
 
 /// Whether a record has the values that a row has, in the columns that both have.

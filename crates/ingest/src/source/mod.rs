@@ -22,7 +22,7 @@ pub(crate) use list::{Found, Listing, list};
 pub(crate) use mirror::{Mirrors, Opened};
 pub(crate) use object::Object;
 pub(crate) use read::{Records, contain, damaged, read_chunk};
-pub(crate) use types::common;
+pub(crate) use types::{common, is_same};
 pub(crate) use view::{FileColumn, name_in_source};
 
 use serde::{Deserialize, Serialize};

@@ -11,11 +11,35 @@ use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DECIMAL256_MAX_PRECISION, TimeU
 const INTEGERS: [DataType; 8] = [UInt8, UInt16, UInt32, UInt64, Int8, Int16, Int32, Int64];
 const FLOATS: [DataType; 3] = [Float16, Float32, Float64];
 
+/// Whether values of two types are alike: in structs, fields of the same names.
+pub(crate) fn is_same(one: &DataType, other: &DataType) -> bool {
+    one.equals_datatype(other) && has_same_names(one, other)
+}
+
+/// Whether structs have the same names, in types that are alike but for names. What the elements of a list, or the entries of
+/// a map, are called differs from writer to writer, and nobody sees it.
+fn has_same_names(one: &DataType, other: &DataType) -> bool {
+    use DataType::{FixedSizeList, LargeList, List, Map, Struct};
+    match (one, other) {
+        (List(a), List(b)) | (LargeList(a), LargeList(b)) | (FixedSizeList(a, _), FixedSizeList(b, _)) => {
+            has_same_names(a.data_type(), b.data_type())
+        }
+        (Map(a, _), Map(b, _)) => match (a.data_type(), b.data_type()) {
+            (Struct(a), Struct(b)) => a.iter().zip(b).all(|(a, b)| has_same_names(a.data_type(), b.data_type())),
+            _ => true,
+        },
+        (Struct(a), Struct(b)) => {
+            a.iter().zip(b).all(|(a, b)| a.name() == b.name() && has_same_names(a.data_type(), b.data_type()))
+        }
+        _ => true,
+    }
+}
+
 /// The narrowest type that holds all values of these types; `None` if there is none, or no type at all.
 pub(crate) fn common<'a>(types: impl IntoIterator<Item = &'a DataType>) -> Option<DataType> {
     let mut kinds: Vec<&DataType> = Vec::new();
     for kind in types {
-        if !kinds.iter().any(|known| known.equals_datatype(kind)) {
+        if !kinds.iter().any(|known| is_same(known, kind)) {
             kinds.push(kind);
         }
     }

@@ -10,6 +10,7 @@ use arrow::datatypes::DataType;
 
 use super::LeftOut;
 use super::coded::{Coded, code};
+use crate::elements::element_of;
 use crate::error::{IngestError, Result};
 use crate::keys::is_key_type;
 use crate::plan::{Chunk, in_parallel};
@@ -82,6 +83,18 @@ pub(super) fn take(folder: &Path, patterns: &[String], most: u64, workers: usize
     Ok(Sample { files, records, looked_at, columns, left_out })
 }
 
+/// Why a nested column is in no table, and how its elements can be, if it is a list.
+fn nested(name: &str, kind: &DataType) -> String {
+    match element_of(kind).map(|element| element.data_type()) {
+        None => "it is nested, and keys and comparisons take flat columns".to_owned(),
+        Some(DataType::Struct(fields)) => {
+            let names: Vec<&str> = fields.iter().map(|field| field.name().as_str()).collect();
+            format!("it is nested: `from: \"{name}[]\"` makes a table of its elements, which have {}", names.join(", "))
+        }
+        Some(_) => format!("it is nested: `from: \"{name}[]\"` makes a table of its elements, in a column `{name}`"),
+    }
+}
+
 /// The columns that every file has with one type that tables and comparisons can take; and the others, with the reason.
 fn usable_columns(facts: &[FileFacts]) -> (Vec<(String, DataType)>, Vec<LeftOut>) {
     let (mut usable, mut left_out, mut folded) = (Vec::new(), Vec::new(), HashSet::new());
@@ -98,7 +111,7 @@ fn usable_columns(facts: &[FileFacts]) -> (Vec<(String, DataType)>, Vec<LeftOut>
         let why = if name.is_empty() {
             Some("it has no name".to_owned())
         } else if kind.is_nested() {
-            Some("it is nested, and keys and comparisons take flat columns".to_owned())
+            Some(nested(name, kind))
         } else if !is_key_type(kind) {
             Some(format!("its type {kind} cannot be compared"))
         } else if differs.is_some() {

@@ -343,6 +343,7 @@ pub(crate) fn keyed(name: &str, key: &[&str], references: &[&str], columns: &[&s
         on_null_key: OnNullKey::default(),
         adopt: None,
         partition_by: Vec::new(),
+        from: None,
     }
 }
 

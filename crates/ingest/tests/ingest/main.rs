@@ -26,6 +26,7 @@ mod harness;
 mod hostile;
 mod ids;
 mod leftovers;
+mod nested;
 mod objects;
 mod oracle;
 mod outputs;
