@@ -344,12 +344,15 @@ fn write_days(place: &Place) {
     let orders = lists(&[2, 1, 0, 1], orders, None);
     let shop =
         structs(vec![("name", texts(&["x", "y", "z", "x"])), ("orders", orders)], Some(vec![true, true, false, true]));
-    let day = texts(&["d1", "d2", "d3", "d4"]);
-    let fields =
-        vec![Field::new("day", day.data_type().clone(), true), Field::new("shop", shop.data_type().clone(), true)];
-    let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), vec![day, shop]).expect("equal columns");
+    write_batch(place, "a", vec![("day", texts(&["d1", "d2", "d3", "d4"])), ("shop", shop)]);
+}
+
+/// Writes `data/<name>.parquet` with these columns.
+fn write_batch(place: &Place, name: &str, columns: Vec<(&str, ArrayRef)>) {
+    let batch = RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, array)| (name, array, true)));
+    let batch = batch.expect("equal columns");
     std::fs::create_dir_all(place.path().join("data")).expect("a folder");
-    let file = File::create(place.path().join("data/a.parquet")).expect("the file can be made");
+    let file = File::create(place.path().join(format!("data/{name}.parquet"))).expect("the file can be made");
     let mut writer = ArrowWriter::try_new(file, batch.schema(), None).expect("a schema of Parquet");
     writer.write(&batch).expect("it is written");
     writer.close().expect("it is finished");
