@@ -63,6 +63,13 @@ impl Added {
             records: run.plan.files.iter().map(|f| f.rows).sum(),
             filtered: step.filtered,
             quarantined: step.quarantined,
+            elements: run
+                .layout
+                .lists
+                .iter()
+                .map(|list| list.path.to_string())
+                .zip(step.elements.iter().copied())
+                .collect(),
             aside: AsideFile::of(&run.plan.aside),
             replayed: run.plan.replayed.clone(),
             changes: changes(run, &replaced),

@@ -61,7 +61,8 @@ impl Known {
         }
         // Runs that took their files as they were have kept no types.
         let Some(origin) = origin else { return BTreeMap::new() };
-        let columns = self.layout.iter().flat_map(|table| table.columns.iter().map(|column| (&table.table, column)));
+        let tables = self.layout.iter().filter(|table| table.from.is_none());
+        let columns = tables.flat_map(|table| table.columns.iter().map(|column| (&table.table, column)));
         let own = columns.filter(|(_, (role, ..))| role == "key" || role == "column");
         let own = own.filter(|(table, (_, name, _))| !is_field(pipeline, table, name));
         let read = |text: &String| text.parse().ok().filter(|kind: &DataType| kind.to_string() == *text);

@@ -117,7 +117,7 @@ impl Existing {
         };
         let bound = Bound {
             records,
-            layout: Layout { tables: Vec::new(), checks: Checks::default() },
+            layout: Layout { tables: Vec::new(), lists: Vec::new(), checks: Checks::default() },
             footers: known,
             texts: None,
         };

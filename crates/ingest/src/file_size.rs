@@ -21,12 +21,35 @@ const ID_BYTES: f64 = 2.0;
 pub(crate) fn rows_of_files(target: u64, layout: &Layout, sources: &[FileFacts]) -> Vec<u64> {
     let taken = bytes_of_columns(sources);
     let rows = |table: &TableLayout| {
-        let bytes: f64 = columns(table).map(|(name, data_type)| width(table, data_type, taken.get(name))).sum();
+        // A list's columns are all one column of the source.
+        let taken = |name: &str| taken.get(name).filter(|_| table.list.is_none());
+        let bytes: f64 = columns(table).map(|(name, data_type)| width(table, data_type, taken(name))).sum();
         let ids = usize::from(table.id.is_some()) + table.references.len();
         let row = (bytes + ids as f64 * ID_BYTES).max(1.0);
         ((target as f64 / row) as u64).clamp(LEAST_ROWS, MOST_ROWS)
     };
     layout.tables.iter().map(rows).collect()
+}
+
+/// How many records have the rows of a file of some table, at least one: an element is a part of a record.
+pub(crate) fn records_of_files(rows: &[u64], layout: &Layout, sources: &[FileFacts]) -> Option<u64> {
+    let records = |(table, &rows): (&TableLayout, &u64)| match table.list {
+        None => rows,
+        Some(list) => (rows as f64 / values_of_column(layout.root_of(list), sources).max(1.0)).max(1.0) as u64,
+    };
+    layout.tables.iter().zip(rows).map(records).min()
+}
+
+/// How many values a record has in a column of the sources, about.
+fn values_of_column(root: &str, sources: &[FileFacts]) -> f64 {
+    let groups = || sources.iter().flat_map(|source| source.footer.metadata().row_groups());
+    let rows: i64 = groups().map(|group| group.num_rows().max(0)).sum();
+    let of_group = |group: &RowGroupMetaData| {
+        let own =
+            group.columns().iter().filter(|column| column.column_path().parts().first().is_some_and(|p| p == root));
+        own.map(|column| column.num_values().max(0)).max().unwrap_or(0)
+    };
+    groups().map(of_group).sum::<i64>() as f64 / rows.max(1) as f64
 }
 
 /// The columns that a table's files have of the records.

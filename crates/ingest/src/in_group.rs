@@ -5,12 +5,12 @@
 
 use std::path::Path;
 
-use arrow::array::{ArrayRef, UInt32Array};
-use arrow::compute::take;
+use arrow::array::ArrayRef;
 use serde::{Deserialize, Serialize};
 
 use crate::artifacts::{Artifact, Decoder, Encoder};
 use crate::context::{RunContext, SegmentKind};
+use crate::elements::Things;
 use crate::engine::Step;
 use crate::error::{IngestError, Result};
 use crate::files::make_folder;
@@ -73,16 +73,15 @@ impl ChunkGroups {
         if chosen.len() == 0 {
             return Ok(Self { groups: Keys::new(false), of_rows: Vec::new() });
         }
-        let mut records = run.read(chunk, layout.grouped_by())?;
+        let list = run.table(table).list;
+        let inputs: Vec<String> = run.layout.inputs(list, layout.grouped_by()).into_iter().map(str::to_owned).collect();
+        let mut records = run.read(chunk, &inputs)?;
         if run.scan_facts(chunk)?.quarantined > 0 {
             records = records.without(&run.scan(chunk)?.quarantine)?;
         }
-        let picker = chosen.records().map(|records| UInt32Array::from(records.to_vec()));
-        let pick = |column: &ArrayRef| match &picker {
-            None => Ok(column.clone()),
-            Some(records) => take(column, records, None).map_err(|e| IngestError::internal(e.to_string())),
-        };
-        let columns: Vec<ArrayRef> = records.batch.columns().iter().map(pick).collect::<Result<_>>()?;
+        let things = Things::new(&run.layout, records.batch)?;
+        let column = |name: &String| things.column(list, name, chosen.records());
+        let columns: Vec<ArrayRef> = layout.grouped_by().iter().map(column).collect::<Result<_>>()?;
         let keys = layout.codec()?.encode(&columns);
         let mut seen = Interner::new(false);
         let mut of_rows = Vec::with_capacity(chosen.len());

@@ -10,17 +10,20 @@ use seriatim_pipeline::TextFormat;
 use seriatim_pipeline::model::{History, Id, OnConflict, OnNullKey, PerGroup, Pipeline, Table, TextId};
 
 use crate::checks::Checks;
+use crate::elements::{Kind, ListLayout, column_names, find_column};
 use crate::error::{IngestError, Result};
 use crate::history;
 use crate::keys::{KeyCodec, is_key_type};
 use crate::partition::is_partition_type;
-use crate::source::{FieldPath, within};
+use crate::source::{NoPath, within};
 use crate::text_ids::{TextIds, is_text_type};
 
 /// All output tables.
 #[derive(Debug, Clone)]
 pub(crate) struct Layout {
     pub(crate) tables: Vec<TableLayout>,
+    /// The lists whose elements are rows of tables, each after the one that it is in.
+    pub(crate) lists: Vec<ListLayout>,
     /// What records must meet before any table sees them.
     pub(crate) checks: Checks,
 }
@@ -29,7 +32,9 @@ pub(crate) struct Layout {
 #[derive(Debug, Clone)]
 pub(crate) struct TableLayout {
     pub(crate) name: String,
-    /// Key columns, as the records call them: of a field of a struct, its path. Empty for a table without key.
+    /// The list whose elements are its rows, among the layout's; `None`: its rows are records.
+    pub(crate) list: Kind,
+    /// Key columns, as the records, or elements, call them: of a field of a struct, its path. Empty for a table without key.
     pub(crate) key: Vec<String>,
     /// The canonical form of its keys; `None` for a table without key.
     pub(crate) codec: Option<KeyCodec>,
@@ -88,12 +93,14 @@ impl TableLayout {
         self.history.as_ref().is_some_and(History::keeps_versions)
     }
 
-    /// The record's columns that decide whether two records of a key agree: the attributes, and the keys of what the
-    /// table refers to.
-    pub(crate) fn compared_columns(&self, layout: &Layout) -> Vec<String> {
-        let referenced = self.references.iter().flat_map(|&r| layout.tables[r].key.iter());
+    /// The columns that decide whether two records of a key agree: the attributes, and the keys of what the table refers
+    /// to. Each with the kind of thing that it is a column of.
+    pub(crate) fn compared_columns<'a>(&'a self, layout: &'a Layout) -> Vec<(Kind, &'a String)> {
+        let own = self.columns.iter().map(|column| (self.list, column));
+        let referenced = self.references.iter().map(|&r| &layout.tables[r]);
+        let referenced = referenced.flat_map(|target| target.key.iter().map(|column| (target.list, column)));
         let mut seen = BTreeSet::new();
-        self.columns.iter().chain(referenced).filter(|c| seen.insert(c.as_str())).cloned().collect()
+        own.chain(referenced).filter(|of| seen.insert(*of)).collect()
     }
 }
 
@@ -108,6 +115,7 @@ impl GroupLayout {
         all.extend(fields);
         Ok(Self(TableLayout {
             name: table.to_owned(),
+            list: None,
             key: group.columns.clone(),
             codec: Some(codec),
             id: Some(Id { start: 0, ..Id::new(&group.number) }),
@@ -149,23 +157,29 @@ pub(crate) struct TableSignature {
     pub(crate) columns: Vec<(String, String, String)>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) partition_by: Vec<String>,
+    /// The list whose elements are its rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) from: Option<String>,
 }
 
 impl Layout {
     /// Binds the pipeline's tables to the columns of the records.
     pub(crate) fn new(pipeline: &Pipeline, records: &Schema) -> Result<Self> {
+        let lists = ListLayout::all(pipeline, records)?;
+        let found = Found { pipeline, lists: &lists, records };
         let mut tables = Vec::with_capacity(pipeline.tables.len());
         for table in &pipeline.tables {
-            tables.push(bind(pipeline, table, records)?);
+            tables.push(bind(&found, table)?);
         }
-        Ok(Self { tables, checks: Checks::new(pipeline, records)? })
+        Ok(Self { tables, lists, checks: Checks::new(pipeline, records)? })
     }
 
     /// Every column of the records that some table or check uses, once each.
     pub(crate) fn used_columns(&self) -> Vec<&str> {
         let mut seen = BTreeSet::new();
-        let all = self.tables.iter().flat_map(|t| t.key.iter().chain(&t.columns).chain(t.valid_from()));
-        all.chain(self.checks.columns()).map(String::as_str).filter(|c| seen.insert(*c)).collect()
+        let tables = self.tables.iter();
+        let all = tables.flat_map(|t| self.inputs(t.list, t.key.iter().chain(&t.columns).chain(t.valid_from())));
+        all.chain(self.checks.columns().map(String::as_str)).filter(|c| seen.insert(*c)).collect()
     }
 
     /// Role, name and type of the columns of each table.
@@ -193,11 +207,43 @@ impl Layout {
             step: table.id.as_ref().map(|id| id.step),
             columns: columns.map(|(f, role)| (role, f.name().clone(), f.data_type().to_string())).collect(),
             partition_by: table.partition_by.clone(),
+            from: table.list.map(|list| self.lists[list].path.to_string()),
         }
     }
 }
 
-fn bind(pipeline: &Pipeline, table: &Table, records: &Schema) -> Result<TableLayout> {
+/// What a pipeline's tables are bound to.
+struct Found<'a> {
+    pipeline: &'a Pipeline,
+    lists: &'a [ListLayout],
+    records: &'a Schema,
+}
+
+impl Found<'_> {
+    /// The list whose elements are a table's rows.
+    fn kind(&self, table: &Table) -> Kind {
+        let path = table.list()?;
+        self.lists.iter().position(|list| list.path == path)
+    }
+
+    /// What a name of a table means, as the table calls it; or why it leads nowhere.
+    fn path(&self, table: &Table, column: &str) -> Result<Field, NoPath> {
+        find_column(self.lists, self.kind(table), self.records, column)
+    }
+
+    /// The same, if it leads somewhere.
+    fn column(&self, table: &Table, column: &str) -> Option<Field> {
+        self.path(table, column).ok()
+    }
+
+    /// What a table calls a column that is found.
+    fn own_name(&self, table: &Table, column: &str) -> String {
+        self.column(table, column).map_or_else(|| column.to_owned(), |field| field.name().clone())
+    }
+}
+
+fn bind(found: &Found<'_>, table: &Table) -> Result<TableLayout> {
+    let pipeline = found.pipeline;
     let mut fields = Vec::new();
     fields.extend(table.id.iter().map(|id| Field::new(&id.column, DataType::Int64, false)));
     let group = table.id.as_ref().and_then(|id| id.group.as_ref());
@@ -206,7 +252,7 @@ fn bind(pipeline: &Pipeline, table: &Table, records: &Schema) -> Result<TableLay
     fields.extend(text.map(|text| Field::new(&text.column, DataType::Utf8, false)));
     let mut key_types = Vec::new();
     for column in &table.key {
-        let field = find(pipeline, table, records, column, "key")?;
+        let field = find(found, table, column, "key")?;
         if !is_key_type(field.data_type()) {
             return Err(no_key_type(table, column, &field));
         }
@@ -224,43 +270,43 @@ fn bind(pipeline: &Pipeline, table: &Table, records: &Schema) -> Result<TableLay
         fields.push(Field::new(&id.column, DataType::Int64, true));
     }
     for column in &table.columns {
-        let field = find(pipeline, table, records, column, "column")?;
-        fields.push(field.with_nullable(true));
+        fields.push(find(found, table, column, "column")?.with_nullable(true));
     }
     if let Some(history) = table.history.as_ref().filter(|history| history.keeps_versions()) {
         let since = history.valid_from.as_ref();
-        let since = since.map(|column| find(pipeline, table, records, column, "column")).transpose()?;
+        let since = since.map(|column| find(found, table, column, "column")).transpose()?;
         fields.extend(history::fields(&table.name, since.as_ref())?);
     }
     refuse_twice(table, &fields)?;
     let codec = if key_types.is_empty() { None } else { Some(KeyCodec::new(key_types)?) };
     let layout = TableLayout {
         name: table.name.clone(),
+        list: found.kind(table),
         key: table.key.clone(),
         codec,
         // Where they begin is settled: nothing that is kept has to say from which files.
-        id: table.id.clone().map(|id| own_names(Id { after: None, ..id }, records)).transpose()?,
-        group: group.map(|group| bind_group(pipeline, table, group, records)).transpose()?,
+        id: table.id.clone().map(|id| own_names(Id { after: None, ..id }, found, table)).transpose()?,
+        group: group.map(|group| bind_group(found, table, group)).transpose()?,
         texts: text.map(TextIds::new).transpose()?,
         references,
         columns: table.columns.clone(),
         on_conflict: table.on_conflict,
         on_null_key: table.on_null_key,
         schema: Arc::new(Schema::new(fields)),
-        partition_by: table.partition_by.iter().map(|column| own_name(records, column)).collect(),
+        partition_by: table.partition_by.iter().map(|column| found.own_name(table, column)).collect(),
         history: table.history.clone(),
     };
     history::check_comparable(&layout)?;
     check_partitions(&layout)?;
-    check_comparable(pipeline, &layout, records)?;
-    check_texts(&layout, records)?;
+    check_comparable(found, table)?;
+    check_texts(found, table, &layout)?;
     Ok(layout)
 }
 
-fn bind_group(pipeline: &Pipeline, table: &Table, group: &PerGroup, records: &Schema) -> Result<Box<GroupLayout>> {
+fn bind_group(found: &Found<'_>, table: &Table, group: &PerGroup) -> Result<Box<GroupLayout>> {
     let mut fields = Vec::new();
     for column in &group.columns {
-        let field = find(pipeline, table, records, column, "column")?;
+        let field = find(found, table, column, "column")?;
         if !is_key_type(field.data_type()) {
             return Err(IngestError::pipeline(format!(
                 "table '{}': '{column}' is a {}, whose values make no groups",
@@ -274,44 +320,38 @@ fn bind_group(pipeline: &Pipeline, table: &Table, group: &PerGroup, records: &Sc
     GroupLayout::new(&table.name, group, fields).map(Box::new)
 }
 
-/// What a name in the pipeline means among the columns of the records: the column, or the field of a struct, as the table
-/// calls it.
-fn find(pipeline: &Pipeline, table: &Table, records: &Schema, column: &str, role: &str) -> Result<Field> {
-    let why = match FieldPath::find(records.fields(), column) {
-        Ok(path) => return Ok(path.field),
+/// What a name in the pipeline means among the columns of the records, or elements: the column, or the field of a struct,
+/// as the table calls it.
+fn find(found: &Found<'_>, table: &Table, column: &str, role: &str) -> Result<Field> {
+    let why = match found.path(table, column) {
+        Ok(field) => return Ok(field),
         Err(why) => why,
     };
     if let Some((what, help)) = why.words() {
         let text = format!("table '{}': there is no {role} '{column}': {what}", table.name);
         return Err(IngestError::pipeline(text).help(help));
     }
-    let place = if pipeline.transform.is_some() { "the transform's result" } else { "the source" };
+    let around = if found.pipeline.transform.is_some() { "the transform's result" } else { "the source" };
+    let place = match table.list() {
+        None => around.to_owned(),
+        Some(list) => format!("the elements of '{list}' or {around}"),
+    };
     let error = IngestError::pipeline(format!("table '{}': there is no {role} '{column}' in {place}", table.name));
-    let names: Vec<&str> = records.fields().iter().map(|f| f.name().as_str()).collect();
+    let names = column_names(found.lists, found.kind(table), found.records);
     Err(error.help(match seriatim_pipeline::nearest(column, names.iter().copied()) {
         Some(near) => format!("did you mean '{near}'?"),
         None => format!("there are: {}", names.join(", ")),
     }))
 }
 
-/// The type of a column of the records, or of a field of a struct.
-fn type_of(records: &Schema, column: &str) -> Option<DataType> {
-    FieldPath::find(records.fields(), column).ok().map(|path| path.field.data_type().clone())
-}
-
-/// What a table calls a column of the records that is found.
-fn own_name(records: &Schema, column: &str) -> String {
-    FieldPath::find(records.fields(), column).map_or_else(|_| column.to_owned(), |path| path.field.name().clone())
-}
-
 /// An ID that names columns as its table calls them.
-fn own_names(id: Id, records: &Schema) -> Result<Id> {
-    let name = |column: &String| own_name(records, column);
+fn own_names(id: Id, found: &Found<'_>, table: &Table) -> Result<Id> {
+    let name = |column: &String| found.own_name(table, column);
     let group = id.group.map(|group| PerGroup { columns: group.columns.iter().map(name).collect(), ..group });
     let text = |text: TextId| {
         let format = TextFormat::parse(&text.format).map_err(|e| IngestError::internal(e.message))?;
         Ok::<TextId, IngestError>(TextId {
-            format: format.renamed(|column| own_name(records, column)).unwrap_or(text.format),
+            format: format.renamed(|column| found.own_name(table, column)).unwrap_or(text.format),
             ..text
         })
     };
@@ -354,9 +394,9 @@ fn refuse_twice(table: &Table, fields: &[Field]) -> Result<()> {
 }
 
 /// Values in text IDs must have one form as text.
-fn check_texts(table: &TableLayout, records: &Schema) -> Result<()> {
-    for column in table.texts.iter().flat_map(TextIds::columns) {
-        if let Some(data_type) = type_of(records, column)
+fn check_texts(found: &Found<'_>, table: &Table, layout: &TableLayout) -> Result<()> {
+    for column in layout.texts.iter().flat_map(TextIds::columns) {
+        if let Some(data_type) = found.column(table, column).map(|field| field.data_type().clone())
             && !is_text_type(&data_type)
         {
             return Err(IngestError::pipeline(format!(
@@ -387,13 +427,14 @@ fn check_partitions(table: &TableLayout) -> Result<()> {
 }
 
 /// `on_conflict: error` compares attributes, so it must be able to.
-fn check_comparable(pipeline: &Pipeline, table: &TableLayout, records: &Schema) -> Result<()> {
+fn check_comparable(found: &Found<'_>, table: &Table) -> Result<()> {
     if table.on_conflict != OnConflict::Error || !table.is_keyed() {
         return Ok(());
     }
-    let referenced = table.references.iter().flat_map(|&r| pipeline.tables[r].key.iter());
-    for column in table.columns.iter().chain(referenced) {
-        if let Some(data_type) = type_of(records, column)
+    let referenced = table.references.iter().filter_map(|name| found.pipeline.table(name));
+    let referenced = referenced.flat_map(|target| target.key.iter().map(move |column| (target, column)));
+    for (of, column) in table.columns.iter().map(|column| (table, column)).chain(referenced) {
+        if let Some(data_type) = found.column(of, column).map(|field| field.data_type().clone())
             && !is_key_type(&data_type)
         {
             return Err(IngestError::pipeline(format!(
@@ -422,10 +463,16 @@ pub(crate) fn refuse_layout_change<'a>(
         return Err(IngestError::input(format!(
             "table '{table}': column '{column}' is {before} in published files, and {after} as {file} has it"
         ))
-        .help(format!(
-            "cast it in `transform` to what it was: `SELECT * REPLACE (CAST({column} AS ...) AS {column}) FROM source`; \
-             or start anew with another `state` and `output.path`"
-        )));
+        .help(if published.iter().any(|old| old.table == table && old.from.is_some()) {
+            "write the files again with elements of the type that it was, or start anew with another `state` and \
+             `output.path`"
+                .to_owned()
+        } else {
+            format!(
+                "cast it in `transform` to what it was: `SELECT * REPLACE (CAST({column} AS ...) AS {column}) FROM \
+                 source`; or start anew with another `state` and `output.path`"
+            )
+        }));
     }
     match layout_change(published, &now) {
         None => Ok(()),
@@ -462,6 +509,18 @@ fn layout_change(published: &[TableSignature], now: &[TableSignature]) -> Option
         };
         if (old.start, old.step) != (new.start, new.step) {
             return Some(format!("table '{}': the id's start or step is not what it was", old.table));
+        }
+        if old.from != new.from {
+            let words = |from: &Option<String>| match from {
+                None => "records".to_owned(),
+                Some(from) => format!("elements of '{from}'"),
+            };
+            return Some(format!(
+                "the rows of table '{}' are {} in published files, and {} in the pipeline",
+                old.table,
+                words(&old.from),
+                words(&new.from)
+            ));
         }
         if old.partition_by != new.partition_by {
             let words = |columns: &[String]| match columns {

@@ -13,6 +13,7 @@ mod committed;
 mod context;
 mod delta;
 mod drift;
+mod elements;
 mod engine;
 mod error;
 mod existing;

@@ -57,6 +57,7 @@ pub fn check(project: &Project) -> Result<CheckReport> {
             .into_iter()
             .map(|s| CheckTable {
                 table: s.table,
+                from: s.from,
                 columns: s.columns.into_iter().map(|(role, name, kind)| (name, kind, role)).collect(),
             })
             .collect(),
@@ -221,7 +222,9 @@ fn plan_tables(
         if let Some(adopted) = &adopted {
             (first, segments) = (adopted.first, vec![adopted.segment.clone()]);
         }
-        let (mut new, mut known) = (records, 0);
+        let elements = |list: usize| scans.iter().map(|s| u64::from(s.elements[list])).sum();
+        let elements: Option<u64> = table.list.map(elements);
+        let (mut new, mut known) = (elements.unwrap_or(records), 0);
         if table.is_keyed() {
             let shards: Vec<u32> = (0..run.plan.shards).collect();
             let resolved = in_parallel(options.workers, &shards, |&shard| run.resolution(index, shard, &segments))?;
@@ -245,6 +248,7 @@ fn plan_tables(
             rewritten_files: 0,
             null_keys: scans.iter().map(|s| s.tables[index as usize].null_keys).sum(),
             columns: Vec::new(),
+            elements,
             files: Vec::new(),
             bytes: 0,
         });

@@ -2,6 +2,8 @@
 //! nothing of it. It holds no time and no run name, so that the same records give the same bytes. Must never name a
 //! file that is not whole and in place.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use seriatim_pipeline::model::Id;
 
@@ -33,6 +35,9 @@ pub(crate) struct ManifestRun {
     pub(crate) records: u64,
     pub(crate) filtered: u64,
     pub(crate) quarantined: u64,
+    /// For each list whose elements are rows of tables how many it has, in records that were not set aside.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) elements: BTreeMap<String, u64>,
     /// Files that it set aside: none of their records is in the output.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) aside: Vec<AsideFile>,
@@ -72,6 +77,9 @@ pub(crate) struct ManifestTable {
     pub(crate) partition_by: Vec<String>,
     pub(crate) rows: u64,
     pub(crate) files: Vec<ManifestFile>,
+    /// The list whose elements are its rows, instead of the records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) from: Option<String>,
     /// What the first run took over from a table that existed before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) adopted: Option<AdoptedPlaces>,
@@ -179,6 +187,7 @@ impl Manifest {
             partition_by: signature.partition_by,
             rows: 0,
             files: Vec::new(),
+            from: signature.from,
             adopted: None,
         };
         Self {

@@ -87,9 +87,14 @@ impl Places<'_> {
     /// Calls `visit` with each new key and its place in the block.
     fn each(&self, mut visit: impl FnMut(usize, KeyRef<'_>)) -> Result<()> {
         let count = self.reserved.count as usize;
+        let positions = self.run.positions(self.table)?;
         let mut visit_shard = |shard: &KeyShard| {
-            for entry in shard.iter().filter(|entry| self.numbering.is_first(entry.first)) {
-                let index = (self.numbering.place(entry.first) - self.reserved.first) as usize;
+            for entry in shard.iter() {
+                let first = positions.of_place(entry.first);
+                if !self.numbering.is_first(first) {
+                    continue;
+                }
+                let index = (self.numbering.place(first) - self.reserved.first) as usize;
                 if index >= count {
                     return Err(IngestError::internal("a new key has no place in the run's block"));
                 }

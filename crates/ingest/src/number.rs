@@ -148,14 +148,15 @@ pub(crate) fn number(run: &RunContext, table: u32, reserved: &ReservedTable) -> 
     let keyed = run.table(table).is_keyed();
     let firsts = if keyed { Ranks::new(run.first_words(table, &reserved.segments)?) } else { Ranks::new(Vec::new()) };
     let chunks = run.plan.chunks.len() as u32;
+    let positions = run.positions(table)?;
     let mut bases = Vec::with_capacity(chunks as usize + 1);
     let mut next = reserved.first;
     bases.push(next);
     for chunk in 0..chunks {
         next = if keyed {
-            reserved.first + firsts.rank(run.first_position(chunk + 1))
+            reserved.first + firsts.rank(positions.start(chunk + 1))
         } else {
-            next + run.scan_facts(chunk)?.records
+            next + run.things_in(table, chunk)?
         };
         bases.push(next);
     }

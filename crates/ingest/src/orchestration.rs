@@ -115,6 +115,9 @@ pub(crate) struct TableOutput {
     /// What its columns are called, if fields of structs are among them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) columns: Vec<String>,
+    /// The elements of the list whose elements are the table's rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) elements: Option<u64>,
     /// File names and bytes, in order.
     pub(crate) files: Vec<(String, u64)>,
     /// Known keys that got other attributes.
@@ -350,8 +353,31 @@ async fn rewrite<E: Engine>(
 /// How many new things each table has.
 fn new_things(input: &RunInput, scans: &[ScanFacts], shards: &TableShards) -> Vec<u64> {
     let records: u64 = scans.iter().map(|s| s.records).sum();
-    let tables = input.pipeline.tables.iter().zip(shards);
-    tables.map(|(table, shards)| if table.is_keyed() { shards.iter().map(|s| s.new).sum() } else { records }).collect()
+    let elements = elements_of_tables(&input.pipeline, scans);
+    let tables = input.pipeline.tables.iter().zip(shards).zip(elements);
+    tables
+        .map(
+            |((table, shards), elements)| {
+                if table.is_keyed() { shards.iter().map(|s| s.new).sum() } else { elements.unwrap_or(records) }
+            },
+        )
+        .collect()
+}
+
+/// How many elements each list has whose elements are rows of tables.
+fn elements_of_lists(pipeline: &Pipeline, scans: &[ScanFacts]) -> Vec<u64> {
+    let count = |list: usize| scans.iter().filter_map(|scan| scan.elements.get(list)).sum();
+    (0..pipeline.lists().len()).map(count).collect()
+}
+
+/// The same for each table, if its rows are elements.
+fn elements_of_tables(pipeline: &Pipeline, scans: &[ScanFacts]) -> Vec<Option<u64>> {
+    let (lists, counts) = (pipeline.lists(), elements_of_lists(pipeline, scans));
+    let of_table = |table: &Table| {
+        let path = table.list()?;
+        counts.get(lists.iter().position(|list| *list == path)?).copied()
+    };
+    pipeline.tables.iter().map(of_table).collect()
 }
 
 async fn reserve<E: Engine>(
@@ -449,6 +475,7 @@ async fn publish<E: Engine>(
         groups: groups.clone(),
         filtered: scans.iter().map(|s| s.filtered).sum(),
         quarantined: scans.iter().map(|s| s.quarantined).sum(),
+        elements: elements_of_lists(&input.pipeline, scans),
     };
     engine.step(step).await?;
     Ok(Published { staged, segments, groups })
@@ -529,6 +556,7 @@ fn report(
     reserved: &Reserved,
     staged: &[Staged],
 ) -> RunOutput {
+    let elements = elements_of_tables(&input.pipeline, scans);
     let table_output = |(index, (block, shards)): (usize, (&ReservedTable, &Vec<ShardFacts>))| TableOutput {
         first: block.first,
         count: block.count,
@@ -538,6 +566,7 @@ fn report(
         adopted: if plan.adopted.contains(&(index as u32)) { block.adopted.unwrap_or_default() } else { 0 },
         null_keys: scans.iter().map(|s| s.null_keys[index]).sum(),
         columns: named_columns(input, plan, index),
+        elements: elements[index],
         files: staged
             .iter()
             .filter(|s| s.table as usize == index)

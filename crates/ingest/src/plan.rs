@@ -16,7 +16,7 @@ use seriatim_pipeline::model::{OnBadFile, Pipeline, Source};
 use crate::delta::refuse_types;
 use crate::drift::{Drift, Known, SourceTypes, bind_files};
 use crate::error::{IngestError, Result};
-use crate::file_size::rows_of_files;
+use crate::file_size::{records_of_files, rows_of_files};
 use crate::layout::Layout;
 use crate::lookups::{Lookups, PlannedLookup};
 use crate::output::REPLAY;
@@ -229,7 +229,7 @@ pub(crate) fn make_plan(
     if let (Some(target), Some(bound)) = (project.pipeline().output.target_file_size, &bound) {
         table_rows = rows_of_files(target, &bound.layout, &facts);
         // Files are of whole spans: where one is wanted to have less, spans are smaller, and row groups are cut.
-        let least = table_rows.iter().copied().min().unwrap_or(span_rows).min(span_rows);
+        let least = records_of_files(&table_rows, &bound.layout, &facts).unwrap_or(span_rows).min(span_rows);
         (span_rows, cut.chunk_rows, whole) = (least, cut.chunk_rows.min(least as u32), 1);
     }
     let cut_one = |(index, facts): (usize, &FileFacts)| cut_file(index as u32, facts.footer.metadata(), cut, whole);

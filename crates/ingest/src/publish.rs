@@ -309,11 +309,13 @@ fn add_new_keys(
             })?;
             continue;
         }
+        let positions = run.positions(table)?;
         run.keys(table).settled(shard, |keys, _| {
             for key in keys.iter() {
-                if numbering.is_first(key.first) && is_of_batch(key.key) {
+                let first = positions.of_place(key.first);
+                if numbering.is_first(first) && is_of_batch(key.key) {
                     let attributes = keys.attributes(key.number).map_or(UNKNOWN, |(attributes, _)| attributes);
-                    entries.push(key.key, numbering.place(key.first), attributes);
+                    entries.push(key.key, numbering.place(first), attributes);
                 }
             }
             Ok(())

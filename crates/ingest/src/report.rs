@@ -62,11 +62,14 @@ pub struct TableReport {
     /// Published files that were written anew for them.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub rewritten_files: u64,
-    /// Records whose key for this table was null and that made no row in it.
+    /// Records, or elements, whose key for this table was null and that made no row in it.
     pub null_keys: u64,
     /// What its columns are called, in their order, if fields of structs are among them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub columns: Vec<String>,
+    /// The elements that this run met of the list whose elements are the table's rows; `None`: its rows are records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub elements: Option<u64>,
     /// Files written, relative to the output folder, in reading order.
     pub files: Vec<String>,
     /// Their size in bytes, together.
@@ -357,6 +360,9 @@ pub struct CheckReport {
 pub struct CheckTable {
     /// The table's name.
     pub table: String,
+    /// The list whose elements are its rows; `None`: they are records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
     /// Name, type and role (`id`, `key`, `reference to X`, `column`) of each column, in order.
     pub columns: Vec<(String, String, String)>,
 }
@@ -462,6 +468,9 @@ pub struct WhoReport {
     pub source_file: Option<String>,
     /// The record's row in the source file, counted from 0; `None` if it could not be looked up.
     pub source_row: Option<u64>,
+    /// The element in the record that the row is, as a path with places counted from 0: `items[2]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_element: Option<String>,
     /// The rows of the source file among which it is: the first, and how many.
     pub source_rows: Option<(u64, u64)>,
     /// The record as the source has it, before any transform.

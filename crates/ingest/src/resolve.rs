@@ -83,8 +83,9 @@ impl Found {
 /// Resolves one shard of a table against the key map in `segments`.
 pub(crate) fn resolve(run: &RunContext, table: u32, shard: u32, segments: &[String]) -> Result<ShardResolution> {
     run.ensure_scanned()?;
+    let firsts = run.firsts(table)?;
     let resolved = run.keys(table).settled(shard, |keys, numbers| {
-        let mut decided = decide(run, table, shard, segments, keys, |key| run.firsts(table).mark(key.first))?;
+        let mut decided = decide(run, table, shard, segments, keys, |key| firsts.mark(key.first))?;
         if let (Some(decided), Some(numbers)) = (&mut decided, numbers) {
             decided.origins = numbers.iter().map(|&number| decided.origins[number as usize]).collect();
         }
@@ -96,7 +97,7 @@ pub(crate) fn resolve(run: &RunContext, table: u32, shard: u32, segments: &[Stri
     }
 }
 
-/// Decides which keys of a shard are new, and calls `is_new` with each of these; origins are by number. `None` if
+/// Decides which keys of a shard are new, and calls `is_new` with each of these at its first position; origins are by number. `None` if
 /// records disagree where they must not.
 pub(crate) fn decide(
     run: &RunContext,
@@ -107,6 +108,7 @@ pub(crate) fn decide(
     mut is_new: impl FnMut(Entry<'_>),
 ) -> Result<Option<ShardResolution>> {
     let layout = run.table(table);
+    let positions = run.positions(table)?;
     let found = look_up(run, table, shard, segments, keys)?;
     if layout.on_conflict == OnConflict::Error && keys.iter().any(|key| disagrees(keys, &found, key)) {
         return Ok(None);
@@ -114,11 +116,12 @@ pub(crate) fn decide(
     let mut origins: Vec<u64> = found.iter().map(|found| KNOWN | found.place).collect();
     let (mut last, mut new) = (Vec::new(), 0);
     for key in keys.iter().filter(|key| found[key.number as usize] == Found::NOTHING) {
+        let key = Entry { first: positions.of_place(key.first), ..key };
         origins[key.number as usize] = key.first.into();
         is_new(key);
         new += 1;
         if layout.on_conflict == OnConflict::Last {
-            last.push((keys.last(key.number), key.first));
+            last.push((positions.of_place(keys.last(key.number)), key.first));
         }
     }
     last.sort_unstable();
@@ -126,7 +129,7 @@ pub(crate) fn decide(
     if layout.history.is_some() {
         for key in keys.iter().filter(|key| found[key.number as usize] != Found::NOTHING) {
             let counts = if layout.on_conflict == OnConflict::Last { keys.last(key.number) } else { key.first };
-            seen.push((counts, found[key.number as usize].place));
+            seen.push((positions.of_place(counts), found[key.number as usize].place));
         }
         seen.sort_unstable();
     }
@@ -195,13 +198,16 @@ pub(crate) fn conflict(run: &RunContext, table: u32, segments: &[String]) -> Res
     }
     let earliest = earliest.ok_or_else(|| IngestError::internal("records that differed no longer do"))?;
     let Conflicting { first, key, attributes, before } = &earliest;
-    let (first, attributes, before, key) = (*first, *attributes, *before, key.get(0));
-    let (from, _) = run.chunk_at(first);
+    let positions = run.positions(table)?;
+    let (first, attributes, before, key) = (positions.of_place(*first), *attributes, *before, key.get(0));
+    let (from, _) = positions.chunk_at(first);
     let reference = if before == UNKNOWN { attributes } else { before };
     for chunk in from..run.plan.chunks.len() as u32 {
         if let Some(record) = Compared::new(run, table, chunk)?.find_other(key, reference) {
-            let earlier = if before == UNKNOWN { run.place_of(first)? } else { "an earlier run's record".to_owned() };
-            return Ok(disagreement(run, layout, key, &earlier, &run.place_of(run.first_position(chunk) + record)?));
+            let earlier =
+                if before == UNKNOWN { run.place_of(table, first)? } else { "an earlier run's record".to_owned() };
+            let second = run.place_of(table, positions.start(chunk) + record)?;
+            return Ok(disagreement(run, layout, key, &earlier, &second));
         }
     }
     Err(IngestError::internal("records that differed no longer do"))
@@ -210,7 +216,8 @@ pub(crate) fn conflict(run: &RunContext, table: u32, segments: &[String]) -> Res
 /// The error for two records of one key that do not agree.
 fn disagreement(run: &RunContext, table: &TableLayout, key: KeyRef<'_>, first: &str, second: &str) -> IngestError {
     let key = table.codec.as_ref().map(|codec| codec.display(key)).unwrap_or_default();
-    let compared = table.compared_columns(&run.layout).join(", ");
+    let compared = table.compared_columns(&run.layout).into_iter().map(|(_, column)| column.as_str());
+    let compared = compared.collect::<Vec<_>>().join(", ");
     IngestError::input(format!(
         "table '{}': two records of the key {key} differ in {compared}: {first}, and {second}",
         table.name

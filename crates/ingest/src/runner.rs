@@ -566,6 +566,7 @@ fn fill(report: &mut RunReport, input: &RunInput, output: RunOutput) {
             rewritten_files: done.rewritten,
             null_keys: done.null_keys,
             columns: done.columns,
+            elements: done.elements,
             bytes: done.files.iter().map(|(_, bytes)| bytes).sum(),
             files: done.files.into_iter().map(|(file, _)| format!("{}/{file}", table.name)).collect(),
         });

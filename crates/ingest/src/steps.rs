@@ -33,7 +33,9 @@ use crate::recover::{BringBack, KeepRestored};
 use crate::report::AsideFile;
 use crate::sequence::{CatalogState, SequenceState, is_zero};
 use crate::settled::settle;
-use crate::shared::{Others, Place, bring_committed, chunks_of, claim, clear, cut_parts, resolve_group, scan_or_find};
+use crate::shared::{
+    Others, PartFacts, Place, bring_committed, chunks_of, claim, clear, cut_parts, resolve_group, scan_or_find,
+};
 use crate::sound::find_bad;
 use crate::source::SourceFile;
 use crate::withdraw::withdraw;
@@ -368,12 +370,29 @@ pub(crate) struct ScanFacts {
     /// How records did in the pipeline's checks.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) checks: Vec<CheckFacts>,
+    /// For each list whose elements are rows of tables how many it has in these records.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) elements: Vec<u64>,
 }
 
 impl ScanFacts {
     fn new(run: &RunContext) -> Self {
         let checks = vec![CheckFacts::default(); run.layout.checks.len()];
-        Self { null_keys: vec![0; run.layout.tables.len()], checks, ..Self::default() }
+        let elements = vec![0; run.layout.lists.len()];
+        Self { null_keys: vec![0; run.layout.tables.len()], checks, elements, ..Self::default() }
+    }
+
+    /// Adds the counts of a chunk.
+    fn add(&mut self, chunk: &PartFacts) {
+        self.records += chunk.records;
+        self.filtered += chunk.filtered;
+        self.quarantined += chunk.quarantined;
+        for (sum, count) in self.null_keys.iter_mut().zip(&chunk.null_keys) {
+            *sum += count;
+        }
+        for (sum, count) in self.elements.iter_mut().zip(&chunk.elements) {
+            *sum += count;
+        }
     }
 }
 
@@ -385,12 +404,7 @@ impl Doable for ScanChunks {
         let mut facts = ScanFacts::new(&run);
         for chunk in self.from..self.to {
             let scan = run.scan(chunk)?;
-            facts.records += u64::from(scan.records);
-            facts.filtered += u64::from(scan.filtered);
-            facts.quarantined += scan.quarantine.len() as u64;
-            for (sum, table) in facts.null_keys.iter_mut().zip(&scan.tables) {
-                *sum += table.null_keys;
-            }
+            facts.add(&PartFacts::of(&scan));
             run.add_failed(&mut facts.checks, chunk, &scan.failed);
             steps.progress.scanned.fetch_add(run.plan.chunks[chunk as usize].rows.into(), Relaxed);
             steps.done();
@@ -410,12 +424,7 @@ impl Doable for ScanPart {
         steps.progress.enter(Stage::Scan, run.plan.parts.len() as u64);
         let mut facts = ScanFacts::new(&run);
         for (index, chunk) in chunks_of(&run, self.part).zip(scan_or_find(&run, shared, self.part)?) {
-            facts.records += chunk.records;
-            facts.filtered += chunk.filtered;
-            facts.quarantined += chunk.quarantined;
-            for (sum, count) in facts.null_keys.iter_mut().zip(&chunk.null_keys) {
-                *sum += count;
-            }
+            facts.add(&chunk);
             run.add_failed(&mut facts.checks, index, &chunk.failed);
         }
         steps.progress.scanned.fetch_add(facts.records + facts.filtered + facts.quarantined, Relaxed);
@@ -579,6 +588,9 @@ Publish, "publish", (), {
     groups: Vec<Vec<String>>,
     filtered: u64,
     quarantined: u64,
+    /// One for each list whose elements are rows of tables.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    elements: Vec<u64>,
 });
 
 impl Doable for Publish {

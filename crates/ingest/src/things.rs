@@ -4,8 +4,6 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
-
 use crate::committed::read_committed;
 use crate::context::RunContext;
 use crate::drift::Known;
@@ -62,18 +60,16 @@ impl Things {
     /// What is in a chunk, for each table that has IDs.
     pub fn in_chunk(&self, chunk: u32) -> Result<Vec<Found>> {
         let columns = crate::scan::scan_columns(&self.run.layout);
-        let batch = self.run.read(chunk, &columns)?.batch;
+        let things = crate::elements::Things::new(&self.run.layout, self.run.read(chunk, &columns)?.batch)?;
         let mut found = Vec::new();
         for table in self.run.layout.tables.iter().filter(|table| table.id.is_some()) {
+            let count = things.count(table.list)?;
             let keys = match &table.codec {
-                None => (0..batch.num_rows() as u64).map(|row| u64::from(chunk) << 32 | row).collect(),
+                None => (0..count as u64).map(|row| u64::from(chunk) << 32 | row).collect(),
                 Some(codec) => {
-                    let column = |name: &String| batch.column_by_name(name).cloned();
-                    let columns: Option<Vec<ArrayRef>> = table.key.iter().map(column).collect();
-                    let columns = columns.ok_or_else(|| IngestError::internal("a key's column was not read"))?;
-                    let keys = codec.encode(&columns);
+                    let keys = codec.encode(&things.columns(table.list, &table.key)?);
                     let mut seen = HashSet::new();
-                    let hashes = (0..batch.num_rows()).filter_map(|row| keys.get(row).map(crate::keys::KeyRef::hash));
+                    let hashes = (0..count).filter_map(|row| keys.get(row).map(crate::keys::KeyRef::hash));
                     hashes.filter(|hash| seen.insert(*hash)).collect()
                 }
             };

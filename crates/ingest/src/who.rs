@@ -14,6 +14,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use crate::committed::read_committed;
 use crate::context::RunContext;
 use crate::drift::Known;
+use crate::elements::{Kind, Things};
 use crate::error::{ErrorKind, IngestError, Result};
 use crate::layout::TableLayout;
 use crate::ledger::{LedgerChunk, read_ledger};
@@ -50,6 +51,7 @@ pub fn who(project: &Project, table: &str, id: i64) -> Result<WhoReport> {
         values: texts(&batch)?,
         source_file: None,
         source_row: None,
+        source_element: None,
         source_rows: None,
         source_values: Vec::new(),
         remark: None,
@@ -78,8 +80,8 @@ pub fn who(project: &Project, table: &str, id: i64) -> Result<WhoReport> {
     report.source_rows = Some((chunk.first_row, chunk.rows.into()));
     // Sources come and go; that one cannot be looked into is no reason to hold back what is known.
     match find_record(project, of, &batch, chunk, nth) {
-        Ok(Some((row, values))) => {
-            (report.source_row, report.source_values) = (Some(row), values);
+        Ok(Some(Record { row, element, values })) => {
+            (report.source_row, report.source_element, report.source_values) = (Some(row), element, values);
             before_replay(&manifest, file.run, &mut report);
         }
         Ok(None) => {
@@ -194,10 +196,16 @@ fn texts(batch: &RecordBatch) -> Result<Vec<(String, Option<String>)>> {
     batch.columns().iter().enumerate().map(text).collect()
 }
 
-type Record = (u64, Vec<(String, Option<String>)>);
+/// A record of the source.
+struct Record {
+    row: u64,
+    /// The element that is meant, of a table of elements.
+    element: Option<String>,
+    values: Vec<(String, Option<String>)>,
+}
 
 /// The record that the row is of: of a thing with a key the first one that has the key, else the `nth` of the chunk, if it
-/// has the row's values. Its row in the source file, and what stands there.
+/// has the row's values. Its row in the source file, and what stands there. Of a table of elements, the same for these.
 fn find_record(
     project: &Project,
     table: &ManifestTable,
@@ -208,6 +216,8 @@ fn find_record(
     let run = open_source(project, &part.file)?;
     let rows = part.first_row..part.first_row + u64::from(part.rows);
     let (columns, own): (Vec<String>, Vec<String>) = compared(&run, table).into_iter().unzip();
+    let kind = kind_of(&run, table);
+    let inputs: Vec<String> = run.layout.inputs(kind, &columns).into_iter().map(str::to_owned).collect();
     let mut left = nth;
     for (index, chunk) in (0..).zip(&run.plan.chunks) {
         let begin = chunk.first_row;
@@ -215,20 +225,27 @@ fn find_record(
             continue;
         }
         let quarantine: HashSet<u32> = run.scan(index)?.quarantine.iter().map(|(row, _)| *row).collect();
-        let records = run.read(index, &columns)?;
-        let values = called(&records.batch, &own)?;
-        let same = same_key(&run, table, row, &values)?;
-        let places = records.source_rows().into_iter().enumerate();
-        let places = places.filter(|(_, at)| rows.contains(&(begin + u64::from(*at))) && !quarantine.contains(at));
-        for (record, at) in places {
+        let records = run.read(index, &inputs)?;
+        let source_rows = records.source_rows();
+        let things = Things::new(&run.layout, records.batch)?;
+        let batch = batch_of(&things, kind, &columns, &own)?;
+        let same = same_key(&run, table, row, &batch)?;
+        for (thing, record) in things.within(kind, None, None)?.into_iter().enumerate() {
+            let at = source_rows[record as usize];
+            if !rows.contains(&(begin + u64::from(at))) || quarantine.contains(&at) {
+                continue;
+            }
             let is_it = match &same {
-                Some(same) => same[record],
+                Some(same) => same[thing],
                 None => left == 0,
             };
             if is_it {
                 // The pipeline may have changed since, and its `WHERE` count other records.
-                let has_values = same.is_some() || has_values(row, &values.slice(record, 1))?;
-                let found = || Ok((begin + u64::from(at), source_values(&run, index, at)?));
+                let has_values = same.is_some() || has_values(row, &batch.slice(thing, 1))?;
+                let found = || {
+                    let element = kind.map(|list| things.place(list, thing as u32)).transpose()?;
+                    Ok(Record { row: begin + u64::from(at), element, values: source_values(&run, index, at)? })
+                };
                 return has_values.then(found).transpose();
             }
             left = left.saturating_sub(1);
@@ -240,7 +257,6 @@ fn find_record(
 /// Which columns of the records tell the one that is looked for, and what the table calls them: the key's; without one all
 /// that the row has, or any, since that there is a record is all that is asked then.
 fn compared(run: &RunContext, table: &ManifestTable) -> Vec<(String, String)> {
-    let used = run.layout.used_columns();
     let layout = run.layout.tables.iter().find(|layout| layout.name == table.table);
     let columns = layout.into_iter().flat_map(TableLayout::own_columns);
     let mut own: Vec<(String, String)> = columns.map(|(name, field)| (name.clone(), field.name().clone())).collect();
@@ -250,15 +266,25 @@ fn compared(run: &RunContext, table: &ManifestTable) -> Vec<(String, String)> {
     } else {
         own.retain(|(_, own)| table.key.contains(own));
     }
-    if own.is_empty() { used.into_iter().take(1).map(|name| (name.to_owned(), name.to_owned())).collect() } else { own }
+    // Elements are there with their list.
+    if !own.is_empty() || layout.is_some_and(|layout| layout.list.is_some()) {
+        return own;
+    }
+    run.layout.used_columns().into_iter().take(1).map(|name| (name.to_owned(), name.to_owned())).collect()
 }
 
-/// A batch whose columns have these names.
-fn called(batch: &RecordBatch, names: &[String]) -> Result<RecordBatch> {
-    let fields = batch.schema_ref().fields().iter().zip(names);
-    let fields: Vec<Field> = fields.map(|(field, name)| field.as_ref().clone().with_name(name)).collect();
-    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-    RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), batch.columns().to_vec(), &options)
+/// Whose rows a table has, in the pipeline as it is now.
+fn kind_of(run: &RunContext, table: &ManifestTable) -> Kind {
+    run.layout.tables.iter().find(|layout| layout.name == table.table).and_then(|layout| layout.list)
+}
+
+/// Columns of all things of a kind, with these names.
+fn batch_of(things: &Things<'_>, kind: Kind, columns: &[String], names: &[String]) -> Result<RecordBatch> {
+    let arrays = things.columns(kind, columns)?;
+    let field = |(name, array): (&String, &ArrayRef)| Field::new(name, array.data_type().clone(), true);
+    let schema = Schema::new(names.iter().zip(&arrays).map(field).collect::<Vec<_>>());
+    let options = RecordBatchOptions::new().with_row_count(Some(things.count(kind)?));
+    RecordBatch::try_new_with_options(Arc::new(schema), arrays, &options)
         .map_err(|e| IngestError::internal(e.to_string()))
 }
 

@@ -289,6 +289,7 @@ impl Decoder<'_> {
         let at = format!("tables.{name}");
         let Some(fields) = self.map(node, &at, key, RawTable::KEYS, &[]) else {
             return RawTable {
+                from: Field::Broken,
                 key: Field::Broken,
                 id: Field::Broken,
                 references: Field::Broken,
@@ -301,6 +302,7 @@ impl Decoder<'_> {
             };
         };
         RawTable {
+            from: fields.read("from", |node, _| self.text(node, &format!("{at}.from"))),
             key: fields.read("key", |node, _| self.text_list(node, &format!("{at}.key"))),
             id: fields.read("id", |node, key| self.id(node, &format!("{at}.id"), key)),
             references: fields.read("references", |node, _| self.text_list(node, &format!("{at}.references"))),

@@ -305,7 +305,7 @@ impl fmt::Display for Limit {
 pub struct Table {
     /// The table's name, also the name of its folder in the output. Letters, digits, `_`, `-`.
     pub name: String,
-    /// The columns of the natural key, in order. Empty: the table has no key, and every record is a row of it.
+    /// The columns of the natural key, in order. Empty: the table has no key, and every record (or element) is a row of it.
     pub key: Vec<String>,
     /// The ID column; `None` only where `key` is empty.
     pub id: Option<Id>,
@@ -327,6 +327,9 @@ pub struct Table {
     /// What becomes of a thing's attributes when a later run brings others. `None`: it keeps those of its first run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history: Option<History>,
+    /// The list whose elements are the rows, as [`crate::ListPath`] reads it; `None`: the rows are records, or of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
 }
 
 impl Table {

@@ -236,6 +236,11 @@ pub(crate) struct RawCheck {
     "dependentRequired" = {"key": ["id"], "on_conflict": ["key"], "on_null_key": ["key"], "adopt": ["key"], "history": ["key"]},
 ))]
 pub(crate) struct RawTable {
+    /// The list whose elements are the rows, instead of the records: `items[]`; `order.items[]` in a struct;
+    /// `orders[].items[]` in the elements of another list. Columns are looked for in the element first, then in what it
+    /// is in, and in the record. A plain value's column has the list's name.
+    #[schemars(schema_with = "schema::list_path")]
+    pub(crate) from: Field<Text>,
     /// The natural key: the column, or the columns, whose values tell one thing from another. Without a key every
     /// record is a row. A field of a struct is written as `customer.email`, and the table's column is called `email`.
     #[schemars(schema_with = "schema::names")]
@@ -442,8 +447,18 @@ impl RawCheck {
 
 impl RawTable {
     /// The keys of this level, as they are written.
-    pub(crate) const KEYS: &[&str] =
-        &["key", "id", "references", "columns", "on_conflict", "on_null_key", "adopt", "partition_by", "history"];
+    pub(crate) const KEYS: &[&str] = &[
+        "key",
+        "id",
+        "references",
+        "columns",
+        "on_conflict",
+        "on_null_key",
+        "adopt",
+        "partition_by",
+        "history",
+        "from",
+    ];
 }
 
 impl RawHistory {

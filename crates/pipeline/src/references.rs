@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use crate::error::{Draft, Problems, quoted};
+use crate::lists::refuse_reference;
 use crate::nearest::nearest;
 use crate::raw::{Field, RawTable, Text};
 
@@ -74,6 +75,9 @@ fn check_one(
         );
         let draft = Draft::new(reference.span, message).also(other.span, "has no `key`");
         return fail(draft.help(format!("give {} a `key`, or remove the reference", quoted(&other.value))));
+    }
+    if let Some(draft) = refuse_reference((name, &tables[own].1), reference, (other, table)) {
+        return fail(draft);
     }
     Ok(target)
 }

@@ -105,6 +105,11 @@ pub(crate) fn step(_: &mut SchemaGenerator) -> Schema {
     or_placeholder(&json!({"type": "integer", "minimum": i64::MIN, "maximum": i64::MAX, "not": {"const": 0}}))
 }
 
+/// The way to a list.
+pub(crate) fn list_path(_: &mut SchemaGenerator) -> Schema {
+    or_placeholder(&json!({"type": "string", "pattern": r"\[\]\s*$"}))
+}
+
 /// One text or several; the same twice is of no consequence.
 pub(crate) fn texts(_: &mut SchemaGenerator) -> Schema {
     text_list(1, false)

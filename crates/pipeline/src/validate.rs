@@ -10,6 +10,7 @@ use crate::error::{Draft, Problems, Span, listed, quoted};
 use crate::existing;
 use crate::groups;
 use crate::history;
+use crate::lists;
 use crate::lookups::lookups_of;
 use crate::model::{
     Compression, Csv, Format, Id, Ids, OnBadFile, OnConflict, OnNullKey, Output, Pipeline, SchemaMode, Source,
@@ -399,6 +400,7 @@ fn table_of(name: &Text, raw: &RawTable, problems: &mut Problems) -> Option<Tabl
     });
     let adopt = existing::adopt_of(name, raw, &at, problems);
     let history = history::history_of(name, raw, &at, problems);
+    let from = or_default(&raw.from, None, |text| lists::from_of(text, &at, problems).map(Some));
     Some(Table {
         name: name.value.clone(),
         key: key?,
@@ -410,6 +412,7 @@ fn table_of(name: &Text, raw: &RawTable, problems: &mut Problems) -> Option<Tabl
         adopt: adopt?,
         partition_by: partition_by?,
         history: history?,
+        from: from?,
     })
 }
 

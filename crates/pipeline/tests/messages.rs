@@ -194,6 +194,36 @@ fn histories() {
 }
 
 #[test]
+fn lists() {
+    let with = |tables: &str| {
+        with_tables(&format!(
+            "  orders: {{key: no, id: order_id}}\n  products: {{from: \"items[]\", key: sku, id: product_id}}\n{tables}"
+        ))
+    };
+    let from = |from: &str| with(&format!("  lines: {{from: {from}, columns: [sku]}}\n"));
+    shows!(all(&[
+        ("no brackets", from("items")),
+        ("a place in the list", from("\"items[0]\"")),
+        ("nothing before them", from("\"[]\"")),
+        ("no dot after them", from("\"items[]sku[]\"")),
+        ("a list right within a list", from("\"items[][]\"")),
+        ("several", from("[\"items[]\", \"tags[]\"]")),
+        ("nothing of its own", with("  lines: {from: \"items[]\"}\n")),
+        ("a record that refers to elements", with("  invoices: {references: [products]}\n")),
+        (
+            "an element that refers to those of another list",
+            with("  tags: {from: \"tags[]\", references: [products]}\n")
+        ),
+        (
+            "an outer element that refers to inner ones",
+            with(
+                "  parts: {from: \"items[].parts[]\", key: part, id: p}\n  lines: {from: \"items[]\", references: [parts]}\n"
+            ),
+        ),
+    ]));
+}
+
+#[test]
 fn compression() {
     let cases = ["zsdt", "snappy(1)", "zstd(0)", "zstd(x)", "gzip(10)", "brotli(12)", "zstd(1", "deflate"];
     let mut cases: Vec<_> = cases.iter().map(|text| (*text, replaced("zstd(3)", &format!("\"{text}\"")))).collect();

@@ -179,6 +179,24 @@ fn text_files_and_how_they_are_written() {
 }
 
 #[test]
+fn tables_of_the_elements_of_lists() {
+    let pipeline = good(&with_tables(
+        "  orders: {key: no, id: order_id}\n  parts:\n    from: orders[].items[].parts[]\n    id: part_id\n    \
+         references: [orders, items, products]\n  items: {from: \" orders[].items[] \", key: [no, line], id: item_id}\n  \
+         products: {from: \"orders[]\", key: sku, id: product_id, references: orders}\n  tags: {from: \"tags[]\", id: t}\n",
+    ));
+    let from: Vec<_> = pipeline.tables.iter().map(|table| table.from.as_deref()).collect();
+    assert_eq!(
+        from,
+        [None, Some("orders[].items[].parts[]"), Some("orders[].items[]"), Some("orders[]"), Some("tags[]")]
+    );
+    // Each after the one that it is in, also one that no table is of.
+    let lists: Vec<String> = pipeline.lists().iter().map(ToString::to_string).collect();
+    assert_eq!(lists, ["orders[]", "orders[].items[]", "orders[].items[].parts[]", "tags[]"]);
+    assert_eq!(good(SMALL).lists(), []);
+}
+
+#[test]
 fn null_on_null_key_is_the_word_null() {
     for null in ["null", "\"null\"", "~", "NULL", ""] {
         let text = with_tables(&format!("  t: {{key: k, id: i, on_null_key: {null}}}\n"));

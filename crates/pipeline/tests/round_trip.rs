@@ -49,6 +49,7 @@ fn table(i: usize, draw: Draw, earlier: &[Table]) -> Table {
     let columns: Vec<_> = columns.into_iter().enumerate().map(|(c, column)| format!("{column} c{c}")).collect();
     let nothing = columns.is_empty() && id.is_none();
     let has_columns = !columns.is_empty();
+    let from = [None, None, None, Some("a b[]"), Some("a b[].c.d[]")][conflict + null];
     Table {
         name: format!("{name}-{i}"),
         key: (0..key).map(|k| format!("k {k}")).collect(),
@@ -57,6 +58,7 @@ fn table(i: usize, draw: Draw, earlier: &[Table]) -> Table {
             .iter()
             .zip(references)
             .filter(|(table, chosen)| *chosen && table.is_keyed())
+            .filter(|(table, _)| table.from.as_deref().is_none_or(|to| from.is_some_and(|own| own.starts_with(to))))
             .map(|(table, _)| table.name.clone())
             .collect(),
         partition_by: if keyed { columns.iter().take(conflict).cloned().collect() } else { Vec::new() },
@@ -80,6 +82,7 @@ fn table(i: usize, draw: Draw, earlier: &[Table]) -> Table {
         } else {
             None
         },
+        from: from.map(str::to_owned),
     }
 }
 
@@ -200,6 +203,9 @@ impl Writer {
                 let list = self.list("      ", texts);
                 let _ = write!(self.text, "    {key}:{list}");
             }
+        }
+        if let Some(from) = &table.from {
+            let _ = writeln!(self.text, "    from: {}", Self::scalar(from));
         }
         if !table.partition_by.is_empty() || self.choose() {
             let list = self.list("      ", &table.partition_by);

@@ -6,7 +6,7 @@ use super::summary;
 use crate::args::CheckArgs;
 use crate::error::CliError;
 use crate::state;
-use crate::ui::table::{Side, Table};
+use crate::ui::table::{Side, Table, printable};
 use crate::ui::{Tone, Ui, human};
 
 /// Checks, and prints the tables that the pipeline will make.
@@ -23,7 +23,8 @@ fn print(report: &CheckReport, ui: &Ui) -> Result<(), CliError> {
     ui.lines(summary::aside(&report.aside, 0))?;
     ui.lines(summary::differences(&report.differences, report.more_differences))?;
     for table in &report.tables {
-        ui.line(format!("\n{}", ui.toned(Tone::Strong, &table.table)))?;
+        let from = table.from.as_ref().map(|from| format!(": elements of {}", printable(from))).unwrap_or_default();
+        ui.line(format!("\n{}{from}", ui.toned(Tone::Strong, &table.table)))?;
         let mut columns = Table::new(&[("column", Side::Left), ("type", Side::Left), ("role", Side::Left)]);
         for (name, kind, role) in &table.columns {
             columns.row([name.clone(), kind.clone(), role.clone()]);

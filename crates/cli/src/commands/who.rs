@@ -40,7 +40,10 @@ fn print(row: &WhoReport, output: &str, ui: &Ui) -> Result<(), CliError> {
     field("run", format!("{}{name}", row.run))?;
     if let Some(file) = &row.source_file {
         let place = match (row.source_row, row.source_rows) {
-            (Some(at), _) => format!("row {at}"),
+            (Some(at), _) => match &row.source_element {
+                Some(element) => format!("row {at}, {}", printable(element)),
+                None => format!("row {at}"),
+            },
             (None, Some((first, count))) => format!("one of the rows {first} to {}", first + count.saturating_sub(1)),
             (None, None) => "no row known".to_owned(),
         };

@@ -151,8 +151,9 @@ impl Job {
         let fields: Vec<Value> = names.iter().map(|name| json!({"name": name})).collect();
         let mut facets = Map::new();
         facets.insert("schema".to_owned(), facet("1-1-1/SchemaDatasetFacet.json", json!({"fields": fields})));
-        // With a transform, which source column a column is made of is the SQL's affair.
-        if self.pipeline.transform.is_none() {
+        // With a transform, which source column a column is made of is the SQL's affair. Of a table of elements, only who
+        // knows the lists can tell which columns are the element's and which its record's.
+        if self.pipeline.transform.is_none() && table.from.is_none() {
             let lineage = json!({"fields": self.column_lineage(table, &columns, &names)});
             facets.insert("columnLineage".to_owned(), facet("1-2-0/ColumnLineageDatasetFacet.json", lineage));
         }

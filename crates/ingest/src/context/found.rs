@@ -26,8 +26,13 @@ impl RunContext {
     }
 
     /// Where the keys of a table appear first.
-    pub(crate) fn firsts(&self, table: u32) -> &Firsts {
-        &self.firsts[table as usize]
+    pub(crate) fn firsts(&self, table: u32) -> Result<&Firsts> {
+        let firsts = &self.firsts[table as usize];
+        if let Some(firsts) = firsts.get() {
+            return Ok(firsts);
+        }
+        let end = self.positions(table)?.end();
+        Ok(firsts.get_or_init(|| Firsts::new(end.into())))
     }
 
     /// Writes keys out of memory if they take more than their share of it.
@@ -38,22 +43,10 @@ impl RunContext {
         Ok(())
     }
 
-    /// The position in the run of a chunk's first record; of the chunk after the last one, the end.
-    pub(crate) fn first_position(&self, chunk: u32) -> u32 {
-        self.positions[chunk as usize]
-    }
-
-    /// The chunk that a position is in, and the record there.
-    pub(crate) fn chunk_at(&self, position: u32) -> (u32, u32) {
-        let chunk = self.positions.partition_point(|&first| first <= position) - 1;
-        (chunk as u32, position - self.positions[chunk])
-    }
-
-    /// Where the record at a position is, for people.
-    pub(crate) fn place_of(&self, position: u32) -> Result<String> {
-        let (chunk, record) = self.chunk_at(position);
-        let chunk = &self.plan.chunks[chunk as usize];
-        Ok(self.place(chunk, self.record_rows(chunk, &[record])?[0]))
+    /// Where the thing of a table at a position is, for people.
+    pub(crate) fn place_of(&self, table: u32, position: u32) -> Result<String> {
+        let (chunk, thing) = self.positions(table)?.chunk_at(position);
+        self.place_of_thing(table, chunk, thing)
     }
 
     /// The scan of a chunk. Its keys are in the key tables then, or in the work location.
@@ -106,11 +99,6 @@ impl RunContext {
         work_folder(&self.state, &self.plan.run).join(own_folder("spill")).join(name)
     }
 
-    /// How many positions the run has.
-    pub(crate) fn positions(&self) -> u32 {
-        self.positions[self.plan.chunks.len()]
-    }
-
     /// The part of the run that a span is in; a run that one process carries out is one part.
     pub(crate) fn part_of_span(&self, span: u32) -> u32 {
         (self.plan.parts.partition_point(|&(first, _)| first <= span) as u32).saturating_sub(1)
@@ -125,14 +113,15 @@ impl RunContext {
     pub(crate) fn scan_facts(&self, chunk: u32) -> Result<Facts> {
         if let Some(shared) = &self.shared {
             let facts = shared::chunk_facts(self, shared, chunk)?;
-            return Ok(Facts { records: facts.records, quarantined: facts.quarantined });
+            return Ok(Facts { records: facts.records, quarantined: facts.quarantined, elements: facts.elements });
         }
         if let Some(facts) = self.facts.lock().unwrap_or_else(PoisonError::into_inner).get(&chunk) {
-            return Ok(*facts);
+            return Ok(facts.clone());
         }
         let scan = self.scan(chunk)?;
-        let facts = Facts { records: scan.records.into(), quarantined: scan.quarantine.len() as u64 };
-        self.facts.lock().unwrap_or_else(PoisonError::into_inner).insert(chunk, facts);
+        let elements = scan.elements.iter().map(|&count| count.into()).collect();
+        let facts = Facts { records: scan.records.into(), quarantined: scan.quarantine.len() as u64, elements };
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner).insert(chunk, facts.clone());
         Ok(facts)
     }
 
@@ -194,8 +183,11 @@ impl RunContext {
             let here = pairs[from..].iter().take_while(|&&(last, _)| last < positions.end);
             here.for_each(|&(last, first)| visit(last, first));
         };
+        if positions.is_empty() {
+            return Ok(());
+        }
         if let Some(shared) = &self.shared {
-            let part = self.part_of_chunk(self.chunk_at(positions.start).0);
+            let part = self.part_of_chunk(self.positions(table)?.chunk_at(positions.start).0);
             let find = || Ok(LastRecords(shared::last_records(self, shared, table, part, segments)?));
             within(&self.artifacts.get(ArtifactKey::Last(table, part), find)?.0);
             return Ok(());
@@ -246,7 +238,7 @@ impl RunContext {
             return shared::first_words(self, shared, table, segments);
         }
         self.ensure_resolved(table, segments)?;
-        Ok(self.firsts(table).words())
+        Ok(self.firsts(table)?.words())
     }
 
     /// A table's new keys by place, if they are of a kind that is kept and all in memory.

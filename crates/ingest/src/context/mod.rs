@@ -3,6 +3,7 @@
 
 mod done;
 mod found;
+mod positions;
 mod reading;
 
 use std::collections::HashMap;
@@ -63,10 +64,12 @@ pub(crate) struct RunContext {
     // Small, and asked for often: never spilled.
     facts: Mutex<HashMap<u32, Facts>>,
     /// The position in the run of each chunk's first record; one more at the end.
-    positions: Vec<u32>,
+    records_at: Vec<u32>,
+    /// The same of the elements of each list, once all chunks were scanned.
+    elements_at: Vec<OnceLock<Vec<u32>>>,
     /// The keys of each table; of a table without key there are none.
     keys: Vec<KeyTable>,
-    firsts: Vec<Firsts>,
+    firsts: Vec<OnceLock<Firsts>>,
     keys_budget: u64,
     scans: Done,
     scan_locks: Vec<Mutex<()>>,
@@ -78,10 +81,12 @@ pub(crate) struct RunContext {
 }
 
 /// How many of a chunk's rows are records of the tables, and how many are in quarantine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Facts {
     pub(crate) records: u64,
     pub(crate) quarantined: u64,
+    /// How many elements each list has.
+    pub(crate) elements: Vec<u64>,
 }
 
 /// How many runs this process has loaded: a step that is at its end may still use what an earlier life of its run has
@@ -164,18 +169,15 @@ impl RunContext {
         let work = work_folder(state, &plan.run);
         let spill = work.join(own_folder("spill"));
         let mirrors = Mirrors::new(work.join(own_folder(&format!("source-{}", LIVES.fetch_add(1, SeqCst)))));
-        let mut positions = vec![0];
-        positions.extend(plan.chunks.iter().scan(0, |sum, chunk| {
+        let mut records_at = vec![0];
+        records_at.extend(plan.chunks.iter().scan(0, |sum, chunk| {
             *sum += chunk.rows;
             Some(*sum)
         }));
-        let records = u64::from(positions[plan.chunks.len()]);
         // What is being decoded and encoded needs room too, and so does the program itself.
         let share = memory.saturating_sub(WORKING_MEMORY.min(memory / 8 * 5)) / 2;
         let tables = bound.layout.tables.iter().enumerate();
         let keys = tables.map(|(index, table)| key_table(&plan, table, spill.join(format!("keys-{index}")))).collect();
-        let here = if shared.is_none() { records } else { 0 };
-        let firsts = bound.layout.tables.iter().map(|t| Firsts::new(if t.is_keyed() { here } else { 0 })).collect();
         Self {
             artifacts: Artifacts::new(spill, share),
             keys_budget: share,
@@ -190,9 +192,10 @@ impl RunContext {
             scans: Done::new(plan.chunks.len()),
             scan_locks: plan.chunks.iter().map(|_| Mutex::default()).collect(),
             resolutions: bound.layout.tables.iter().map(|_| Done::new(plan.shards as usize)).collect(),
-            positions,
+            records_at,
+            elements_at: bound.layout.lists.iter().map(|_| OnceLock::new()).collect(),
             keys,
-            firsts,
+            firsts: bound.layout.tables.iter().map(|_| OnceLock::new()).collect(),
             records: bound.records,
             layout: bound.layout,
             progress,

@@ -23,6 +23,7 @@ use seriatim_pipeline::model::{History, Id};
 
 use super::{attributes, bucket_of, since};
 use crate::context::RunContext;
+use crate::elements::Things;
 use crate::error::{IngestError, Result};
 use crate::layout::TableLayout;
 use crate::manifest::{ManifestFile, ManifestTable};
@@ -247,7 +248,7 @@ impl Of<'_> {
         let position = records.positions[record];
         Err(IngestError::input(format!(
             "{}: it changes the key {} of table '{}' from {} on, and the table has a version of it from {} on",
-            self.run.place_of(position)?,
+            self.run.place_of(self.table, position)?,
             self.key_of(position)?,
             self.layout.name,
             shown(since, record),
@@ -259,15 +260,15 @@ impl Of<'_> {
         ))
     }
 
-    /// The key of a record, for people.
+    /// The key of a record, or of an element, for people.
     fn key_of(&self, position: u32) -> Result<String> {
-        let (chunk, record) = self.run.chunk_at(position);
-        let records = self.run.read(chunk, &self.layout.key)?.without(&self.run.scan(chunk)?.quarantine)?.batch;
-        let column = |name: &String| records.column_by_name(name).cloned();
-        let columns: Option<Vec<ArrayRef>> = self.layout.key.iter().map(column).collect();
-        let codec = self.layout.codec.as_ref().zip(columns);
-        let keys = codec.map(|(codec, columns)| (codec, codec.encode(&columns)));
-        let shown = keys.and_then(|(codec, keys)| keys.get(record as usize).map(|key| codec.display(key)));
+        let (run, layout) = (self.run, self.layout);
+        let (chunk, thing) = run.positions(self.table)?.chunk_at(position);
+        let inputs: Vec<String> = run.layout.inputs(layout.list, &layout.key).into_iter().map(str::to_owned).collect();
+        let records = run.read(chunk, &inputs)?.without(&run.scan(chunk)?.quarantine)?.batch;
+        let columns = Things::new(&run.layout, records)?.columns(layout.list, &layout.key)?;
+        let keys = layout.codec.as_ref().map(|codec| (codec, codec.encode(&columns)));
+        let shown = keys.and_then(|(codec, keys)| keys.get(thing as usize).map(|key| codec.display(key)));
         shown.ok_or_else(|| IngestError::internal("a record that was met has no key"))
     }
 

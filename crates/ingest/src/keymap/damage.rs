@@ -50,6 +50,7 @@ fn table(types: &[DataType]) -> TableLayout {
     let mut fields = vec![Field::new("thing_id", DataType::Int64, false)];
     fields.extend(key.iter().zip(types).map(|(name, kind)| Field::new(name, kind.clone(), false)));
     TableLayout {
+        list: None,
         name: "things".to_owned(),
         key,
         codec: Some(KeyCodec::new(types.to_vec()).unwrap()),

@@ -6,14 +6,15 @@ mod pages;
 
 use std::collections::{BTreeSet, HashSet};
 
-use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
+use arrow::array::{BooleanArray, RecordBatch, UInt32Array};
 use arrow::buffer::BooleanBuffer;
-use arrow::compute::filter_record_batch;
+use arrow::compute::{filter_record_batch, take};
 use seriatim_pipeline::model::{OnConflict, OnNullKey};
 
 use crate::artifacts::{Artifact, Decoder, Encoder};
 use crate::checks::{CheckFacts, Failed};
 use crate::context::RunContext;
+use crate::elements::{Kind, Things, first_in_each};
 use crate::error::{IngestError, Result};
 use crate::keys::{KeyCodec, KeyRef, KeyTable, NO_KEY, RowKeys, SortedKeys, row_hashes};
 use crate::layout::{Layout, TableLayout};
@@ -34,14 +35,23 @@ pub(crate) struct ChunkScan {
     pub(crate) failed: Vec<Failed>,
     /// One for each table, in the layout's order; empty for a table without key.
     pub(crate) tables: Vec<LocalTable>,
+    /// How many elements each of the layout's lists has in these records.
+    pub(crate) elements: Vec<u32>,
+}
+
+impl ChunkScan {
+    /// How many things of a kind there are.
+    pub(crate) fn count(&self, kind: Kind) -> u32 {
+        kind.map_or(self.records, |list| self.elements[list])
+    }
 }
 
 /// The keys of one table in one chunk.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct LocalTable {
-    /// Consecutive records.
+    /// Consecutive records; of a table of elements, all elements.
     pub(crate) parts: Vec<Part>,
-    /// How many records have no key here.
+    /// How many of them have no key here.
     pub(crate) null_keys: u64,
 }
 
@@ -98,6 +108,7 @@ impl ChunkRecords {
 /// The columns that a scan needs.
 pub(crate) fn scan_columns(layout: &Layout) -> Vec<String> {
     let mut columns = columns_of(layout, |_| true);
+    columns.extend(layout.list_columns().map(str::to_owned));
     columns.extend(check_columns(layout));
     once(columns)
 }
@@ -117,9 +128,11 @@ fn once(mut columns: Vec<String>) -> Vec<String> {
 fn columns_of(layout: &Layout, which: impl Fn(usize) -> bool) -> Vec<String> {
     let mut columns: Vec<String> = Vec::new();
     for (_, table) in layout.tables.iter().enumerate().filter(|(index, _)| which(*index)) {
-        columns.extend(table.key.iter().cloned());
+        columns.extend(layout.inputs(table.list, &table.key).into_iter().map(str::to_owned));
         if compares(table) {
-            columns.extend(table.compared_columns(layout));
+            for (kind, column) in table.compared_columns(layout) {
+                columns.extend(layout.inputs(kind, [column]).into_iter().map(str::to_owned));
+            }
         }
     }
     once(columns)
@@ -140,7 +153,7 @@ fn fetch(run: &RunContext, index: u32) -> Result<bool> {
     }
     let mut columns = scan_columns(&run.layout);
     let expected = run.layout.tables.iter().enumerate().filter(|(table, _)| run.expects_rows(*table));
-    columns.extend(expected.flat_map(|(_, layout)| layout.columns.iter().cloned()));
+    columns.extend(expected.flat_map(|(_, table)| run.layout.inputs(table.list, &table.columns)).map(str::to_owned));
     for next in index + 1..=index + CHUNKS_AHEAD {
         if run.is_far(next) {
             run.fetch_ahead(next, run.to_fetch(next, &columns, |_| true)?)?;
@@ -165,31 +178,43 @@ pub(crate) fn scan(run: &RunContext, into: &[KeyTable], index: u32) -> Result<Ch
 fn scan_near(run: &RunContext, into: &[KeyTable], index: u32) -> Result<ChunkScan> {
     let chunk = &run.plan.chunks[index as usize];
     let layout = &run.layout;
-    let all = |tables, failed| ChunkScan { records: chunk.rows, filtered: 0, quarantine: Vec::new(), failed, tables };
-    if !run.records.filters_rows() && layout.checks.is_empty() && !layout.tables.iter().any(TableLayout::is_keyed) {
-        return Ok(all(layout.tables.iter().map(|_| LocalTable::default()).collect(), Vec::new()));
+    let all = |Whole { tables, failed, elements }| ChunkScan {
+        records: chunk.rows,
+        filtered: 0,
+        quarantine: Vec::new(),
+        failed,
+        tables,
+        elements,
+    };
+    let is_counted = layout.tables.iter().any(TableLayout::is_keyed) || !layout.lists.is_empty();
+    if !run.records.filters_rows() && layout.checks.is_empty() && !is_counted {
+        let tables = layout.tables.iter().map(|_| LocalTable::default()).collect();
+        return Ok(all(Whole { tables, failed: Vec::new(), elements: Vec::new() }));
     }
-    if let Some((tables, failed)) = without_quarantine(run, into, index)? {
+    if let Some(whole) = without_quarantine(run, into, index)? {
         run.relieve_keys()?;
-        return Ok(all(tables, failed));
+        return Ok(all(whole));
     }
     let records = run.read(index, &scan_columns(layout))?;
     let filtered = records.filtered();
-    let Sorted { records, keys, quarantine, failed } = sort_out(run, chunk, records)?;
+    let Sorted { records, things, keys, quarantine, failed } = sort_out(run, chunk, records)?;
     let mut tables = Vec::with_capacity(keys.len());
     for (table, keys) in (0..).zip(&keys) {
         tables.push(match keys {
-            Some(keys) => by_record(run, into, index, table, keys, &records.batch)?,
+            Some(keys) => by_thing(run, into, index, table, keys, &things)?,
             None => LocalTable::default(),
         });
     }
     run.relieve_keys()?;
-    Ok(ChunkScan { records: records.batch.num_rows() as u32, filtered, quarantine, failed, tables })
+    let elements = things.counts()?;
+    Ok(ChunkScan { records: records.batch.num_rows() as u32, filtered, quarantine, failed, tables, elements })
 }
 
 /// The records of a chunk that tables see.
-struct Sorted {
+struct Sorted<'a> {
     records: ChunkRecords,
+    /// The same with the elements of their lists.
+    things: Things<'a>,
     /// Their keys, for each table that has some.
     keys: Vec<Option<RowKeys>>,
     /// The others, as in [`ChunkScan`].
@@ -198,19 +223,21 @@ struct Sorted {
 }
 
 /// Takes the records out that go to quarantine: first those that fail a check, then those without a key.
-fn sort_out(run: &RunContext, chunk: &Chunk, records: ChunkRecords) -> Result<Sorted> {
+fn sort_out<'a>(run: &'a RunContext, chunk: &Chunk, records: ChunkRecords) -> Result<Sorted<'a>> {
     let (mut quarantine, failed) = failed_checks(run, chunk, &records)?;
     let records = records.without(&quarantine)?;
-    let keys = row_keys(&run.layout, &records.batch)?;
-    let keyless = null_keys(run, chunk, &records, &keys)?;
+    let things = Things::new(&run.layout, records.batch.clone())?;
+    let keys = row_keys(&run.layout, &things)?;
+    let keyless = null_keys(run, chunk, &records, &things, &keys)?;
     if keyless.is_empty() {
-        return Ok(Sorted { records, keys, quarantine, failed });
+        return Ok(Sorted { records, things, keys, quarantine, failed });
     }
     let records = records.without(&keyless)?;
-    let keys = row_keys(&run.layout, &records.batch)?;
+    let things = Things::new(&run.layout, records.batch.clone())?;
+    let keys = row_keys(&run.layout, &things)?;
     quarantine.extend(keyless);
     quarantine.sort_unstable();
-    Ok(Sorted { records, keys, quarantine, failed })
+    Ok(Sorted { records, things, keys, quarantine, failed })
 }
 
 /// Rows for quarantine, as in [`ChunkScan`].
@@ -234,7 +261,12 @@ fn failed_checks(run: &RunContext, chunk: &Chunk, records: &ChunkRecords) -> Res
     Ok((reasons.collect(), failing.iter().map(count).collect()))
 }
 
-type Whole = (Vec<LocalTable>, Vec<Failed>);
+/// What is found in a chunk whose rows are all records.
+struct Whole {
+    tables: Vec<LocalTable>,
+    failed: Vec<Failed>,
+    elements: Vec<u32>,
+}
 
 /// The keys of a chunk whose rows are all records, and how they did in the checks: from pages where that can be. `None` if
 /// it has to go the general way, because rows are filtered, or because some go to quarantine, or because a key is null
@@ -250,7 +282,7 @@ fn without_quarantine(run: &RunContext, into: &[KeyTable], index: u32) -> Result
         if !table.is_keyed() {
             *place = Some(LocalTable::default());
         }
-        paged.push(table.is_keyed() && pages::is_possible(run, index, table)?);
+        paged.push(table.is_keyed() && table.list.is_none() && pages::is_possible(run, index, table)?);
     }
     if !paged.contains(&true) {
         return Ok(None);
@@ -271,19 +303,22 @@ fn without_quarantine(run: &RunContext, into: &[KeyTable], index: u32) -> Result
             return Ok(None);
         }
     }
-    let columns = columns_of(layout, |table| !paged[table]);
+    let mut columns = columns_of(layout, |table| !paged[table]);
+    columns.extend(layout.list_columns().map(str::to_owned));
+    let mut elements = Vec::new();
     if !columns.is_empty() {
-        let batch = run.read(index, &columns)?.batch;
+        let things = Things::new(layout, run.read(index, &once(columns))?.batch)?;
+        elements = things.counts()?;
         let mut keys = Vec::new();
         for (table, layout) in layout.tables.iter().enumerate().filter(|(table, _)| !paged[*table]) {
-            let Some(of_table) = table_keys(layout, &batch)? else { continue };
+            let Some(of_table) = table_keys(layout, &things)? else { continue };
             if is_strict(layout) && of_table.nulls() > 0 {
                 return Ok(None);
             }
             keys.push((table, of_table));
         }
         for (table, keys) in keys {
-            found[table] = Some(by_record(run, into, index, table as u32, &keys, &batch)?);
+            found[table] = Some(by_thing(run, into, index, table as u32, &keys, &things)?);
         }
     }
     for table in (0..paged.len()).filter(|&table| paged[table]) {
@@ -291,34 +326,31 @@ fn without_quarantine(run: &RunContext, into: &[KeyTable], index: u32) -> Result
             keys
         } else {
             // Some page is of another kind. What was merged of it already is merged again, which changes nothing.
-            let batch = run.read(index, &columns_of(layout, |other| other == table))?.batch;
-            let keys = table_keys(&layout.tables[table], &batch)?;
+            let records = run.read(index, &columns_of(layout, |other| other == table))?.batch;
+            let things = Things::new(layout, records)?;
+            let keys = table_keys(&layout.tables[table], &things)?;
             let keys = keys.ok_or_else(|| IngestError::internal("a table with a key has none"))?;
-            by_record(run, into, index, table as u32, &keys, &batch)?
+            by_thing(run, into, index, table as u32, &keys, &things)?
         });
     }
     let scanned = |table: Option<LocalTable>| table.ok_or_else(|| IngestError::internal("a table was not scanned"));
     let tables = found.into_iter().map(scanned).collect::<Result<_>>()?;
-    Ok(Some((tables, failed)))
+    Ok(Some(Whole { tables, failed, elements }))
 }
 
-/// Merges the keys of a chunk's records.
-fn by_record(
+/// Merges the keys of a chunk's things: its records, or the elements of the table's list.
+fn by_thing(
     run: &RunContext,
     into: &[KeyTable],
     index: u32,
     table: u32,
     keys: &RowKeys,
-    batch: &RecordBatch,
+    things: &Things<'_>,
 ) -> Result<LocalTable> {
     let layout = run.table(table);
-    let count = batch.num_rows();
-    let attributes = if compares(layout) {
-        row_hashes(&columns_in(batch, &layout.compared_columns(&run.layout))?, count)
-    } else {
-        Vec::new()
-    };
-    let base = run.first_position(index);
+    let count = things.count(layout.list)?;
+    let attributes = if compares(layout) { attribute_hashes(run, layout, things)? } else { Vec::new() };
+    let base = run.scan_place(table, index, count)?;
     let records = (0..count as u32).filter_map(|record| keys.get(record as usize).map(|key| (key, record)));
     let sorted = if layout.codec.as_ref().is_some_and(KeyCodec::is_fixed) {
         SortedKeys::fixed(
@@ -342,20 +374,77 @@ fn by_record(
     Ok(LocalTable { parts: vec![Part::Rows(handles)], null_keys: keys.nulls() as u64 })
 }
 
-fn columns_in(batch: &RecordBatch, names: &[String]) -> Result<Vec<ArrayRef>> {
-    let column = |name: &String| batch.column_by_name(name).cloned();
-    names
-        .iter()
-        .map(|name| column(name).ok_or_else(|| IngestError::internal(format!("column '{name}' was not read"))))
-        .collect()
+/// The hashes of what `on_conflict: error` compares, for each of a table's things.
+fn attribute_hashes(run: &RunContext, table: &TableLayout, things: &Things<'_>) -> Result<Vec<u64>> {
+    let mut columns = Vec::new();
+    for (kind, name) in table.compared_columns(&run.layout) {
+        let column = things.column(kind, name, None)?;
+        if kind == table.list {
+            columns.push(column);
+            continue;
+        }
+        let within = UInt32Array::from(things.within(table.list, kind, None)?);
+        columns.push(take(&column, &within, None).map_err(|e| IngestError::internal(e.to_string()))?);
+    }
+    Ok(row_hashes(&columns, things.count(table.list)?))
 }
 
-fn row_keys(layout: &Layout, batch: &RecordBatch) -> Result<Vec<Option<RowKeys>>> {
-    layout.tables.iter().map(|table| table_keys(table, batch)).collect()
+fn row_keys(layout: &Layout, things: &Things<'_>) -> Result<Vec<Option<RowKeys>>> {
+    layout.tables.iter().map(|table| table_keys(table, things)).collect()
 }
 
-fn table_keys(table: &TableLayout, batch: &RecordBatch) -> Result<Option<RowKeys>> {
-    table.codec.as_ref().map(|codec| Ok(codec.encode(&columns_in(batch, &table.key)?))).transpose()
+fn table_keys(table: &TableLayout, things: &Things<'_>) -> Result<Option<RowKeys>> {
+    table.codec.as_ref().map(|codec| Ok(codec.encode(&things.columns(table.list, &table.key)?))).transpose()
+}
+
+/// A table that is strict about null keys.
+struct Strict<'a> {
+    index: u32,
+    table: &'a TableLayout,
+    keys: &'a RowKeys,
+    /// Of a table of elements, for each record the first element without a key.
+    first: Option<Vec<u32>>,
+}
+
+impl<'a> Strict<'a> {
+    /// All tables that are.
+    fn all(layout: &'a Layout, things: &Things<'_>, keys: &'a [Option<RowKeys>]) -> Result<Vec<Self>> {
+        let mut all = Vec::new();
+        for (index, (table, keys)) in (0..).zip(layout.tables.iter().zip(keys)) {
+            let Some(keys) = keys.as_ref().filter(|_| table.on_null_key != OnNullKey::Null) else { continue };
+            let first = match table.list {
+                None => None,
+                Some(_) => {
+                    let within = things.within(table.list, None, None)?;
+                    let keyless = (0..).zip(within).filter(|(element, _)| keys.get(*element as usize).is_none());
+                    Some(first_in_each(things.count(None)?, keyless))
+                }
+            };
+            all.push(Self { index, table, keys, first });
+        }
+        Ok(all)
+    }
+
+    /// Whether a record lacks a key here: it, or an element of it.
+    fn lacks(&self, record: usize) -> bool {
+        match &self.first {
+            None => self.keys.get(record).is_none(),
+            Some(first) => first[record] != u32::MAX,
+        }
+    }
+
+    /// What is wrong with a record that does.
+    fn reason(&self, things: &Things<'_>, record: usize) -> Result<String> {
+        let element = self.first.as_ref().map(|first| first[record]);
+        let place = self.table.list.zip(element).map(|(list, element)| things.place(list, element)).transpose()?;
+        Ok(null_key(self.table, place.as_deref()))
+    }
+}
+
+/// What is wrong with a record without a key; `place`: with which element of it.
+fn null_key(table: &TableLayout, place: Option<&str>) -> String {
+    let at = place.map_or_else(String::new, |place| format!(" in {place}"));
+    format!("the key of table '{}' ({}) is null{at}", table.name, table.key.join(", "))
 }
 
 /// The rows for quarantine; an error if a null key is one.
@@ -363,38 +452,46 @@ fn null_keys(
     run: &RunContext,
     chunk: &Chunk,
     records: &ChunkRecords,
+    things: &Things<'_>,
     keys: &[Option<RowKeys>],
 ) -> Result<Vec<(u32, u32)>> {
-    let strict: Vec<(u32, &TableLayout, &RowKeys)> = (0..)
-        .zip(run.layout.tables.iter().zip(keys))
-        .filter(|(_, (table, _))| table.on_null_key != OnNullKey::Null)
-        .filter_map(|(index, (table, keys))| keys.as_ref().map(|keys| (index, table, keys)))
-        .collect();
+    let strict = Strict::all(&run.layout, things, keys)?;
     if strict.is_empty() {
         return Ok(Vec::new());
     }
     let mut quarantine = Vec::new();
     for (record, row) in records.source_rows().into_iter().enumerate() {
-        for (index, table, keys) in &strict {
-            if keys.get(record).is_some() {
-                continue;
-            }
-            if table.on_null_key == OnNullKey::Quarantine {
-                quarantine.push((row, *index));
-                break;
-            }
-            let place = run.place(chunk, row);
-            return Err(IngestError::input(format!(
-                "{place}: the key of table '{}' ({}) is null",
-                table.name,
-                table.key.join(", ")
-            ))
-            .help(
-                "mend the record, or set `on_null_key: quarantine` (the record is set aside) or `null` (no reference)",
-            ));
+        let Some(lacking) = strict.iter().find(|strict| strict.lacks(record)) else { continue };
+        if lacking.table.on_null_key == OnNullKey::Quarantine {
+            quarantine.push((row, lacking.index));
+            continue;
         }
+        let place = run.place(chunk, row);
+        return Err(IngestError::input(format!("{place}: {}", lacking.reason(things, record)?)).help(
+            "mend the record, or set `on_null_key: quarantine` (the record is set aside) or `null` (no reference)",
+        ));
     }
     Ok(quarantine)
+}
+
+/// Why records of a chunk are in quarantine, where that is a null key: the rows in the chunk, each with the index of the
+/// table. Reads again what tables of elements have there.
+pub(crate) fn null_key_reasons(run: &RunContext, chunk: u32, rows: &[(u32, u32)]) -> Result<Vec<String>> {
+    let layout = &run.layout;
+    if rows.iter().all(|(_, table)| run.table(*table).list.is_none()) {
+        return Ok(rows.iter().map(|(_, table)| null_key(run.table(*table), None)).collect());
+    }
+    let records = run.read(chunk, &scan_columns(layout))?;
+    let places = records.source_rows();
+    let things = Things::new(layout, records.batch)?;
+    let keys = row_keys(layout, &things)?;
+    let strict = Strict::all(layout, &things, &keys)?;
+    let reason = |(row, table): &(u32, u32)| {
+        let found = strict.iter().find(|strict| strict.index == *table).zip(places.binary_search(row).ok());
+        let (strict, record) = found.ok_or_else(|| IngestError::internal("a record in quarantine is none"))?;
+        strict.reason(&things, record)
+    };
+    rows.iter().map(reason).collect()
 }
 
 impl RunContext {
@@ -411,35 +508,41 @@ impl RunContext {
         }
     }
 
-    /// The rows in the chunk of these records. Reads the chunk again: only messages need it.
-    pub(crate) fn record_rows(&self, chunk: &Chunk, records: &[u32]) -> Result<Vec<u32>> {
-        let index = self.plan.chunks.iter().position(|c| c == chunk).unwrap_or_default() as u32;
-        let all = self.read(index, &scan_columns(&self.layout))?;
-        let rows = sort_out(self, chunk, all)?.records.source_rows();
-        Ok(records.iter().map(|&record| rows.get(record as usize).copied().unwrap_or_default()).collect())
+    /// Where a thing of a table in a chunk is, for people. Reads the chunk again: only messages need it.
+    pub(crate) fn place_of_thing(&self, table: u32, chunk: u32, thing: u32) -> Result<String> {
+        let planned = &self.plan.chunks[chunk as usize];
+        let records = self.read(chunk, &scan_columns(&self.layout))?;
+        let Sorted { records, things, .. } = sort_out(self, planned, records)?;
+        let list = self.table(table).list;
+        let record =
+            if list.is_some() { things.within(list, None, Some(&[thing]))?.first().copied() } else { Some(thing) };
+        let row = record.and_then(|record| records.source_rows().get(record as usize).copied()).unwrap_or_default();
+        let place = self.place(planned, row);
+        Ok(match list {
+            None => place,
+            Some(list) => format!("{place}, {}", things.place(list, thing)?),
+        })
     }
 }
 
-/// A record of a chunk, with its key and the hash of its attributes.
+/// The records of a chunk, or their elements, each with its key and the hash of its attributes.
 pub(crate) struct Compared {
     keys: RowKeys,
     attributes: Vec<u64>,
 }
 
 impl Compared {
-    /// The records of a chunk, as `on_conflict: error` compares them. Reads the chunk again: only messages need it.
+    /// The things of a chunk, as `on_conflict: error` compares them. Reads the chunk again: only messages need it.
     pub(crate) fn new(run: &RunContext, table: u32, index: u32) -> Result<Self> {
-        let layout = &run.layout.tables[table as usize];
+        let layout = run.table(table);
         let records = run.read(index, &scan_columns(&run.layout))?;
-        let records = sort_out(run, &run.plan.chunks[index as usize], records)?.records;
-        let codec =
-            layout.codec.as_ref().ok_or_else(|| IngestError::internal("a table without key is not compared"))?;
-        let keys = codec.encode(&columns_in(&records.batch, &layout.key)?);
-        let columns = columns_in(&records.batch, &layout.compared_columns(&run.layout))?;
-        Ok(Self { keys, attributes: row_hashes(&columns, records.batch.num_rows()) })
+        let things = sort_out(run, &run.plan.chunks[index as usize], records)?.things;
+        let keys = table_keys(layout, &things)?;
+        let keys = keys.ok_or_else(|| IngestError::internal("a table without key is not compared"))?;
+        Ok(Self { keys, attributes: attribute_hashes(run, layout, &things)? })
     }
 
-    /// The first record with this key and other attributes.
+    /// The first one with this key and other attributes.
     pub(crate) fn find_other(&self, key: crate::keys::KeyRef<'_>, attributes: u64) -> Option<u32> {
         let other = |&record: &usize| self.keys.get(record) == Some(key) && self.attributes[record] != attributes;
         (0..self.attributes.len()).find(other).map(|record| record as u32)
@@ -451,7 +554,8 @@ impl Artifact for ChunkScan {
         let handles = self.tables.iter().flat_map(|table| &table.parts).map(|part| match part {
             Part::Rows(handles) | Part::Dictionary { handles, .. } => handles.capacity() * 4,
         });
-        (handles.sum::<usize>() + (self.quarantine.capacity() + self.failed.capacity()) * 8) as u64
+        let others = (self.quarantine.capacity() + self.failed.capacity()) * 8 + self.elements.capacity() * 4;
+        (handles.sum::<usize>() + others) as u64
     }
 
     fn encode(&self, out: &mut Encoder) {
@@ -459,6 +563,7 @@ impl Artifact for ChunkScan {
         out.u64(self.filtered.into());
         out.u32s(&self.quarantine.iter().flat_map(|&(row, table)| [row, table]).collect::<Vec<_>>());
         out.u32s(&self.failed.iter().flat_map(|failed| [failed.count, failed.first]).collect::<Vec<_>>());
+        out.u32s(&self.elements);
         out.u64(self.tables.len() as u64);
         for table in &self.tables {
             out.u64(table.null_keys);
@@ -483,6 +588,7 @@ impl Artifact for ChunkScan {
         let (records, filtered) = (from.u64()? as u32, from.u64()? as u32);
         let quarantine = from.u32s()?.as_chunks::<2>().0.iter().map(|&[row, table]| (row, table)).collect();
         let failed = from.u32s()?.as_chunks::<2>().0.iter().map(|&[count, first]| Failed { count, first }).collect();
+        let elements = from.u32s()?;
         let mut tables = Vec::new();
         for _ in 0..from.u64()? {
             let null_keys = from.u64()?;
@@ -497,6 +603,6 @@ impl Artifact for ChunkScan {
             }
             tables.push(LocalTable { parts, null_keys });
         }
-        Some(Self { records, filtered, quarantine, failed, tables })
+        Some(Self { records, filtered, quarantine, failed, tables, elements })
     }
 }

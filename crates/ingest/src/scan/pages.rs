@@ -90,7 +90,7 @@ pub(super) fn merge_keys(run: &RunContext, into: &KeyTable, chunk: u32, table: u
     let layout = run.table(table);
     let (Some(column), Some(codec)) = (column(run, chunk, layout)?, &layout.codec) else { return Ok(None) };
     let mut local = LocalTable::default();
-    let mut base = run.first_position(chunk);
+    let mut base = run.first_record(chunk);
     for group in 0..column.groups() {
         let place = Place { chunk, group, column: column.name() };
         let opened = decode(run, &place, || {

@@ -176,6 +176,7 @@ impl Group<'_> {
         let (mut firsts, mut last, mut seen) = (Vec::new(), vec![Vec::new(); keys.len()], Vec::new());
         let mut object = Object::new(self.head_length());
         let (mut new, mut known) = (0, 0);
+        let positions = run.positions(table)?;
         for (index, shard) in self.shards().enumerate() {
             let of_shard: Vec<_> = keys.iter().map(|of_part| of_part[index].as_deref().unwrap_or_default()).collect();
             let (whole, numbers) = union(run, table, &of_shard)?;
@@ -192,13 +193,13 @@ impl Group<'_> {
                 origins(&of_part, out);
             }
             for &(at, first) in &decided.last {
-                last[run.part_of_chunk(run.chunk_at(at).0) as usize].push((at, first));
+                last[run.part_of_chunk(positions.chunk_at(at).0) as usize].push((at, first));
             }
             seen.extend_from_slice(&decided.seen);
             new += decided.new;
             known += decided.known;
         }
-        sort_positions(&mut firsts, run.positions());
+        sort_positions(&mut firsts, positions.end());
         object.add(|out| {
             ascending(&firsts, out);
             true
@@ -411,7 +412,7 @@ pub(crate) fn with_keys<T>(
 
 /// Where the new keys of a table appear first, 64 positions to a word.
 pub(crate) fn first_words(run: &RunContext, shared: &Shared, table: u32, segments: &[String]) -> Result<Vec<u64>> {
-    let mut words = vec![0; run.positions().div_ceil(64) as usize];
+    let mut words = vec![0; run.positions(table)?.end().div_ceil(64) as usize];
     for group in groups(run, shared, table, segments) {
         let at = group.shards().len();
         let section = group.sections(at..at + 1)?.pop().unwrap_or_default();

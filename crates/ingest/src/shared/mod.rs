@@ -25,7 +25,7 @@ pub(crate) use groups::{
 };
 pub(crate) use kept::{bring_committed, bring_segments};
 pub(crate) use others::Others;
-pub(crate) use parts::{chunk_facts, chunk_scan, chunks_of, cut_parts, scan_or_find};
+pub(crate) use parts::{PartFacts, chunk_facts, chunk_scan, chunks_of, cut_parts, scan_or_find};
 pub(crate) use pieces::{find_piece, keep_piece};
 pub(crate) use segments::{bring_kept, keep_segment};
 pub(crate) use work::{Place, Work, clear, request_cancel};

@@ -54,11 +54,27 @@ pub(crate) struct PartFacts {
     pub(crate) null_keys: Vec<u64>,
     /// One for each check of the pipeline.
     pub(crate) failed: Vec<Failed>,
+    /// For each list whose elements are rows of tables how many it has.
+    pub(crate) elements: Vec<u64>,
+}
+
+impl PartFacts {
+    /// What a scan has counted.
+    pub(crate) fn of(scan: &ChunkScan) -> Self {
+        Self {
+            records: scan.records.into(),
+            filtered: scan.filtered.into(),
+            quarantined: scan.quarantine.len() as u64,
+            null_keys: scan.tables.iter().map(|table| table.null_keys).collect(),
+            failed: scan.failed.clone(),
+            elements: scan.elements.iter().map(|&count| count.into()).collect(),
+        }
+    }
 }
 
 /// The numbers of a chunk's facts.
 fn facts_len(run: &RunContext) -> usize {
-    3 + run.layout.tables.len() + 2 * run.layout.checks.len()
+    3 + run.layout.tables.len() + 2 * run.layout.checks.len() + run.layout.lists.len()
 }
 
 /// The beginning of a part's object.
@@ -85,7 +101,7 @@ impl Head {
         let facts = self.chunks.iter().flat_map(|chunk| {
             let failed = chunk.failed.iter().flat_map(|failed| [failed.count.into(), failed.first.into()]);
             let counts = [chunk.records, chunk.filtered, chunk.quarantined].into_iter();
-            counts.chain(chunk.null_keys.iter().copied()).chain(failed)
+            counts.chain(chunk.null_keys.iter().copied()).chain(failed).chain(chunk.elements.iter().copied())
         });
         out.u64s(&facts.collect::<Vec<_>>());
         out.u64s(&self.ends);
@@ -105,10 +121,11 @@ impl Head {
         let chunk = |facts: &[u64]| {
             let [records, filtered, quarantined] = *facts.first_chunk::<3>()?;
             let (null_keys, failed) = facts[3..].split_at_checked(run.layout.tables.len())?;
+            let (failed, elements) = failed.split_at_checked(2 * run.layout.checks.len())?;
             let (failed, _) = failed.as_chunks::<2>();
             let failed = failed.iter().map(|&[count, first]| Failed { count: count as u32, first: first as u32 });
-            let (null_keys, failed) = (null_keys.to_vec(), failed.collect());
-            Some(PartFacts { records, filtered, quarantined, null_keys, failed })
+            let (null_keys, failed, elements) = (null_keys.to_vec(), failed.collect(), elements.to_vec());
+            Some(PartFacts { records, filtered, quarantined, null_keys, failed, elements })
         };
         let chunks: Vec<PartFacts> = facts.chunks_exact(facts_len(run)).map(chunk).collect::<Option<_>>()?;
         let whole = chunks.len() == chunks_of(run, part).len()
@@ -164,13 +181,7 @@ fn scan_chunks(run: &RunContext, shared: &Shared, part: u32) -> Result<(Vec<Part
     let mut chunks = Vec::new();
     for chunk in chunks_of(run, part) {
         let found = scan(run, &keys, chunk)?;
-        chunks.push(PartFacts {
-            records: found.records.into(),
-            filtered: found.filtered.into(),
-            quarantined: found.quarantine.len() as u64,
-            null_keys: found.tables.iter().map(|table| table.null_keys).collect(),
-            failed: found.failed.clone(),
-        });
+        chunks.push(PartFacts::of(&found));
         run.keep_scan(chunk, found)?;
     }
     shared.parts[part as usize].scanned.store(true, SeqCst);

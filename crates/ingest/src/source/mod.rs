@@ -25,7 +25,7 @@ pub(crate) use list::{Found, Listing, list};
 pub(crate) use mirror::{Mirrors, Opened};
 pub(crate) use nested::{is_alike, is_same, lacks, text_of, type_of};
 pub(crate) use object::Object;
-pub(crate) use path::{FieldPath, within};
+pub(crate) use path::{FieldPath, NoPath, within};
 pub(crate) use read::{Records, contain, damaged, read_chunk};
 pub(crate) use types::common;
 pub(crate) use view::{FileColumn, name_in_source};

@@ -114,7 +114,7 @@ fn join(before: &str, name: &str) -> String {
 
 impl NoPath {
     /// How far the name leads.
-    fn reach(&self) -> usize {
+    pub(crate) fn reach(&self) -> usize {
         match self {
             Self::Column => 0,
             Self::Field { within, .. } | Self::Struct { within, .. } => within.len(),

@@ -10,6 +10,7 @@ use arrow::datatypes::DataType;
 
 use super::LeftOut;
 use super::coded::{Coded, code};
+use crate::elements::element_of;
 use crate::error::{IngestError, Result};
 use crate::keys::is_key_type;
 use crate::plan::{Chunk, in_parallel};
@@ -179,8 +180,19 @@ fn stretch(file: usize, facts: &FileFacts, from: u64, rows: u64) -> Vec<Chunk> {
     chunks
 }
 
-/// Why a nested column is left out; of a struct, how its fields are named.
+/// Why a nested column is left out; of a struct how its fields are named, of a list how its elements can be rows.
 fn nested(name: &str, kind: &DataType) -> String {
+    match element_of(kind).map(|element| element.data_type()) {
+        Some(DataType::Struct(fields)) => {
+            let names: Vec<&str> = fields.iter().map(|field| field.name().as_str()).collect();
+            let names = names.join(", ");
+            return format!("it is nested: `from: \"{name}[]\"` makes a table of its elements, which have {names}");
+        }
+        Some(_) => {
+            return format!("it is nested: `from: \"{name}[]\"` makes a table of its elements, in a column `{name}`");
+        }
+        None => {}
+    }
     let fields = within(name, kind);
     match fields.iter().find(|(_, inner)| is_key_type(inner)) {
         Some((path, _)) if path != name => {

@@ -20,7 +20,7 @@ use groups::Groups;
 use crate::delta;
 use crate::error::Result;
 use crate::keys::{Interner, KeyCodec};
-use crate::manifest::{Manifest, ManifestFile, ManifestTable};
+use crate::manifest::{Manifest, ManifestFile, ManifestRun, ManifestTable};
 use crate::number::{id_of, ordinal_of};
 use crate::output::Output;
 use crate::partition::complete;
@@ -524,6 +524,10 @@ fn check_counts(output: &Output, manifest: &Manifest) -> VerifyCheck {
         }
         for table in manifest.tables.iter().filter(|t| t.key.is_empty()) {
             let (written, read) = (of_run(&table.files), run.records);
+            if let Some(from) = &table.from {
+                problems.push(check_elements(run, table, from, written));
+                continue;
+            }
             if written + run.filtered + run.quarantined != read {
                 problems.push(Some(format!(
                     "run {}: {read} records were read; '{}' has {written}, {} were filtered, {} are in quarantine",
@@ -537,15 +541,37 @@ fn check_counts(output: &Output, manifest: &Manifest) -> VerifyCheck {
             problems.push(Some(format!("{}: {e}", file.path)));
         }
     }
-    let sum = |f: fn(&crate::manifest::ManifestRun) -> u64| manifest.runs.iter().map(f).sum::<u64>();
+    let sum = |f: fn(&ManifestRun) -> u64| manifest.runs.iter().map(f).sum::<u64>();
     summary("G7", None, problems, || {
-        format!(
+        let mut told = format!(
             "{} records = written + {} filtered by the transform + {} in quarantine, run by run",
             sum(|r| r.records),
             sum(|r| r.filtered),
             sum(|r| r.quarantined)
-        )
+        );
+        for (list, elements) in elements_of_lists(manifest) {
+            told.push_str(&format!("; {elements} elements of '{list}'"));
+        }
+        told
     })
+}
+
+/// Each element of a list in the records that were written is a row of a table without key.
+fn check_elements(run: &ManifestRun, table: &ManifestTable, from: &str, written: u64) -> Option<String> {
+    let counted = run.elements.get(from).copied();
+    (counted != Some(written)).then(|| {
+        let counted = counted.map_or_else(|| "none".to_owned(), |count| count.to_string());
+        format!("run {}: {counted} elements of '{from}' were counted; '{}' has {written}", run.number, table.table)
+    })
+}
+
+/// How many elements of each list all runs together have met.
+fn elements_of_lists(manifest: &Manifest) -> BTreeMap<&str, u64> {
+    let mut all = BTreeMap::new();
+    for (list, count) in manifest.runs.iter().flat_map(|run| &run.elements) {
+        *all.entry(list.as_str()).or_default() += count;
+    }
+    all
 }
 
 /// Files that were set aside: nothing of them is in the output, and that is told.

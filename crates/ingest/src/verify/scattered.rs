@@ -86,6 +86,7 @@ mod tests {
 
     fn table(files: Vec<ManifestFile>) -> ManifestTable {
         ManifestTable {
+            from: None,
             table: "t".to_owned(),
             adopted: None,
             id: Some(id()),

@@ -6,20 +6,22 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array, UInt64Array};
-use arrow::compute::take;
-use arrow::datatypes::{Field, Schema, UInt32Type};
+use arrow::datatypes::{Field, FieldRef, Schema, UInt32Type};
 
+use super::elements::referenced;
 use super::piece::{Piece, PieceOf};
 use super::quarantine_index;
-use super::rows::{Chosen, no_time, references};
+use super::rows::{Chosen, no_time};
 use super::span::all_referenced_ids;
 use crate::context::RunContext;
+use crate::elements::Things;
 use crate::error::{IngestError, Result};
 use crate::history::{FileIndex, bucket_of};
 use crate::layout::TableLayout;
 use crate::manifest::ManifestTable;
 use crate::number::{Ids, Reserved, id_of};
 use crate::partition::{Values, pick, split};
+use crate::scan::ChunkScan;
 
 /// The columns before those of the table: a key's place, the position of its record, and the published file it is in.
 pub(crate) const KNOWN_COLUMNS: usize = 3;
@@ -61,8 +63,7 @@ fn has_known(run: &RunContext, reserved: &Reserved, table: u32, span: u32) -> Re
     if run.table(table).history.is_none() {
         return Ok(false);
     }
-    let chunks = run.span_chunks(span);
-    let positions = run.first_position(chunks.start)..run.first_position(chunks.end);
+    let positions = run.positions(table)?.of_chunks(run.span_chunks(span));
     Ok(!run.seen(table, &reserved.tables[table as usize].segments)?.within(positions).is_empty())
 }
 
@@ -121,40 +122,25 @@ impl OfChunk<'_> {
     /// What the chunk's records say, by bucket.
     fn rows(&self, ids: &BTreeMap<usize, Ids<'_>>) -> Result<Vec<(u32, RecordBatch)>> {
         let (run, layout) = (self.run, self.layout());
-        let base = run.first_position(self.chunk);
+        let positions = run.positions(self.table)?.of_chunks(self.chunk..self.chunk + 1);
+        let base = positions.start;
         let seen = run.seen(self.table, &self.reserved.tables[self.table as usize].segments)?;
-        let here = seen.within(base..run.first_position(self.chunk + 1));
+        let here = seen.within(positions);
         if here.is_empty() {
             return Ok(Vec::new());
         }
         let scan = run.scan(self.chunk)?;
         let records: Vec<u32> = here.iter().map(|(position, _)| position - base).collect();
-        let mut names: Vec<String> = Vec::new();
-        for name in layout.partition_by.iter().chain(&layout.columns).chain(layout.valid_from()) {
-            if !names.contains(name) {
-                names.push(name.clone());
-            }
-        }
-        let rows = UInt32Array::from(records.clone());
-        let picked = |column: &ArrayRef| take(column, &rows, None).map_err(|e| IngestError::internal(e.to_string()));
-        let batch_of = |names: &[String]| -> Result<RecordBatch> {
-            let all = run.read(self.chunk, names)?.without(&scan.quarantine)?.batch;
-            let columns = all.columns().iter().map(picked).collect::<Result<Vec<_>>>()?;
-            RecordBatch::try_new(all.schema(), columns).map_err(|e| IngestError::internal(e.to_string()))
-        };
-        let read = if names.is_empty() { None } else { Some(batch_of(&names)?) };
-        let column = |name: &String| {
-            let column = read.as_ref().and_then(|read| read.column_by_name(name)).cloned();
-            column.ok_or_else(|| IngestError::internal(format!("column '{name}' was not read")))
-        };
+        let things = Things::new(&run.layout, self.read(&scan)?)?;
+        let column = |name: &String| things.column(layout.list, name, Some(&records));
         let chosen = Chosen::known(self.table, records.clone(), here.iter().map(|(_, place)| *place).collect());
         let mut columns: Vec<ArrayRef> = vec![
             Arc::new(UInt64Array::from_iter_values(here.iter().map(|(_, place)| *place))),
             Arc::new(UInt32Array::from_iter_values(here.iter().map(|(position, _)| *position))),
-            Arc::new(self.files(here, read.as_ref())?),
+            Arc::new(self.files(here, &things, &records)?),
         ];
-        let references = references(run, self.chunk, &scan, &chosen, ids)?;
-        columns.extend(references.into_iter().map(|ids| Arc::new(ids) as ArrayRef));
+        let references = referenced(run, self.chunk, &scan, &things, &chosen, ids)?;
+        columns.extend(references.into_iter().map(|(ids, handles)| Arc::new(ids.array(&handles)) as ArrayRef));
         columns.extend(layout.columns.iter().map(column).collect::<Result<Vec<_>>>()?);
         if let Some(name) = layout.valid_from() {
             let since = column(name)?;
@@ -166,14 +152,38 @@ impl OfChunk<'_> {
         self.by_bucket(&batch(columns)?)
     }
 
-    /// The published file that each key is in.
-    fn files(&self, here: &[(u32, u64)], read: Option<&RecordBatch>) -> Result<UInt32Array> {
+    /// The columns that folders are called by, with what the table makes of them.
+    fn folders(&self) -> impl Iterator<Item = (&String, &FieldRef)> {
+        let layout = self.layout();
+        layout.own_columns().filter(|(_, field)| layout.partition_by.contains(field.name()))
+    }
+
+    /// What there is to read of the chunk's records.
+    fn read(&self, scan: &ChunkScan) -> Result<RecordBatch> {
+        let layout = self.layout();
+        let names = layout.columns.iter().chain(layout.valid_from()).chain(self.folders().map(|(name, _)| name));
+        let inputs: Vec<String> = self.run.layout.inputs(layout.list, names).into_iter().map(str::to_owned).collect();
+        if inputs.is_empty() {
+            return Ok(RecordBatch::new_empty(Arc::new(Schema::empty())));
+        }
+        Ok(self.run.read(self.chunk, &inputs)?.without(&scan.quarantine)?.batch)
+    }
+
+    /// The published file that each key is in; `records` are those of the keys.
+    fn files(&self, here: &[(u32, u64)], things: &Things<'_>, records: &[u32]) -> Result<UInt32Array> {
+        let layout = self.layout();
         let mut partitions: Vec<(Values, Vec<u32>)> = Vec::new();
-        match read.filter(|_| self.layout().is_partitioned()) {
-            Some(read) => {
-                partitions.extend(split(self.layout(), read)?.into_iter().map(|part| (part.values, part.rows)));
+        if layout.is_partitioned() {
+            let (mut fields, mut columns) = (Vec::new(), Vec::new());
+            for (name, field) in self.folders() {
+                columns.push(things.column(layout.list, name, Some(records))?);
+                fields.push(field.as_ref().clone().with_nullable(true));
             }
-            None => partitions.push((Values::new(), (0..here.len() as u32).collect())),
+            let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns);
+            let batch = batch.map_err(|e| IngestError::internal(e.to_string()))?;
+            partitions.extend(split(layout, &batch)?.into_iter().map(|part| (part.values, part.rows)));
+        } else {
+            partitions.push((Values::new(), (0..here.len() as u32).collect()));
         }
         let mut files = vec![0; here.len()];
         for (values, rows) in partitions {

@@ -5,6 +5,7 @@
 
 mod assemble;
 mod copy;
+mod elements;
 mod known;
 mod partitioned;
 mod piece;
@@ -140,7 +141,7 @@ fn has_rows(run: &RunContext, reserved: &Reserved, table: u32, span: u32) -> Res
         return Ok(span_rows(run, reserved, table)?[span as usize] > 0);
     }
     let chunks = run.span_chunks(span);
-    let positions = run.first_position(chunks.start)..run.first_position(chunks.end);
+    let positions = run.positions(table)?.of_chunks(chunks);
     let mut any = false;
     run.each_last(table, positions, &reserved.tables[table as usize].segments, |_, _| any = true)?;
     Ok(any)

@@ -9,6 +9,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use crate::context::RunContext;
 use crate::error::{IngestError, Result};
+use crate::scan::null_key_reasons;
 
 /// The columns that the quarantine adds to a record.
 pub(crate) const QUARANTINE_COLUMNS: [&str; 6] = ["_reason", "_table", "_check", "_file", "_row", "_run"];
@@ -36,17 +37,21 @@ struct Why<'a> {
 }
 
 impl<'a> Why<'a> {
-    /// From a reason as a scan gives it.
-    fn new(run: &'a RunContext, reason: u32) -> Self {
+    /// From reasons as a scan gives them.
+    fn all(run: &'a RunContext, chunk: u32, reasons: &[(u32, u32)]) -> Result<Vec<Self>> {
         let tables = run.layout.tables.len() as u32;
-        if let Some(index) = reason.checked_sub(tables) {
-            let check = run.layout.checks.get(index as usize);
-            let reason = format!("check '{}' fails: {}", check.name, check.condition.trim());
-            return Self { reason, table: None, check: Some(&check.name) };
-        }
-        let table = run.table(reason);
-        let reason = format!("the key of table '{}' ({}) is null", table.name, table.key.join(", "));
-        Self { reason, table: Some(&table.name), check: None }
+        let by_key: Vec<(u32, u32)> = reasons.iter().copied().filter(|(_, reason)| *reason < tables).collect();
+        let mut by_key = null_key_reasons(run, chunk, &by_key)?.into_iter();
+        let why = |(_, reason): &(u32, u32)| {
+            if let Some(index) = reason.checked_sub(tables) {
+                let check = run.layout.checks.get(index as usize);
+                let reason = format!("check '{}' fails: {}", check.name, check.condition.trim());
+                return Self { reason, table: None, check: Some(&check.name) };
+            }
+            let table = Some(run.table(*reason).name.as_str());
+            Self { reason: by_key.next().unwrap_or_default(), table, check: None }
+        };
+        Ok(reasons.iter().map(why).collect())
     }
 }
 
@@ -59,7 +64,7 @@ pub(super) fn quarantine_rows(run: &RunContext, number: u64, chunk: u32) -> Resu
     let origin = if replayed { Some(run.read_source(chunk, &["_file", "_row"].map(str::to_owned))?) } else { None };
     let place = &run.plan.chunks[chunk as usize];
     let rows: UInt32Array = scan.quarantine.iter().map(|(row, _)| Some(*row)).collect();
-    let why: Vec<Why<'_>> = scan.quarantine.iter().map(|(_, reason)| Why::new(run, *reason)).collect();
+    let why = Why::all(run, chunk, &scan.quarantine)?;
     let count = rows.len();
     let file = run.plan.files[place.file as usize].name.as_str();
     let mut columns: Vec<ArrayRef> = vec![

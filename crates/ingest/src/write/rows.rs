@@ -12,6 +12,7 @@ use arrow::compute::{concat, take};
 use arrow::datatypes::DataType;
 use seriatim_pipeline::model::{Id, OnConflict};
 
+use super::elements;
 use super::sink::{GroupColumn, ROW_GROUP, Sink};
 use crate::context::RunContext;
 use crate::error::{IngestError, Result};
@@ -23,7 +24,8 @@ use crate::scan::{CHUNKS_AHEAD, ChunkScan, Part};
 use crate::source::{SourceColumn, contain};
 use crate::text_ids::TextIds;
 
-/// Which of a chunk's records make rows of a table, and with which places in its sequence.
+/// Which of a chunk's records, or of the elements of the table's list, make rows of a table, and with which places in its
+/// sequence.
 pub(crate) struct Chosen {
     table: u32,
     /// The records; `None` for all.
@@ -65,6 +67,24 @@ impl Chosen {
         }
     }
 
+    /// The table.
+    pub(super) fn table(&self) -> u32 {
+        self.table
+    }
+
+    /// Some of the rows.
+    pub(super) fn part(&self, rows: Range<usize>) -> Self {
+        let places = match &self.places {
+            Places::Range(places) => Places::Range(places.start + rows.start as u64..places.start + rows.end as u64),
+            Places::List(places) => Places::List(places[rows.clone()].to_vec()),
+        };
+        let records = match &self.records {
+            Some(records) => records[rows].to_vec(),
+            None => (rows.start as u32..rows.end as u32).collect(),
+        };
+        Self { table: self.table, records: Some(records), places }
+    }
+
     /// How many rows there are.
     pub(crate) fn len(&self) -> usize {
         match &self.places {
@@ -96,7 +116,7 @@ pub(crate) fn choose(run: &RunContext, reserved: &Reserved, table: u32, chunk: u
     if !layout.is_keyed() {
         return Ok(Chosen { table, records: None, places });
     }
-    let positions = run.first_position(chunk)..run.first_position(chunk + 1);
+    let positions = run.positions(table)?.of_chunks(chunk..chunk + 1);
     let base = positions.start;
     if layout.on_conflict != OnConflict::Last {
         let records = numbering.firsts(positions).map(|position| position - base).collect();
@@ -133,6 +153,13 @@ fn to_fetch(run: &RunContext, reserved: &Reserved, chunk: u32) -> Result<Vec<Ran
         if rows.len() == 0 {
             continue;
         }
+        let layout = run.table(table);
+        if layout.list.is_some() {
+            let inputs = run.layout.inputs(layout.list, own_columns(run, table));
+            let columns: Vec<String> = inputs.into_iter().map(str::to_owned).collect();
+            all.extend(run.to_fetch(chunk, &columns, |_| true)?);
+            continue;
+        }
         let some = rows.records.as_deref().filter(|records| whole && records.is_sorted());
         let wanted = |range: Range<u32>| {
             some.is_none_or(|records| {
@@ -147,7 +174,7 @@ fn to_fetch(run: &RunContext, reserved: &Reserved, chunk: u32) -> Result<Vec<Ran
 }
 
 /// The record columns that a table's rows hold.
-fn row_columns(run: &RunContext, table: u32) -> impl Iterator<Item = &String> {
+pub(super) fn row_columns(run: &RunContext, table: u32) -> impl Iterator<Item = &String> {
     run.table(table).key.iter().chain(own_columns(run, table))
 }
 
@@ -157,11 +184,11 @@ fn own_columns(run: &RunContext, table: u32) -> impl Iterator<Item = &String> {
     layout.columns.iter().chain(layout.valid_from())
 }
 
-/// The error for a record that does not say since when it holds.
+/// The error for a record, or an element, that does not say since when it holds.
 pub(super) fn no_time(run: &RunContext, table: u32, chunk: u32, record: u32) -> Result<IngestError> {
     let layout = run.table(table);
     let column = layout.valid_from().map_or("", String::as_str);
-    let place = run.place_of(run.first_position(chunk) + record)?;
+    let place = run.place_of_thing(table, chunk, record)?;
     Ok(IngestError::input(format!(
         "{place}: '{column}' is null, so nobody knows since when this version of table '{}' holds",
         layout.name
@@ -191,7 +218,10 @@ pub(super) fn build(
     // Rows that pages give are written before those of the next table are read: they need room.
     let mut later = Vec::new();
     let mut missing: Vec<String> = Vec::new();
-    for rows in chosen {
+    let (of_records, of_elements): (Vec<&Chosen>, Vec<&Chosen>) =
+        chosen.iter().partition(|rows| run.table(rows.table).list.is_none());
+    elements::build(run, reserved, chunk, scan, &of_elements, ids, to)?;
+    for rows in of_records {
         let columns = gather_columns(run, reserved, chunk, scan, rows)?;
         let names = row_columns(run, rows.table).zip(&columns);
         let absent: Vec<&String> = names.filter(|(_, column)| column.is_none()).map(|(name, _)| name).collect();
@@ -357,7 +387,7 @@ pub(super) fn references(
     Ok(referenced.into_iter().map(|(ids, handles)| ids.array(&handles)).collect())
 }
 
-fn assemble(
+pub(super) fn assemble(
     run: &RunContext,
     reserved: &Reserved,
     chunk: u32,
@@ -515,13 +545,19 @@ fn gather_column(run: &RunContext, chunk: u32, column: &SourceColumn, records: &
     Ok(Some(Gathered { parts, data_type: column.data_type().clone() }))
 }
 
-/// The handles of the keys that a chunk's records have in a table; of these records, or of all.
-fn handles(run: &RunContext, chunk: u32, scan: &ChunkScan, table: usize, records: Option<&[u32]>) -> Result<Vec<u32>> {
+/// The handles of the keys that a chunk's records, or elements, have in a table; of these records, or of all.
+pub(super) fn handles(
+    run: &RunContext,
+    chunk: u32,
+    scan: &ChunkScan,
+    table: usize,
+    records: Option<&[u32]>,
+) -> Result<Vec<u32>> {
     let all: Vec<u32>;
     let records = if let Some(records) = records {
         records
     } else {
-        all = (0..scan.records).collect();
+        all = (0..scan.count(run.layout.tables[table].list)).collect();
         &all
     };
     let mut found = vec![NO_KEY; records.len()];

@@ -239,7 +239,7 @@ fn write_chunk(
         if !rows.is_all() || is_partitioned(run, table) {
             chosen.push(rows);
         } else if let Some(sink) = targets[table as usize].file(run, reserved, span)? {
-            if copies {
+            if copies && run.table(table).list.is_none() {
                 copy::write_copies(run, reserved, sink, (table, chunk), rows.first(), &found, ids)?;
             } else {
                 chosen.push(rows);
@@ -268,7 +268,7 @@ pub(super) fn write_all_rows(
     if rows.len() == 0 {
         return Ok(());
     }
-    if copy::is_possible(run, chunk, &scan) {
+    if run.table(table).list.is_none() && copy::is_possible(run, chunk, &scan) {
         return copy::write_copies(run, reserved, sink, (table, chunk), rows.first(), &scan, ids);
     }
     build(run, reserved, chunk, &scan, &[rows], ids, sink)

@@ -184,8 +184,76 @@ const NAMES: [&str; 20] = [
 
 impl Case {
     pub(crate) fn draw(sizes: &Sizes) -> Self {
-        let mut rng = Rng::at(sizes.seed, &[1]);
-        Self::draw_of(&KINDS, sizes, &mut rng)
+        let mut case = Self::draw_flat(sizes);
+        case.draw_lists(&mut Rng::at(sizes.seed, &[14]));
+        case
+    }
+
+    /// A case without lists.
+    fn draw_flat(sizes: &Sizes) -> Self {
+        Self::draw_of(&KINDS, sizes, &mut Rng::at(sizes.seed, &[1]))
+    }
+
+    /// Gives some cases lists, with tables of their elements.
+    fn draw_lists(&mut self, rng: &mut Rng) {
+        if !rng.percent(50) {
+            return;
+        }
+        for (name, kind) in [("items", Kind::Items), ("words", Kind::Words)] {
+            self.columns.push(Column::new(name, kind));
+            self.spreads.push(Spread {
+                distinct: rng.pick(&[1, 5, 200, 1 << 40]),
+                run_length: rng.pick(&[1, 1, 3]),
+                null_percent: rng.pick(&[0, 5, 60]),
+                derived_from: Vec::new(),
+            });
+        }
+        let tables = &mut self.pipeline.tables;
+        let fails = tables.iter().any(|table| table.on_null_key == OnNullKey::Error);
+        let around: Vec<String> =
+            tables.iter().filter(|table| table.is_keyed()).map(|table| table.name.clone()).collect();
+        let around = |rng: &mut Rng| around.iter().filter(|_| rng.percent(40)).cloned().collect::<Vec<_>>();
+        let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+        let table = |rng: &mut Rng, name: &str, from: &str, key: &[&str], columns: &[&str]| Table {
+            name: name.to_owned(),
+            key: owned(key),
+            id: Some(Id { step: rng.pick(&[1, 1, -3]), ..Id::new(format!("id_{name}")) }),
+            references: around(rng),
+            columns: owned(columns),
+            on_conflict: rng.pick(&[OnConflict::First, OnConflict::Last]),
+            on_null_key: if !fails && rng.percent(15) { OnNullKey::Quarantine } else { OnNullKey::Null },
+            adopt: None,
+            partition_by: Vec::new(),
+            from: Some(from.to_owned()),
+        };
+        // Of the element, of the record, and of both, where names are the same.
+        let (key, columns): (&[&str], &[&str]) = rng.pick(&[
+            (&["n"][..], &["word", "tf"][..]),
+            (&["word", "n"], &["txt"]),
+            (&["tf", "n"], &["txt", "word"]),
+            (&["txt"], &["n", "tf"]),
+        ]);
+        let mut things = table(rng, "things", "items[]", key, columns);
+        if rng.percent(40)
+            && let Some(id) = &mut things.id
+        {
+            let group = PerGroup { columns: owned(&columns[..1]), number: "in_group".to_owned() };
+            id.group = Some(group);
+        }
+        if self.sizes.partitions && rng.percent(60) {
+            things.partition_by = vec![columns[columns.len() - 1].to_owned()];
+        }
+        let mut lines = table(rng, "lines", "items[]", &[], &["word", "txt", "n", "tf"]);
+        lines.references.push("things".to_owned());
+        if rng.percent(30) {
+            lines.id = None;
+        }
+        let words = table(rng, "words", "words[]", &["words"], &["tf", "txt"]);
+        let mut uses = table(rng, "uses", "words[]", &[], &[]);
+        uses.references.push("words".to_owned());
+        let mut more = vec![things, lines, words, uses];
+        rng.shuffle(&mut more);
+        tables.extend(more);
     }
 
     fn draw_of(kinds: &[Kind], sizes: &Sizes, rng: &mut Rng) -> Self {
@@ -248,7 +316,7 @@ impl Case {
 
     /// The same, with files that differ.
     pub(crate) fn draw_drifted(sizes: &Sizes) -> Self {
-        let mut case = Self::draw(sizes);
+        let mut case = Self::draw_flat(sizes);
         let mut rng = Rng::at(sizes.seed, &[12]);
         let names: Vec<&String> = case.pipeline.tables.iter().flat_map(|t| t.key.iter().chain(&t.columns)).collect();
         let reads = |at: usize| names.contains(&&case.columns[at].name) || (at < 2 && case.transform.is_some());
@@ -368,7 +436,7 @@ impl Case {
 
     /// The kind of a column of the source or of the transform's result.
     pub(crate) fn kind(&self, name: &str) -> Option<Kind> {
-        let source = self.columns.iter().find(|c| c.name == name).map(|c| c.kind);
+        let source = self.columns.iter().find(|c| c.name == name && !c.kind.is_list()).map(|c| c.kind);
         source.or_else(|| self.transform.and_then(|t| TRANSFORMS[t].1).filter(|_| name == "computed"))
     }
 
@@ -532,6 +600,7 @@ fn draw_tables(rng: &mut Rng, sizes: &Sizes, columns: &[Column]) -> Vec<Table> {
             adopt: None,
             partition_by: Vec::new(),
             history: None,
+            from: None,
         });
     }
     tables

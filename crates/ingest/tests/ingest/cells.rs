@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, AsArray, BinaryArray, BooleanArray, DictionaryArray, FixedSizeBinaryArray,
-    Float32Array, Float64Array, Int32Array, LargeStringArray, PrimitiveArray, StringArray,
+    Float32Array, Float64Array, Int32Array, LargeStringArray, ListArray, PrimitiveArray, StringArray, StructArray,
 };
+use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::cast;
 use arrow::datatypes::{
-    DataType, Date32Type, Decimal128Type, Decimal256Type, Int8Type, Int16Type, Int32Type, Int64Type,
+    DataType, Date32Type, Decimal128Type, Decimal256Type, Field, Fields, Int8Type, Int16Type, Int32Type, Int64Type,
     Time32MillisecondType, Time64MicrosecondType, Time64NanosecondType, TimeUnit, TimestampMicrosecondType,
     TimestampMillisecondType, TimestampNanosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type, i256,
 };
@@ -27,6 +28,9 @@ pub(crate) enum Cell {
     F64(u64),
     Text(String),
     Bytes(Vec<u8>),
+    List(Vec<Cell>),
+    /// The fields of a struct, in their order.
+    Struct(Vec<Cell>),
 }
 
 impl Cell {
@@ -69,9 +73,16 @@ pub(crate) enum Kind {
     StampUs,
     StampNs,
     StampUtc,
+    /// Lists of structs with the fields of [`ITEM`].
+    Items,
+    /// Lists of texts.
+    Words,
 }
 
-/// Every kind that a source column may have.
+/// The fields of an element of [`Kind::Items`]. Columns of the records are called `tf` and `txt`.
+pub(crate) const ITEM: [(&str, Kind); 3] = [("n", Kind::I64), ("word", Kind::Text), ("txt", Kind::Text)];
+
+/// Every kind that a source column may have, of those that are not lists.
 pub(crate) const KINDS: [Kind; 27] = [
     Kind::Bool,
     Kind::I8,
@@ -134,7 +145,13 @@ impl Kind {
             Self::StampUs => DataType::Timestamp(TimeUnit::Microsecond, None),
             Self::StampNs => DataType::Timestamp(TimeUnit::Nanosecond, None),
             Self::StampUtc => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+            Self::Items => DataType::List(Arc::new(Field::new("item", DataType::Struct(item_fields()), true))),
+            Self::Words => DataType::List(Arc::new(Field::new("item", DataType::Utf8, true))),
         }
+    }
+
+    pub(crate) fn is_list(self) -> bool {
+        matches!(self, Self::Items | Self::Words)
     }
 
     /// The `index`-th value of this kind. Different indexes may give the same value, one index never gives two.
@@ -148,6 +165,8 @@ impl Kind {
             Self::Binary => return Cell::Bytes(text(&mut rng, index).into_bytes()),
             Self::Fixed(width) => return Cell::Bytes((0..width).map(|_| rng.below(256) as u8).collect()),
             Self::BigDecimal(precision, _) => return Cell::Text(big_decimal(&mut rng, precision)),
+            Self::Items => return list(&mut rng, item),
+            Self::Words => return list(&mut rng, word),
             Self::I8 => (i128::from(i8::MIN), i128::from(i8::MAX)),
             Self::I16 => (i128::from(i16::MIN), i128::from(i16::MAX)),
             Self::I32 => (i128::from(i32::MIN), i128::from(i32::MAX)),
@@ -178,6 +197,48 @@ impl Kind {
             }
         })
     }
+}
+
+/// A list of few elements, some of them null.
+fn list(rng: &mut Rng, element: impl Fn(&mut Rng) -> Cell) -> Cell {
+    let count = rng.pick(&[0, 1, 1, 2, 3, 5]);
+    Cell::List((0..count).map(|_| if rng.percent(4) { Cell::Null } else { element(rng) }).collect())
+}
+
+fn word(rng: &mut Rng) -> Cell {
+    if rng.percent(8) { Cell::Null } else { Cell::Text(format!("w{}", rng.below(12))) }
+}
+
+fn item(rng: &mut Rng) -> Cell {
+    let n = if rng.percent(8) { Cell::Null } else { Cell::Int(i128::from(rng.below(7))) };
+    Cell::Struct(vec![n, word(rng), word(rng)])
+}
+
+fn item_fields() -> Fields {
+    ITEM.iter().map(|(name, kind)| Field::new(*name, kind.data_type(), true)).collect()
+}
+
+/// Lists with these cells.
+fn lists(cells: &[Cell], of: impl Fn(&[Cell]) -> ArrayRef) -> ArrayRef {
+    let (mut all, mut lengths) = (Vec::new(), Vec::new());
+    for cell in cells {
+        let elements = if let Cell::List(elements) = cell { elements.as_slice() } else { &[] };
+        lengths.push(elements.len());
+        all.extend_from_slice(elements);
+    }
+    let values = of(&all);
+    let field = Arc::new(Field::new("item", values.data_type().clone(), true));
+    let nulls = NullBuffer::from_iter(cells.iter().map(|cell| *cell != Cell::Null));
+    Arc::new(ListArray::new(field, OffsetBuffer::from_lengths(lengths), values, Some(nulls)))
+}
+
+fn items(cells: &[Cell]) -> ArrayRef {
+    let column = |(at, (_, kind)): (usize, &(&str, Kind))| {
+        let of = |cell: &Cell| if let Cell::Struct(fields) = cell { fields[at].clone() } else { Cell::Null };
+        array_of(*kind, TextForm::Small, &cells.iter().map(of).collect::<Vec<_>>())
+    };
+    let nulls = NullBuffer::from_iter(cells.iter().map(|cell| *cell != Cell::Null));
+    Arc::new(StructArray::new(item_fields(), ITEM.iter().enumerate().map(column).collect(), Some(nulls)))
 }
 
 fn f32_bits(rng: &mut Rng) -> u32 {
@@ -297,6 +358,8 @@ pub(crate) fn array_of(kind: Kind, form: TextForm, cells: &[Cell]) -> ArrayRef {
             TextForm::Large => Arc::new(cells.iter().map(as_text).collect::<LargeStringArray>()),
             TextForm::Dictionary => Arc::new(cells.iter().map(as_text).collect::<DictionaryArray<Int32Type>>()),
         },
+        Kind::Items => lists(cells, items),
+        Kind::Words => lists(cells, |words| array_of(Kind::Text, TextForm::Small, words)),
     }
 }
 
@@ -373,10 +436,15 @@ pub(crate) fn cells_of(array: &ArrayRef) -> Vec<Cell> {
         DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
             cells_of(&cast(array, &DataType::Binary).expect("bytes"))
         }
-        // As text, which tells one from another.
-        DataType::List(_) | DataType::LargeList(_) | DataType::Struct(_) => (0..array.len())
-            .map(|row| if array.is_null(row) { Cell::Null } else { Cell::Text(format!("{:?}", array.slice(row, 1))) })
-            .collect(),
+        DataType::List(_) => {
+            let lists = array.as_list::<i32>().iter();
+            options(lists, |list| Cell::List(cells_of(&list)))
+        }
+        DataType::Struct(_) => {
+            let fields: Vec<Vec<Cell>> = array.as_struct().columns().iter().map(cells_of).collect();
+            let cell = |row: usize| Cell::Struct(fields.iter().map(|cells| cells[row].clone()).collect());
+            (0..array.len()).map(|row| if array.is_null(row) { Cell::Null } else { cell(row) }).collect()
+        }
         other => panic!("no test writes a column of type {other}"),
     }
 }
@@ -395,7 +463,7 @@ fn options<T>(values: impl Iterator<Item = Option<T>>, cell: impl Fn(T) -> Cell)
 
 #[test]
 fn cells_survive_the_way_through_arrow() {
-    for kind in KINDS {
+    for kind in KINDS.into_iter().chain([Kind::Items, Kind::Words]) {
         let cells: Vec<Cell> = (0..200).map(|i| if i % 7 == 0 { Cell::Null } else { kind.value(1, i) }).collect();
         for form in [TextForm::Small, TextForm::Large, TextForm::Dictionary] {
             let array = array_of(kind, form, &cells);

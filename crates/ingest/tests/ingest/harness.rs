@@ -345,6 +345,7 @@ pub(crate) fn keyed(name: &str, key: &[&str], references: &[&str], columns: &[&s
         adopt: None,
         partition_by: Vec::new(),
         history: None,
+        from: None,
     }
 }
 

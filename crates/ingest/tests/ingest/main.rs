@@ -17,6 +17,7 @@ mod crash;
 mod damage;
 mod delta;
 mod drift;
+mod elements;
 mod errors;
 mod existing;
 mod fields;

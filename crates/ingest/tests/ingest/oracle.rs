@@ -72,6 +72,22 @@ pub(crate) struct Oracle {
     pub(crate) quarantine: Vec<Quarantined>,
 }
 
+/// A record, or an element in it with the names of its fields.
+#[derive(Debug, Clone, Copy)]
+struct Thing<'r> {
+    record: &'r Record,
+    element: Option<(&'static [&'static str], &'r Cell)>,
+}
+
+/// The fields of the elements of the lists in random cases; plain values have the list's name.
+fn list_of(list: &str) -> &'static [&'static str] {
+    match list {
+        "items" => &["n", "word", "txt"],
+        "words" => &["words"],
+        other => panic!("no case has a list '{other}'"),
+    }
+}
+
 #[derive(Debug, Clone, Default)]
 struct TableState {
     /// Natural key -> position of its row.
@@ -224,77 +240,112 @@ impl Oracle {
         Ok(())
     }
 
+    /// What a record is to a table: itself, or the elements of its list.
+    fn things<'r>(&self, table: &Table, record: &'r Record) -> Vec<Thing<'r>> {
+        let Some(list) = table.from.as_deref().and_then(|from| from.strip_suffix("[]")) else {
+            return vec![Thing { record, element: None }];
+        };
+        match &record[self.column(list)] {
+            Cell::List(elements) => {
+                elements.iter().map(|e| Thing { record, element: Some((list_of(list), e)) }).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// What a thing has in a column: of the element itself, or of its record.
+    fn value(&self, thing: Thing<'_>, name: &str) -> Cell {
+        let Some((fields, element)) = thing.element else { return thing.record[self.column(name)].clone() };
+        match (fields.iter().position(|field| *field == name), element) {
+            (Some(at), Cell::Struct(cells)) => cells[at].clone(),
+            (Some(_), Cell::Text(_)) => element.clone(),
+            (Some(_), _) => Cell::Null,
+            (None, _) => thing.record[self.column(name)].clone(),
+        }
+    }
+
     fn quarantining_table(&self, record: &Record) -> Result<Option<String>, String> {
-        let lacking: Vec<&Table> =
-            self.pipeline.tables.iter().filter(|t| t.is_keyed() && self.key(t, record).is_none()).collect();
+        let lacks = |table: &&Table| {
+            table.is_keyed() && self.things(table, record).into_iter().any(|thing| self.key(table, thing).is_none())
+        };
+        let lacking: Vec<&Table> = self.pipeline.tables.iter().filter(lacks).collect();
         if let Some(table) = lacking.iter().find(|t| t.on_null_key == OnNullKey::Error) {
             return Err(format!("null key in table {}", table.name));
         }
         Ok(lacking.iter().find(|t| t.on_null_key == OnNullKey::Quarantine).map(|t| t.name.clone()))
     }
 
-    /// Gives the record its place in every table: first the positions, so that references find them.
+    /// Gives the record, or its elements, their places in every table: first the positions, so that references find them.
     fn take(&mut self, record: &Record, facts: &mut RunFacts, met: &mut [BTreeSet<usize>]) -> Result<(), String> {
-        let mut positions = Vec::new();
-        for (index, table) in self.pipeline.tables.iter().enumerate() {
-            let rows = self.tables[index].rows.len();
-            if self.adopted_id(index, record).is_some() {
-                positions.push(None);
-                continue;
-            }
-            let position = if table.is_keyed() {
-                self.key(table, record).map(|key| *self.tables[index].positions.entry(key).or_insert(rows))
-            } else {
-                Some(rows)
-            };
-            match position {
-                Some(position) => _ = met[index].insert(position),
-                None => facts.tables[index].null_keys += 1,
-            }
-            positions.push(position);
-        }
-        let ids: HashMap<String, Cell> = self
-            .pipeline
-            .tables
-            .iter()
-            .zip(&positions)
-            .enumerate()
-            .map(|(index, (table, position))| {
-                let own = || position.and_then(|p| self.tables[index].id_at(table, p));
-                let id = self.adopted_id(index, record).or_else(own);
-                (table.name.clone(), id.map_or(Cell::Null, |id| Cell::Int(id.into())))
-            })
-            .collect();
+        let mut positions: Vec<Vec<Option<usize>>> = Vec::new();
         for (index, table) in self.pipeline.tables.clone().iter().enumerate() {
-            let references = table.references.iter().map(|name| ids[name].clone());
-            let columns = table.columns.iter().map(|name| record[self.column(name)].clone());
-            let attributes: Vec<Cell> = references.chain(columns).collect();
-            if self.adopted_id(index, record).is_some() {
-                let key = self.key(table, record).expect("it is adopted");
-                self.tables[index].say(table, key, attributes)?;
-                continue;
+            let mut rows = self.tables[index].rows.len();
+            let mut of_table = Vec::new();
+            for thing in self.things(table, record) {
+                if self.adopted_id(index, thing).is_some() {
+                    of_table.push(None);
+                    continue;
+                }
+                let position = if table.is_keyed() {
+                    self.key(table, thing).map(|key| *self.tables[index].positions.entry(key).or_insert(rows))
+                } else {
+                    Some(rows)
+                };
+                match position {
+                    Some(position) => {
+                        met[index].insert(position);
+                        rows = rows.max(position + 1);
+                    }
+                    None => facts.tables[index].null_keys += 1,
+                }
+                of_table.push(position);
             }
-            let Some(position) = positions[index] else { continue };
-            let key = table.key.iter().map(|name| record[self.column(name)].clone()).collect();
-            let id = self.tables[index].id_at(table, position);
-            let since = table.history.as_ref().and_then(|history| history.valid_from.as_ref());
-            let since = since.map_or(Cell::Null, |name| record[self.column(name)].clone());
-            let row = Row { id, key, attributes, since, earlier: Vec::new() };
-            self.tables[index].put(table, row, position)?;
+            positions.push(of_table);
+        }
+        let mut ids: HashMap<String, Vec<Cell>> = HashMap::new();
+        for (index, table) in self.pipeline.tables.iter().enumerate() {
+            let id = |(thing, position): (Thing<'_>, &Option<usize>)| {
+                let own = || position.and_then(|p| self.tables[index].id_at(table, p));
+                self.adopted_id(index, thing).or_else(own).map_or(Cell::Null, |id| Cell::Int(id.into()))
+            };
+            let of_table = self.things(table, record).into_iter().zip(&positions[index]).map(id).collect();
+            ids.insert(table.name.clone(), of_table);
+        }
+        for (index, table) in self.pipeline.tables.clone().iter().enumerate() {
+            for (at, thing) in self.things(table, record).into_iter().enumerate() {
+                // A row refers to its own element, or to its record.
+                let referred = |name: &String| {
+                    let target = self.pipeline.tables.iter().find(|t| t.name == *name).expect("it is there");
+                    ids[name][if target.from == table.from { at } else { 0 }].clone()
+                };
+                let columns = table.columns.iter().map(|name| self.value(thing, name));
+                let attributes: Vec<Cell> = table.references.iter().map(referred).chain(columns).collect();
+                if self.adopted_id(index, thing).is_some() {
+                    let key = self.key(table, thing).expect("it is adopted");
+                    self.tables[index].say(table, key, attributes)?;
+                    continue;
+                }
+                let Some(position) = positions[index][at] else { continue };
+                let key = table.key.iter().map(|name| self.value(thing, name)).collect();
+                let id = self.tables[index].id_at(table, position);
+                let since = table.history.as_ref().and_then(|history| history.valid_from.as_ref());
+                let since = since.map_or(Cell::Null, |name| self.value(thing, name));
+                let row = Row { id, key, attributes, since, earlier: Vec::new() };
+                self.tables[index].put(table, row, position)?;
+            }
         }
         Ok(())
     }
 
-    /// The ID that the record's key has had before the first run.
-    fn adopted_id(&self, index: usize, record: &Record) -> Option<i64> {
-        let key = self.key(&self.pipeline.tables[index], record).filter(|key| !key.is_empty())?;
+    /// The ID that the thing's key has had before the first run.
+    fn adopted_id(&self, index: usize, thing: Thing<'_>) -> Option<i64> {
+        let key = self.key(&self.pipeline.tables[index], thing).filter(|key| !key.is_empty())?;
         self.tables[index].adopted.get(&key).copied()
     }
 
-    /// The record's key for a table, in the form in which keys are compared; `None` if any column of it is null.
-    fn key(&self, table: &Table, record: &Record) -> Option<Vec<Cell>> {
-        let cells = table.key.iter().map(|name| record[self.column(name)].as_key());
-        let cells: Vec<Cell> = cells.collect();
+    /// The thing's key for a table, in the form in which keys are compared; `None` if any column of it is null.
+    fn key(&self, table: &Table, thing: Thing<'_>) -> Option<Vec<Cell>> {
+        let cells: Vec<Cell> = table.key.iter().map(|name| self.value(thing, name).as_key()).collect();
         if cells.contains(&Cell::Null) { None } else { Some(cells) }
     }
 
