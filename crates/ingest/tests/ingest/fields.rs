@@ -41,6 +41,9 @@ fn pipeline_of(case: &Case, depths: &[usize]) -> Pipeline {
         for list in lists.chain(group.map(|group| &mut group.columns)) {
             *list = list.iter().map(path).collect();
         }
+        if let Some(since) = table.history.as_mut().and_then(|history| history.valid_from.as_mut()) {
+            *since = path(since);
+        }
         if let Some(text) = text {
             for column in &case.columns {
                 let (from, to) = (format!("{{{}}}", column.name), format!("{{{}}}", path(&column.name)));
