@@ -100,7 +100,7 @@ fn write(path: &Path, batch: &RecordBatch) {
 /// keeps how a source has packed its values, and these sources are packed in two ways.
 #[test]
 fn g5_fields_of_structs_give_what_columns_give() {
-    random_cases("g5_fields_of_structs_give_what_columns_give", 25, |sizes: Sizes| {
+    random_cases("g5_fields_of_structs_give_what_columns_give", 12, |sizes: Sizes| {
         let mut sizes = sizes;
         sizes.transform = None;
         let mut case = Case::draw(&sizes);
