@@ -29,4 +29,4 @@ SELECT 'order', * FROM (
          row_number() OVER (ORDER BY product_id, valid_from) AS due
   FROM read_parquet('out/products/*.parquet', filename = true, file_row_number = true)) WHERE there <> due;
 SELECT 'groups', count(*) FROM 'out/groups/*.parquet' HAVING count(*) <> (SELECT count(DISTINCT group_name) FROM lines);
-SELECT 'no product has three versions' WHERE NOT EXISTS (FROM found GROUP BY product_id HAVING count(*) = 3);
+SELECT 'no product has three versions' WHERE NOT EXISTS (SELECT product_id FROM found GROUP BY product_id HAVING count(*) = 3);

@@ -12,7 +12,7 @@ FROM (VALUES
 
 CREATE VIEW records AS
 SELECT
-    row_number() OVER (ORDER BY filename, file_row_number) AS place,
+    row_number() OVER (ORDER BY o.filename, o.file_row_number) AS place,
     order_no,
     region,
     coalesce(name, 'unknown') AS country_name,

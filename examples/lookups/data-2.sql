@@ -5,7 +5,7 @@ COPY (
         ['DE', 'CA', 'US'][1 + n % 3] AS country,
         'M' || n % 3 AS maker,
         n % 9 AS product_no,
-        1 AS pieces
+        1::BIGINT AS pieces
     FROM range(100) AS r(n)
     ORDER BY n
 ) TO 'data/orders-2.parquet';

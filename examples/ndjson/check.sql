@@ -1,5 +1,5 @@
 CREATE TEMP VIEW expected AS
-    SELECT "at"::TIMESTAMPTZ AS at, kind, "user".email AS email, "value", tags, items
+    SELECT "at"::TIMESTAMPTZ AS "at", kind, "user".email AS email, "value", tags, items
     FROM read_json('data/1.ndjson', columns = {'at': 'VARCHAR', 'kind': 'VARCHAR',
         'user': 'STRUCT(email VARCHAR, name VARCHAR)', 'value': 'BIGINT', 'tags': 'VARCHAR[]',
         'items': 'STRUCT(price DECIMAL(10, 2), sku VARCHAR)[]'})
@@ -8,7 +8,7 @@ CREATE TEMP VIEW expected AS
     FROM read_json('data/2.ndjson', columns = {'at': 'VARCHAR', 'kind': 'VARCHAR', 'user': 'STRUCT(email VARCHAR)'});
 
 CREATE TEMP VIEW found AS
-    SELECT at, kind, email, "value", tags, items
+    SELECT "at", kind, email, "value", tags, items
     FROM 'out/events/*.parquet' JOIN 'out/users/*.parquet' USING (user_id);
 
 SELECT 'missing', * FROM (FROM expected EXCEPT ALL FROM found);

@@ -57,7 +57,7 @@ fn g1_g2_g3_g4_g7_random_pipelines_equal_the_sequential_oracle() {
 /// copied as pages, the same bytes.
 #[test]
 fn g5_files_that_drift_give_what_files_that_do_not_give() {
-    random_cases("g5_files_that_drift_give_what_files_that_do_not_give", 150, |sizes| {
+    random_cases("g5_files_that_drift_give_what_files_that_do_not_give", 20, |sizes| {
         let case = Case::draw_drifted(&sizes);
         run_case(&case)
             .and_then(|()| run_twins(&case))
@@ -68,7 +68,7 @@ fn g5_files_that_drift_give_what_files_that_do_not_give() {
 /// Text files give what the same records give as Parquet; where nothing is copied as pages, the same bytes.
 #[test]
 fn g5_text_files_give_what_parquet_files_give() {
-    random_cases("g5_text_files_give_what_parquet_files_give", 120, |sizes| {
+    random_cases("g5_text_files_give_what_parquet_files_give", 20, |sizes| {
         let case = Case::draw_text(&sizes);
         run_case(&case)
             .and_then(|()| run_twins(&case))
