@@ -24,6 +24,8 @@ pub(crate) enum ArtifactKey {
     Places(u32, u32),
     /// Where the things of a table that have their last record in a part of the run are first and last.
     Last(u32, u32),
+    /// How many things of a table have their last record in each span.
+    LastInSpans(u32),
     /// The new keys of a table.
     NewKeys(u32),
     /// The groups of the rows that a chunk brings to a table.
@@ -39,7 +41,15 @@ pub(crate) enum ArtifactKey {
 impl ArtifactKey {
     /// Whether every span needs it; the others are needed once, or a few times close together.
     fn is_for_all(self) -> bool {
-        matches!(self, Self::Numbering(_) | Self::Places(..) | Self::NewKeys(_) | Self::InGroup(_) | Self::Seen(_))
+        matches!(
+            self,
+            Self::Numbering(_)
+                | Self::Places(..)
+                | Self::LastInSpans(_)
+                | Self::NewKeys(_)
+                | Self::InGroup(_)
+                | Self::Seen(_)
+        )
     }
 
     fn file_name(self) -> String {
@@ -49,6 +59,7 @@ impl ArtifactKey {
             Self::Numbering(table) => format!("numbering-{table}"),
             Self::Places(table, part) => format!("places-{table}-{part}"),
             Self::Last(table, part) => format!("last-{table}-{part}"),
+            Self::LastInSpans(table) => format!("last-in-spans-{table}"),
             Self::NewKeys(table) => format!("new-keys-{table}"),
             Self::Groups(table, chunk) => format!("groups-{table}-{chunk}"),
             Self::InGroup(table) => format!("in-group-{table}"),

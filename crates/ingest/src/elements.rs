@@ -70,7 +70,7 @@ impl ListLayout {
             .help("lists come from Parquet files and from JSON on lines; of CSV, a list is its text"));
         };
         let root = outer.map_or_else(|| way.root.clone(), |outer| before[outer].root.clone());
-        Ok(Self { outer, element, way, root, path })
+        Ok(Self { path, outer, way, element, root })
     }
 
     /// What a plain value is called: as its list.

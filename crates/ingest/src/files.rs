@@ -34,6 +34,15 @@ pub(crate) fn temporary(path: &Path) -> PathBuf {
     }
 }
 
+/// Begins the file that will be at `path`, where it is written. What a crash left there goes first: it may be a second
+/// name of a file that readers know, which must not become empty.
+pub(crate) fn create_aside(path: &Path) -> Result<(PathBuf, File)> {
+    let temporary = temporary(path);
+    remove_file(&temporary)?;
+    let file = File::create_new(&temporary).map_err(|e| IngestError::io("create", &temporary, &e))?;
+    Ok((temporary, file))
+}
+
 /// Syncs the folder that holds `path`, so that a rename in it survives a power cut.
 pub(crate) fn sync_folder(path: &Path) -> Result<()> {
     let folder = path.parent().unwrap_or(path);
@@ -47,10 +56,8 @@ pub(crate) fn make_folder(path: &Path) -> Result<()> {
 
 /// Puts `bytes` at `path`, whole or not at all, and on disk when it returns.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    let temporary = temporary(path);
-    File::create(&temporary)
-        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
-        .map_err(|e| IngestError::io("write", &temporary, &e))?;
+    let (temporary, mut file) = create_aside(path)?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|e| IngestError::io("write", &temporary, &e))?;
     fs::rename(&temporary, path).map_err(|e| IngestError::io("rename", &temporary, &e))?;
     sync_folder(path)
 }
@@ -78,6 +85,14 @@ pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
         IngestError::state(format!("{} is damaged: {e}", path.display()))
             .help("bring it back from a backup, or see which program changed it")
     })
+}
+
+/// Removes a file, if it exists.
+pub(crate) fn remove_file(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(IngestError::io("remove", path, &e)),
+        _ => Ok(()),
+    }
 }
 
 /// Removes a folder and all in it, if it exists.

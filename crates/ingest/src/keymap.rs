@@ -18,7 +18,7 @@ use parquet::file::metadata::{FileMetaData, KeyValue, PageIndexPolicy};
 use parquet::file::properties::WriterProperties;
 
 use crate::error::{IngestError, Result};
-use crate::files::sync_folder;
+use crate::files::{create_aside, sync_folder};
 use crate::keys::{KeyRef, Keys, hash_fixed, shard_of};
 use crate::layout::TableLayout;
 use crate::number::{id_of, ordinal_of};
@@ -429,8 +429,7 @@ pub(crate) fn write_segment(path: &Path, table: &TableLayout, keys: &mut impl In
     let codec = table.codec.as_ref().ok_or_else(|| IngestError::internal("a table without key has no key map"))?;
     let id = table.id.as_ref().ok_or_else(|| IngestError::internal("a keyed table has an ID"))?;
     let schema = segment_schema(table, &id.column);
-    let temporary = crate::files::temporary(path);
-    let file = File::create(&temporary).map_err(|e| IngestError::io("create", &temporary, &e))?;
+    let (temporary, file) = create_aside(path)?;
     let mut writer =
         ArrowWriter::try_new(file, schema.clone(), Some(properties(&schema)?)).map_err(|e| failed(&temporary, &e))?;
     let has_attributes = schema.fields().len() > table.key.len() + 1;

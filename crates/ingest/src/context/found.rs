@@ -16,7 +16,7 @@ use crate::new_keys::{NewKeys, is_kept};
 use crate::number::{Numbering, Places, Reserved, ReservedTable, number};
 use crate::resolve::{Firsts, ShardResolution, decode_seen, encode_seen, resolve};
 use crate::scan::{ChunkScan, scan};
-use crate::shared;
+use crate::shared::{self, Shared};
 use crate::write::{Piece, PieceOf};
 
 impl RunContext {
@@ -188,14 +188,43 @@ impl RunContext {
         }
         if let Some(shared) = &self.shared {
             let part = self.part_of_chunk(self.positions(table)?.chunk_at(positions.start).0);
-            let find = || Ok(LastRecords(shared::last_records(self, shared, table, part, segments)?));
-            within(&self.artifacts.get(ArtifactKey::Last(table, part), find)?.0);
+            within(&self.last_records(shared, table, part, segments)?.0);
             return Ok(());
         }
         (0..self.plan.shards).try_for_each(|shard| {
             within(&self.resolution(table, shard, segments)?.last);
             Ok(())
         })
+    }
+
+    /// How many new keys appear last in each span. Every file of such a table asks for it, of every span.
+    pub(crate) fn last_in_spans(&self, table: u32, segments: &[String]) -> Result<Arc<LastInSpans>> {
+        self.artifacts.get(ArtifactKey::LastInSpans(table), || {
+            let positions = self.positions(table)?;
+            let mut spans = vec![0_u64; self.plan.spans.len()];
+            let mut count = |span: u32, last: &[(u32, u32)]| {
+                let at = |position| last.partition_point(|&(last, _)| last < position) as u64;
+                let Range { start, end } = positions.of_chunks(self.span_chunks(span));
+                spans[span as usize] += at(end) - at(start);
+            };
+            let all = 0..self.plan.spans.len() as u32;
+            if let Some(shared) = &self.shared {
+                for span in all {
+                    count(span, &self.last_records(shared, table, self.part_of_span(span), segments)?.0);
+                }
+            } else {
+                for shard in 0..self.plan.shards {
+                    let resolution = self.resolution(table, shard, segments)?;
+                    all.clone().for_each(|span| count(span, &resolution.last));
+                }
+            }
+            Ok(LastInSpans(spans))
+        })
+    }
+
+    fn last_records(&self, shared: &Shared, table: u32, part: u32, segments: &[String]) -> Result<Arc<LastRecords>> {
+        let find = || Ok(LastRecords(shared::last_records(self, shared, table, part, segments)?));
+        self.artifacts.get(ArtifactKey::Last(table, part), find)
     }
 
     /// The known keys of a table with a history that are met in this run.
@@ -331,5 +360,30 @@ impl Artifact for LastRecords {
 
     fn decode(from: &mut Decoder<'_>) -> Option<Self> {
         Some(Self(from.u32s()?.as_chunks::<2>().0.iter().map(|&[last, first]| (last, first)).collect()))
+    }
+}
+
+/// How many things of a table have their last record in each span.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct LastInSpans(Vec<u64>);
+
+impl LastInSpans {
+    /// Whether a span has any.
+    pub(crate) fn any(&self, span: u32) -> bool {
+        self.0[span as usize] > 0
+    }
+}
+
+impl Artifact for LastInSpans {
+    fn bytes(&self) -> u64 {
+        self.0.capacity() as u64 * 8
+    }
+
+    fn encode(&self, out: &mut Encoder) {
+        out.u64s(&self.0);
+    }
+
+    fn decode(from: &mut Decoder<'_>) -> Option<Self> {
+        from.u64s().map(Self)
     }
 }

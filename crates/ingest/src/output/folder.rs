@@ -11,7 +11,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::{FACTS, LOCK, MANIFEST, Put, Version};
 use crate::error::{IngestError, Result};
-use crate::files::{make_folder, sync_folder, temporary, write_whole};
+use crate::files::{create_aside, make_folder, remove_file, sync_folder, temporary, write_whole};
 use crate::partition::is_folder;
 use crate::write::Staged;
 
@@ -91,21 +91,16 @@ pub(super) fn in_table(output: &Path, table: &str) -> Result<Vec<String>> {
 /// system, else it is copied. The folder of `to` is not synced.
 pub(super) fn link(from: &Path, to: &Path) -> Result<()> {
     let temporary = temporary(to);
-    remove(&temporary)?;
+    remove_file(&temporary)?;
     if fs::hard_link(from, &temporary).is_err() {
-        let copied = fs::copy(from, &temporary).and_then(|_| fs::File::open(&temporary)?.sync_all());
-        copied.map_err(|e| IngestError::io("copy", from, &e))?;
+        // Into a new file only: a link that is there after all is `from` itself, which copying would empty.
+        let (_, mut file) = create_aside(to)?;
+        let copied = File::open(from).and_then(|mut from| std::io::copy(&mut from, &mut file));
+        copied.and_then(|_| file.sync_all()).map_err(|e| IngestError::io("copy", from, &e))?;
     }
     fs::rename(&temporary, to).map_err(|e| IngestError::io("rename", &temporary, &e))?;
     // Renaming one name of a file onto another of the same file leaves both.
-    remove(&temporary)
-}
-
-pub(super) fn remove(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(e) if e.kind() != NotFound => Err(IngestError::io("remove", path, &e)),
-        _ => Ok(()),
-    }
+    remove_file(&temporary)
 }
 
 /// Gives new bytes a name that nothing has yet. Until then they are among the facts, where leftovers are cleared away.
@@ -113,11 +108,10 @@ pub(super) fn put_new(output: &Path, name: &str, bytes: &[u8]) -> Result<Put> {
     let path = output.join(name);
     let folder = path.parent().unwrap_or(output);
     make_folder(folder)?;
-    let aside = temporary(&output.join(FACTS).join(name.replace('/', ".")));
-    make_folder(aside.parent().unwrap_or(output))?;
-    File::create(&aside)
-        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
-        .map_err(|e| IngestError::io("write", &aside, &e))?;
+    let facts = output.join(FACTS);
+    make_folder(&facts)?;
+    let (aside, mut file) = create_aside(&facts.join(name.replace('/', ".")))?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|e| IngestError::io("write", &aside, &e))?;
     let put = match fs::hard_link(&aside, &path) {
         Ok(()) => Put::Done,
         Err(e) if e.kind() == AlreadyExists => Put::Refused,
@@ -128,7 +122,7 @@ pub(super) fn put_new(output: &Path, name: &str, bytes: &[u8]) -> Result<Put> {
             Put::Done
         }
     };
-    remove(&aside)?;
+    remove_file(&aside)?;
     sync_up(folder, output)?;
     Ok(put)
 }

@@ -11,7 +11,7 @@ use seriatim_storage::{Created, Location, Replaced};
 use super::lease::{Before, Lease};
 use super::{MANIFEST, Output, Version, folder, store};
 use crate::error::{IngestError, Result};
-use crate::files::{as_json, make_folder, remove_folder, write_whole};
+use crate::files::{as_json, make_folder, remove_file, remove_folder, write_whole};
 use crate::manifest::Manifest;
 use crate::write::Staged;
 
@@ -163,7 +163,7 @@ impl Held {
     /// Removes files of a folder, those that are there.
     pub(crate) fn remove(&self, names: &[String]) -> Result<()> {
         match &self.output {
-            Output::Folder(path) => names.iter().try_for_each(|name| folder::remove(&path.join(name))),
+            Output::Folder(path) => names.iter().try_for_each(|name| remove_file(&path.join(name))),
             Output::Store(location) => store::remove_all(location, names, || self.check()),
         }
     }

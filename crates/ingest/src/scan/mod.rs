@@ -412,13 +412,12 @@ impl<'a> Strict<'a> {
         let mut all = Vec::new();
         for (index, (table, keys)) in (0..).zip(layout.tables.iter().zip(keys)) {
             let Some(keys) = keys.as_ref().filter(|_| table.on_null_key != OnNullKey::Null) else { continue };
-            let first = match table.list {
-                None => None,
-                Some(_) => {
-                    let within = things.within(table.list, None, None)?;
-                    let keyless = (0..).zip(within).filter(|(element, _)| keys.get(*element as usize).is_none());
-                    Some(first_in_each(things.count(None)?, keyless))
-                }
+            let first = if table.list.is_some() {
+                let within = things.within(table.list, None, None)?;
+                let keyless = (0..).zip(within).filter(|(element, _)| keys.get(*element as usize).is_none());
+                Some(first_in_each(things.count(None)?, keyless))
+            } else {
+                None
             };
             all.push(Self { index, table, keys, first });
         }

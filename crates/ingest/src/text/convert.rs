@@ -1,7 +1,7 @@
 //! Makes the Parquet copy of a text file, batch by batch. The bytes are a function of the file, the pipeline and the types.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io::BufRead;
 use std::path::Path;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use super::rows::{Reader, Row, Wrong};
 use super::shape::{Shape, fields, leaves};
 use super::{Texts, told};
 use crate::error::{IngestError, Result};
-use crate::files::{make_folder, temporary};
+use crate::files::{create_aside, make_folder};
 use crate::source::{SourceFile, name_in_source};
 use crate::write::{failed, properties};
 
@@ -40,8 +40,7 @@ impl Texts {
     ) -> Result<()> {
         make_folder(&self.folder)?;
         let schema = self.schema(planned, &reader)?;
-        let aside = temporary(path);
-        let file = File::create(&aside).map_err(|e| IngestError::io("make", &aside, &e))?;
+        let (aside, file) = create_aside(path)?;
         // As everything that is read: types come from Parquet alone.
         let options = ArrowWriterOptions::new()
             .with_properties(properties(self.compression, &[], &[])?)

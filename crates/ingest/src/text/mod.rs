@@ -36,7 +36,7 @@ use self::rows::{Reader, Wrong};
 use self::shape::{Shapes, leaves, put};
 use crate::drift::SourceTypes;
 use crate::error::{BadFile, IngestError, Result};
-use crate::files::{make_folder, remove_folder, temporary};
+use crate::files::{create_aside, make_folder, remove_folder};
 use crate::plan::Plan;
 use crate::source::{Object, SourceFile, changed, open_planned, stamp};
 
@@ -266,8 +266,7 @@ impl Texts {
         }
         make_folder(&self.folder)?;
         let object = Object::planned(planned)?;
-        let aside = temporary(&path);
-        let file = File::create(&aside).map_err(|e| IngestError::io("make", &aside, &e))?;
+        let (aside, file) = create_aside(&path)?;
         if object.bytes > 0 {
             let all = 0..object.bytes;
             let keep = |place, bytes: bytes::Bytes| {

@@ -550,7 +550,7 @@ fn check_counts(output: &Output, manifest: &Manifest) -> VerifyCheck {
             sum(|r| r.quarantined)
         );
         for (list, elements) in elements_of_lists(manifest) {
-            told.push_str(&format!("; {elements} elements of '{list}'"));
+            told = told + "; " + &elements.to_string() + " elements of '" + list + "'";
         }
         told
     })

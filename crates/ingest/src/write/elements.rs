@@ -45,7 +45,7 @@ pub(super) fn build(
         if things.count(list)? != scan.count(list) as usize {
             return Err(IngestError::internal("a chunk has other elements than when it was scanned"));
         }
-        let referenced = referenced(run, chunk, scan, &things, rows, ids)?;
+        let others = referenced(run, chunk, scan, &things, rows, ids)?;
         let mut from = 0;
         while from < rows.len() {
             let range = from..rows.len().min(from + AT_ONCE);
@@ -53,7 +53,7 @@ pub(super) fn build(
             let column = |name: &String| things.column(list, name, part.records());
             let values: Vec<ArrayRef> = row_columns(run, table).map(column).collect::<Result<_>>()?;
             let references: Vec<Int64Array> =
-                referenced.iter().map(|(ids, handles)| ids.array(&handles[range.clone()])).collect();
+                others.iter().map(|(ids, handles)| ids.array(&handles[range.clone()])).collect();
             to.write(table, &assemble(run, reserved, chunk, &part, values, references)?)?;
             from = range.end;
         }

@@ -140,11 +140,7 @@ fn has_rows(run: &RunContext, reserved: &Reserved, table: u32, span: u32) -> Res
     if !is_reordered(run, table) {
         return Ok(span_rows(run, reserved, table)?[span as usize] > 0);
     }
-    let chunks = run.span_chunks(span);
-    let positions = run.positions(table)?.of_chunks(chunks);
-    let mut any = false;
-    run.each_last(table, positions, &reserved.tables[table as usize].segments, |_, _| any = true)?;
-    Ok(any)
+    Ok(run.last_in_spans(table, &reserved.tables[table as usize].segments)?.any(span))
 }
 
 /// How many rows make a file.

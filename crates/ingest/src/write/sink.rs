@@ -18,7 +18,7 @@ use seriatim_pipeline::model::Compression;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::error::{IngestError, Result};
-use crate::files::{make_folder, sync_folder, temporary};
+use crate::files::{create_aside, make_folder, sync_folder};
 use crate::layout::TableLayout;
 use crate::pages::{Finished, IdValues, Picked, encoded_ids, encoded_values};
 
@@ -122,8 +122,7 @@ impl Sink {
         own_group: usize,
     ) -> Result<Self> {
         make_folder(path.parent().unwrap_or(Path::new(".")))?;
-        let temporary = temporary(&path);
-        let file = File::create(&temporary).map_err(|e| IngestError::io("create", &temporary, &e))?;
+        let (temporary, file) = create_aside(&path)?;
         let codec = properties.compression(&ColumnPath::new(Vec::new()));
         let out = Hashing { file: BufWriter::with_capacity(1 << 18, file), hasher: Box::default(), bytes: 0 };
         let writer = ArrowWriter::try_new(out, schema.clone(), Some(properties));

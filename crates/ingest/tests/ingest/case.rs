@@ -59,8 +59,9 @@ pub(crate) fn sizes() -> impl Strategy<Value = Sizes> {
             transform,
             paths,
         )| {
-            // Chunks of one row are for few rows: each chunk is a step of the run.
-            let most = 120 * chunk_rows as usize;
+            // Chunks of one row are for few rows: each chunk is a step of the run. With partitions, each chunk and each
+            // of up to dozens of partitions is a file, if there is little memory.
+            let most = if partitions { 20 } else { 120 } * chunk_rows as usize;
             let clamp = |run: Vec<usize>| run.into_iter().map(|rows| rows.min(most)).collect();
             let runs = std::iter::once(first).chain(later).map(clamp).collect();
             Sizes {
@@ -224,6 +225,7 @@ impl Case {
             on_null_key: if !fails && rng.percent(15) { OnNullKey::Quarantine } else { OnNullKey::Null },
             adopt: None,
             partition_by: Vec::new(),
+            history: None,
             from: Some(from.to_owned()),
         };
         // Of the element, of the record, and of both, where names are the same.

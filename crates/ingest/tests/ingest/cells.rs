@@ -228,7 +228,7 @@ fn lists(cells: &[Cell], of: impl Fn(&[Cell]) -> ArrayRef) -> ArrayRef {
     }
     let values = of(&all);
     let field = Arc::new(Field::new("item", values.data_type().clone(), true));
-    let nulls = NullBuffer::from_iter(cells.iter().map(|cell| *cell != Cell::Null));
+    let nulls: NullBuffer = cells.iter().map(|cell| *cell != Cell::Null).collect();
     Arc::new(ListArray::new(field, OffsetBuffer::from_lengths(lengths), values, Some(nulls)))
 }
 
@@ -237,7 +237,7 @@ fn items(cells: &[Cell]) -> ArrayRef {
         let of = |cell: &Cell| if let Cell::Struct(fields) = cell { fields[at].clone() } else { Cell::Null };
         array_of(*kind, TextForm::Small, &cells.iter().map(of).collect::<Vec<_>>())
     };
-    let nulls = NullBuffer::from_iter(cells.iter().map(|cell| *cell != Cell::Null));
+    let nulls: NullBuffer = cells.iter().map(|cell| *cell != Cell::Null).collect();
     Arc::new(StructArray::new(item_fields(), ITEM.iter().enumerate().map(column).collect(), Some(nulls)))
 }
 

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
 use seriatim_durable::hub::TaskHub;
@@ -42,8 +43,8 @@ fn hub_of(place: &Place) -> Arc<EmbeddedHub> {
 
 /// A folder that no worker has had.
 fn fresh(place: &Place) -> PathBuf {
-    let number = std::fs::read_dir(place.path()).expect("it is a folder").count();
-    place.path().join(format!("worker-{number}"))
+    static WORKERS: AtomicU32 = AtomicU32::new(0);
+    place.path().join(format!("worker-{}", WORKERS.fetch_add(1, Relaxed)))
 }
 
 fn start(hub: Arc<dyn TaskHub>, options: &RunnerOptions, state: &Path) -> Runner {
