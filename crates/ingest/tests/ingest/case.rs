@@ -244,6 +244,10 @@ impl Case {
         }
         if self.sizes.partitions && rng.percent(60) {
             things.partition_by = vec![columns[columns.len() - 1].to_owned()];
+        } else if things.id.as_ref().is_some_and(|id| id.group.is_none()) && rng.percent(50) {
+            let dated = self.columns.iter().any(|column| column.name == SINCE);
+            let kind = if dated { HistoryKind::Scd2 } else { HistoryKind::Scd1 };
+            things.history = Some(History { kind, valid_from: dated.then(|| SINCE.to_owned()) });
         }
         let mut lines = table(rng, "lines", "items[]", &[], &["word", "txt", "n", "tf"]);
         lines.references.push("things".to_owned());

@@ -35,6 +35,12 @@ fn pipeline_of(case: &Case, depths: &[usize]) -> Pipeline {
         at.map_or_else(|| name.clone(), |at| path_of(name, depths[at]))
     };
     for table in &mut pipeline.tables {
+        // What an element is called stays: it is the end of the list's path.
+        let element = table.from.as_ref().and_then(|from| from.strip_suffix("[]")).map(str::to_owned);
+        if let Some(list) = &element {
+            table.from = Some(path(list) + "[]");
+        }
+        let path = |name: &String| if element.as_ref() == Some(name) { name.clone() } else { path(name) };
         let id = table.id.as_mut();
         let (group, text) = id.map_or((None, None), |id| (id.group.as_mut(), id.text.as_mut()));
         let lists = [&mut table.key, &mut table.columns, &mut table.partition_by].into_iter();
