@@ -311,7 +311,7 @@ fn check_relation(factor: &mut TableFactor, relations: &[Relation]) -> Result<Sc
         TableFactor::NestedJoin { .. } => Err(joins::refused().at(place)),
         TableFactor::UNNEST { .. } => Err(not_row_wise(
             "unnest",
-            "it is planned for a later version; flatten lists before they are written to Parquet",
+            "tables take lists apart, after the transform: give a table `from: COLUMN[]`",
         )
         .at(place)),
         TableFactor::Pivot { .. } | TableFactor::Unpivot { .. } | TableFactor::MatchRecognize { .. } => {

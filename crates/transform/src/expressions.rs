@@ -178,8 +178,8 @@ fn subquery(span: Span) -> SqlError {
 
 fn expanding(name: &str, span: Span) -> SqlError {
     not_row_wise(
-        format!("`{name}` makes several rows of one, which a transform does not do yet"),
-        "it is planned for a later version; flatten lists before they are written to Parquet",
+        format!("`{name}` makes several rows of one, which a transform does not do"),
+        "tables take lists apart, after the transform: give a table `from: COLUMN[]`",
         span,
     )
 }
