@@ -309,11 +309,10 @@ fn check_relation(factor: &mut TableFactor, relations: &[Relation]) -> Result<Sc
             check_relation(&mut table_with_joins.relation, relations)
         }
         TableFactor::NestedJoin { .. } => Err(joins::refused().at(place)),
-        TableFactor::UNNEST { .. } => Err(not_row_wise(
-            "unnest",
-            "tables take lists apart, after the transform: give a table `from: COLUMN[]`",
-        )
-        .at(place)),
+        TableFactor::UNNEST { .. } => {
+            Err(not_row_wise("unnest", "tables take lists apart, after the transform: give a table `from: COLUMN[]`")
+                .at(place))
+        }
         TableFactor::Pivot { .. } | TableFactor::Unpivot { .. } | TableFactor::MatchRecognize { .. } => {
             Err(not_row_wise("PIVOT, UNPIVOT or MATCH_RECOGNIZE", "leave it out").at(place))
         }

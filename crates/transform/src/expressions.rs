@@ -304,7 +304,8 @@ fn check_function(name: &str, function: &Function, span: Span) -> Result<(), Sql
         }
         Named::OfLists => {
             let text = format!("`{name}`: functions of lists are not available in a transform");
-            let help = "let the list pass through, and compute from the output";
+            let help =
+                "let the list pass through: tables take it apart, with `from: COLUMN[]`, or compute from the output";
             return Err(SqlError::new(ErrorKind::Unsupported, text).help(help).at(span));
         }
         Named::Unknown => {
