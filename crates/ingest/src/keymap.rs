@@ -466,7 +466,7 @@ pub(crate) fn write_segment(path: &Path, table: &TableLayout, keys: &mut impl In
 fn segment_schema(table: &TableLayout, id: &str) -> Arc<Schema> {
     let mut fields: Vec<Field> = table.key_fields().iter().map(|field| field.as_ref().clone()).collect();
     fields.push(Field::new(id, DataType::Int64, false));
-    if table.on_conflict == seriatim_pipeline::model::OnConflict::Error {
+    if table.compares() {
         fields.push(Field::new(ATTRIBUTES, DataType::UInt64, false));
     }
     Arc::new(Schema::new(fields))

@@ -49,6 +49,7 @@ pub(crate) struct TableLayout {
     /// Its other columns, as the records call them.
     pub(crate) columns: Vec<String>,
     pub(crate) on_conflict: OnConflict,
+    pub(crate) counts_conflicts: bool,
     pub(crate) on_null_key: OnNullKey,
     /// ID with its number within the group and its text, key, references, columns, and those of versions.
     pub(crate) schema: SchemaRef,
@@ -93,6 +94,11 @@ impl TableLayout {
         self.history.as_ref().is_some_and(History::keeps_versions)
     }
 
+    /// Whether it matters that the records of a key agree.
+    pub(crate) fn compares(&self) -> bool {
+        self.is_keyed() && (self.on_conflict == OnConflict::Error || self.counts_conflicts)
+    }
+
     /// The columns that decide whether two records of a key agree: the attributes, and the keys of what the table refers
     /// to. Each with the kind of thing that it is a column of.
     pub(crate) fn compared_columns<'a>(&'a self, layout: &'a Layout) -> Vec<(Kind, &'a String)> {
@@ -124,6 +130,7 @@ impl GroupLayout {
             references: Vec::new(),
             columns: Vec::new(),
             on_conflict: OnConflict::First,
+            counts_conflicts: false,
             on_null_key: OnNullKey::Null,
             schema: Arc::new(Schema::new(all)),
             partition_by: Vec::new(),
@@ -291,6 +298,7 @@ fn bind(found: &Found<'_>, table: &Table) -> Result<TableLayout> {
         references,
         columns: table.columns.clone(),
         on_conflict: table.on_conflict,
+        counts_conflicts: table.count_conflicts,
         on_null_key: table.on_null_key,
         schema: Arc::new(Schema::new(fields)),
         partition_by: table.partition_by.iter().map(|column| found.own_name(table, column)).collect(),
@@ -426,11 +434,14 @@ fn check_partitions(table: &TableLayout) -> Result<()> {
     }
 }
 
-/// `on_conflict: error` compares attributes, so it must be able to.
+/// Who asks whether records agree compares attributes, so it must be possible.
 fn check_comparable(found: &Found<'_>, table: &Table) -> Result<()> {
-    if table.on_conflict != OnConflict::Error || !table.is_keyed() {
-        return Ok(());
-    }
+    let (setting, instead) = match table.on_conflict {
+        _ if !table.is_keyed() => return Ok(()),
+        OnConflict::Error => ("on_conflict: error", "use on_conflict: first or last"),
+        _ if table.count_conflicts => ("count_conflicts", "leave the setting out"),
+        _ => return Ok(()),
+    };
     let referenced = table.references.iter().filter_map(|name| found.pipeline.table(name));
     let referenced = referenced.flat_map(|target| target.key.iter().map(move |column| (target, column)));
     for (of, column) in table.columns.iter().map(|column| (table, column)).chain(referenced) {
@@ -438,10 +449,10 @@ fn check_comparable(found: &Found<'_>, table: &Table) -> Result<()> {
             && !is_key_type(&data_type)
         {
             return Err(IngestError::pipeline(format!(
-                "table '{}': on_conflict: error cannot compare '{column}', a {data_type}",
+                "table '{}': {setting} cannot compare '{column}', a {data_type}",
                 table.name
             ))
-            .help("take the column out of this table, or use on_conflict: first or last"));
+            .help(format!("take the column out of this table, or {instead}")));
         }
     }
     Ok(())

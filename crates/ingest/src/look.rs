@@ -224,12 +224,13 @@ fn plan_tables(
         }
         let elements = |list: usize| scans.iter().map(|s| u64::from(s.elements[list])).sum();
         let elements: Option<u64> = table.list.map(elements);
-        let (mut new, mut known) = (elements.unwrap_or(records), 0);
+        let (mut new, mut known, mut conflicts) = (elements.unwrap_or(records), 0, 0);
         if table.is_keyed() {
             let shards: Vec<u32> = (0..run.plan.shards).collect();
             let resolved = in_parallel(options.workers, &shards, |&shard| run.resolution(index, shard, &segments))?;
             new = resolved.iter().map(|r| r.new).sum();
             known = resolved.iter().map(|r| r.known).sum();
+            conflicts = resolved.iter().map(|r| r.conflicts).sum();
         }
         let is_known =
             look.is_some() || looks.is_none() || pipeline.sequence(&pipeline.tables[index as usize]).is_none();
@@ -243,6 +244,7 @@ fn plan_tables(
             total_rows: before.map_or(0, |t| t.next - t.others) + new + versions.get(&table.name).copied().unwrap_or(0),
             ids,
             known_keys: known,
+            conflicting_keys: table.counts_conflicts.then_some(conflicts),
             adopted_keys: adopted.map_or(0, |adopted| adopted.keys),
             updated_keys: 0,
             rewritten_files: 0,

@@ -102,6 +102,9 @@ pub(crate) struct TableOutput {
     pub(crate) first: u64,
     pub(crate) count: u64,
     pub(crate) known: u64,
+    /// Keys whose records differ, if that is counted.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) conflicts: u64,
     pub(crate) null_keys: u64,
     /// Places before `first` that are not this pipeline's.
     #[serde(default, skip_serializing_if = "crate::sequence::is_zero")]
@@ -561,6 +564,7 @@ fn report(
         first: block.first,
         count: block.count,
         known: shards.iter().map(|s| s.known).sum(),
+        conflicts: shards.iter().map(|s| s.conflicts).sum(),
         others: block.others,
         start: found_start(input, plan, index),
         adopted: if plan.adopted.contains(&(index as u32)) { block.adopted.unwrap_or_default() } else { 0 },

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use seriatim_pipeline::model::{Format, OnConflict, Pipeline};
+use seriatim_pipeline::model::{Format, Pipeline};
 
 use crate::added::{Added, published_name};
 use crate::adopt::bring_adopted;
@@ -258,7 +258,7 @@ pub(crate) fn keep_keys(run: &RunContext, reserved: &Reserved, table: u32) -> Re
     let fixed = layout.codec.as_ref().is_some_and(crate::keys::KeyCodec::is_fixed);
     let before = if merge { count_keys(&folder, &block.segments)? } else { 0 };
     let path = folder.join(&name);
-    let alone = !merge && layout.on_conflict != OnConflict::Error;
+    let alone = !merge && !layout.compares();
     let kept = if alone && fixed { run.new_keys(table, block)? } else { None };
     if let Some(keys) = kept.as_ref().and_then(|kept| kept.numbers()) {
         write_segment(&path, layout, &mut Counting::new(keys, block.first))?;

@@ -53,6 +53,10 @@ pub struct TableReport {
     pub ids: Option<IdRange>,
     /// Distinct keys that this run met and that had an ID already. 0 for a table without key.
     pub known_keys: u64,
+    /// Keys whose records differ, among themselves or from those of the run in which the key was new; `None` if the table
+    /// does not count them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conflicting_keys: Option<u64>,
     /// Keys that this run took over with their IDs from a table that existed before.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub adopted_keys: u64,

@@ -41,6 +41,8 @@ pub(crate) struct ShardResolution {
     pub(crate) new: u64,
     /// Known keys that appear in this run.
     pub(crate) known: u64,
+    /// Keys whose records differ, among themselves or from what is published of them, if that is counted.
+    pub(crate) conflicts: u64,
 }
 
 impl Origin {
@@ -113,6 +115,7 @@ pub(crate) fn decide(
     if layout.on_conflict == OnConflict::Error && keys.iter().any(|key| disagrees(keys, &found, key)) {
         return Ok(None);
     }
+    let conflicts = keys.iter().filter(|&key| layout.counts_conflicts && disagrees(keys, &found, key)).count() as u64;
     let mut origins: Vec<u64> = found.iter().map(|found| KNOWN | found.place).collect();
     let (mut last, mut new) = (Vec::new(), 0);
     for key in keys.iter().filter(|key| found[key.number as usize] == Found::NOTHING) {
@@ -133,7 +136,7 @@ pub(crate) fn decide(
         }
         seen.sort_unstable();
     }
-    Ok(Some(ShardResolution { origins, last, seen, new, known: u64::from(keys.len()) - new }))
+    Ok(Some(ShardResolution { origins, last, seen, new, known: u64::from(keys.len()) - new, conflicts }))
 }
 
 /// What the key map says of each key of a shard, by number. Reads only the parts of the key map that such keys can be in.
@@ -231,17 +234,17 @@ impl Artifact for ShardResolution {
     }
 
     fn encode(&self, out: &mut Encoder) {
-        out.u64s(&[self.new, self.known]);
+        out.u64s(&[self.new, self.known, self.conflicts]);
         out.u64s(&self.origins);
         out.u32s(&self.last.iter().flat_map(|&(last, first)| [last, first]).collect::<Vec<_>>());
         encode_seen(&self.seen, out);
     }
 
     fn decode(from: &mut Decoder<'_>) -> Option<Self> {
-        let [new, known] = <[u64; 2]>::try_from(from.u64s()?).ok()?;
+        let [new, known, conflicts] = <[u64; 3]>::try_from(from.u64s()?).ok()?;
         let origins = from.u64s()?;
         let last = from.u32s()?.as_chunks::<2>().0.iter().map(|&[last, first]| (last, first)).collect();
-        Some(Self { origins, last, seen: decode_seen(from)?, new, known })
+        Some(Self { origins, last, seen: decode_seen(from)?, new, known, conflicts })
     }
 }
 

@@ -561,6 +561,7 @@ fn fill(report: &mut RunReport, input: &RunInput, output: RunOutput) {
             total_rows: done.first + done.count - done.others + later,
             ids: range.flatten(),
             known_keys: done.known,
+            conflicting_keys: table.count_conflicts.then_some(done.conflicts),
             adopted_keys: done.adopted,
             updated_keys: done.updated,
             rewritten_files: done.rewritten,

@@ -467,6 +467,8 @@ step!(
 pub(crate) struct ShardFacts {
     pub(crate) new: u64,
     pub(crate) known: u64,
+    #[serde(default, skip_serializing_if = "crate::sequence::is_zero")]
+    pub(crate) conflicts: u64,
 }
 
 impl Doable for ResolveShards {
@@ -476,13 +478,14 @@ impl Doable for ResolveShards {
         steps.progress.enter(Stage::Resolve, tables * u64::from(run.plan.shards));
         if let Some(shared) = run.shared() {
             let head = resolve_group(&run, shared, self.table, self.from..self.to, &self.segments)?;
-            return Ok(ShardFacts { new: head.new, known: head.known });
+            return Ok(ShardFacts { new: head.new, known: head.known, conflicts: head.conflicts });
         }
         let mut facts = ShardFacts::default();
         for shard in self.from..self.to {
             let resolution = run.resolution(self.table, shard, &self.segments)?;
             facts.new += resolution.new;
             facts.known += resolution.known;
+            facts.conflicts += resolution.conflicts;
             if steps.done() == steps.progress.step_total.load(Relaxed) {
                 // What follows is the sequences' turn.
                 steps.progress.enter(Stage::Reserve, 1);

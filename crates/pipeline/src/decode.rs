@@ -295,6 +295,7 @@ impl Decoder<'_> {
                 references: Field::Broken,
                 columns: Field::Broken,
                 on_conflict: Field::Broken,
+                count_conflicts: Field::Broken,
                 on_null_key: Field::Broken,
                 adopt: Field::Broken,
                 partition_by: Field::Broken,
@@ -308,6 +309,8 @@ impl Decoder<'_> {
             references: fields.read("references", |node, _| self.text_list(node, &format!("{at}.references"))),
             columns: fields.read("columns", |node, _| self.text_list(node, &format!("{at}.columns"))),
             on_conflict: fields.read("on_conflict", |node, _| self.text(node, &format!("{at}.on_conflict"))),
+            count_conflicts: fields
+                .read("count_conflicts", |node, _| self.truth_value(node, &format!("{at}.count_conflicts"))),
             partition_by: fields.read("partition_by", |node, _| self.text_list(node, &format!("{at}.partition_by"))),
             on_null_key: fields.read("on_null_key", |node, _| match &node.kind {
                 // Without quotes this value is no text to YAML; here it is one like the others.

@@ -315,6 +315,9 @@ pub struct Table {
     pub columns: Vec<String>,
     /// Which attributes win where records with one key differ. Has no meaning without a key.
     pub on_conflict: OnConflict,
+    /// Whether keys whose records differ are counted, where they do not end the run.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub count_conflicts: bool,
     /// What happens to a record whose key is null (that is: has a null in any of its columns). Has no meaning
     /// without a key.
     pub on_null_key: OnNullKey,

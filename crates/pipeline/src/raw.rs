@@ -233,7 +233,7 @@ pub(crate) struct RawCheck {
 #[schemars(extend(
     "required" = [],
     "minProperties" = 1,
-    "dependentRequired" = {"key": ["id"], "on_conflict": ["key"], "on_null_key": ["key"], "adopt": ["key"], "history": ["key"]},
+    "dependentRequired" = {"key": ["id"], "on_conflict": ["key"], "count_conflicts": ["key"], "on_null_key": ["key"], "adopt": ["key"], "history": ["key"]},
 ))]
 pub(crate) struct RawTable {
     /// The list whose elements are the rows, instead of the records: `items[]`; `order.items[]` in a struct;
@@ -258,6 +258,11 @@ pub(crate) struct RawTable {
     /// `last` is the default.
     #[schemars(schema_with = "schema::on_conflict", extend("default" = "first"))]
     pub(crate) on_conflict: Field<Text>,
+    /// Whether reports say how many keys have records that differ in columns, or in the keys of what they refer to: from
+    /// other records of the run, or, without `history`, from what was published of the key. It costs time: what is
+    /// counted is read of every record. With `on_conflict: error` there is nothing to count.
+    #[schemars(schema_with = "schema::truth_value", extend("default" = false))]
+    pub(crate) count_conflicts: Field<bool>,
     /// What happens to a record whose key is null: it makes no row here and its reference is null, or the record goes
     /// to quarantine, or the run fails.
     #[schemars(schema_with = "schema::on_null_key", extend("default" = "null"))]
@@ -453,6 +458,7 @@ impl RawTable {
         "references",
         "columns",
         "on_conflict",
+        "count_conflicts",
         "on_null_key",
         "adopt",
         "partition_by",

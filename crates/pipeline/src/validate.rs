@@ -380,6 +380,9 @@ fn table_of(name: &Text, raw: &RawTable, problems: &mut Problems) -> Option<Tabl
                 problems.push(needs_key(name, setting, text.span));
             }
         }
+        if matches!(raw.count_conflicts, Field::Given(_)) {
+            problems.push(needs_key(name, "count_conflicts", name.span));
+        }
         if has_no_columns(raw) {
             let message = format!("the table {} has no columns at all", quoted(&name.value));
             let help = "give it an `id`, a `key`, `references` or `columns`, or remove it";
@@ -408,6 +411,7 @@ fn table_of(name: &Text, raw: &RawTable, problems: &mut Problems) -> Option<Tabl
         references: or_default(&raw.references, Vec::new(), |list| Some(values(list)))?,
         columns: or_default(&raw.columns, Vec::new(), |list| Some(values(list)))?,
         on_conflict: on_conflict?,
+        count_conflicts: or_default(&raw.count_conflicts, false, |&counts| Some(counts))?,
         on_null_key: on_null_key?,
         adopt: adopt?,
         partition_by: partition_by?,
@@ -463,7 +467,7 @@ fn has_no_columns(raw: &RawTable) -> bool {
 
 fn needs_key(name: &Text, setting: &str, span: Span) -> Draft {
     let why = match setting {
-        "on_conflict" => "every record is a row of its own, and none can differ from another",
+        "on_conflict" | "count_conflicts" => "every record is a row of its own, and none can differ from another",
         _ => "there is no key that could be null",
     };
     let message = format!("the table {} has `{setting}` and no key: {why}", quoted(&name.value));

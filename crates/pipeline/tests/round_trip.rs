@@ -63,6 +63,7 @@ fn table(i: usize, draw: Draw, earlier: &[Table]) -> Table {
             .collect(),
         partition_by: if keyed { columns.iter().take(conflict).cloned().collect() } else { Vec::new() },
         columns: if nothing { vec!["null".to_owned()] } else { columns },
+        count_conflicts: keyed && null == 1,
         on_conflict: if keyed {
             [OnConflict::First, OnConflict::Last, OnConflict::Error][conflict]
         } else {
@@ -223,6 +224,9 @@ impl Writer {
             // Serde writes the values as the file has them; `null` goes without quotes.
             let word = |value: serde_json::Value| value.as_str().unwrap_or_default().to_owned();
             let _ = writeln!(self.text, "    on_conflict: {}", word(serde_json::json!(table.on_conflict)));
+            if table.count_conflicts || self.choose() {
+                let _ = writeln!(self.text, "    count_conflicts: {}", table.count_conflicts);
+            }
             let _ = writeln!(self.text, "    on_null_key: {}", word(serde_json::json!(table.on_null_key)));
             match &table.history {
                 Some(History { kind: HistoryKind::Scd1, .. }) => self.text.push_str("    history: scd1\n"),

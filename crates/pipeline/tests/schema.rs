@@ -37,7 +37,7 @@ fn it_is_a_valid_schema_with_a_description_for_every_key() {
     assert!(jsonschema::meta::is_valid(&schema));
     let mut described = 0;
     walk(&schema, "", &mut described);
-    assert_eq!(described, 10 + 3 + 8 + 1 + 4 + 4 + 10 + 2 + 8 + 2 + 3 + 5 + 3);
+    assert_eq!(described, 10 + 3 + 8 + 1 + 4 + 4 + 11 + 2 + 8 + 2 + 3 + 5 + 3);
 }
 
 #[test]

@@ -63,6 +63,7 @@ fn print(report: &PlanReport, ui: &Ui) -> Result<(), CliError> {
         ))?;
     }
     ui.lines(summary::adopted(&report.tables))?;
+    ui.lines(summary::conflicting(&report.tables))?;
     match &report.shared {
         None => ui.line("\nnothing was written; `seriatim run` gives exactly these IDs, if no file comes before"),
         Some(shared) => ui.line(format!("\nnothing was written; {shared}")),

@@ -70,6 +70,7 @@ fn print(report: &RunReport, ui: &Ui) -> Result<(), CliError> {
     ui.lines(summary::tables(report).lines(""))?;
     ui.lines(summary::adopted(&report.tables))?;
     ui.lines(summary::updated(&report.tables))?;
+    ui.lines(summary::conflicting(&report.tables))?;
     let files: Vec<&String> = report.tables.iter().flat_map(|table| &table.files).collect();
     if !files.is_empty() {
         ui.line("\nfiles written, in reading order")?;

@@ -51,6 +51,7 @@ pub(crate) fn print(report: &RunReport, ui: &Ui) -> Result<(), CliError> {
         ui.lines(tables(report).lines("  "))?;
         ui.lines(adopted(&report.tables))?;
         ui.lines(updated(&report.tables))?;
+        ui.lines(conflicting(&report.tables))?;
         ui.line(format!("\noutput in {}", report.output))?;
     }
     Ok(())
@@ -106,6 +107,15 @@ pub(crate) fn updated(tables: &[TableReport]) -> Vec<String> {
         format!("  {}: {keys} changed, {} written anew", table.table, human::counted(files, "file"))
     };
     tables.map(line).collect()
+}
+
+/// Tables in which records of a key differ, where that is counted.
+pub(crate) fn conflicting(tables: &[TableReport]) -> Vec<String> {
+    let line = |table: &TableReport| {
+        let keys = table.conflicting_keys.filter(|&keys| keys > 0)?;
+        Some(format!("  {}: the records of {} differ", table.table, human::counted(keys, "key")))
+    };
+    tables.iter().filter_map(line).collect()
 }
 
 /// What files have otherwise than others; `more` of them are not in the list.

@@ -404,11 +404,7 @@ impl SegmentKind {
 
 /// What is remembered of a table's keys.
 pub(crate) fn tracks(table: &TableLayout) -> Tracks {
-    match table.on_conflict {
-        OnConflict::First => Tracks::First,
-        OnConflict::Last => Tracks::Last,
-        OnConflict::Error => Tracks::Attributes,
-    }
+    Tracks { last: table.on_conflict == OnConflict::Last, attributes: table.compares() }
 }
 
 /// A table for keys, of which there are none yet.

@@ -60,6 +60,7 @@ fn table(types: &[DataType]) -> TableLayout {
         references: Vec::new(),
         columns: Vec::new(),
         on_conflict: OnConflict::Error,
+        counts_conflicts: false,
         on_null_key: OnNullKey::Null,
         partition_by: Vec::new(),
         history: None,

@@ -245,7 +245,7 @@ impl KeyShard {
         let Slot { number, first, .. } = self.slots[at];
         if number != EMPTY {
             self.slots[at].first = first.min(position);
-            if self.tracks != Tracks::First {
+            if self.tracks != Tracks::FIRST {
                 self.again(number, first, position, attributes);
             }
             return number;
@@ -253,28 +253,27 @@ impl KeyShard {
         let number = self.count;
         self.count += 1;
         self.slots[at] = Slot { tag, number, first: position };
-        match self.tracks {
-            Tracks::First => {}
-            Tracks::Last => self.last.push(position),
-            Tracks::Attributes => {
-                self.attributes.push(attributes);
-                self.conflicts.push(false);
-            }
+        if self.tracks.last {
+            self.last.push(position);
+        }
+        if self.tracks.attributes {
+            self.attributes.push(attributes);
+            self.conflicts.push(false);
         }
         number
     }
 
     fn again(&mut self, number: u32, first: u32, position: u32, attributes: u64) {
         let number = number as usize;
-        match self.tracks {
-            Tracks::First => {}
-            Tracks::Last => self.last[number] = self.last[number].max(position),
-            Tracks::Attributes => {
-                self.conflicts[number] |= self.attributes[number] != attributes;
-                if position < first {
-                    self.attributes[number] = attributes;
-                }
+        let counts = if self.tracks.last { position > self.last[number] } else { position < first };
+        if self.tracks.attributes {
+            self.conflicts[number] |= self.attributes[number] != attributes;
+            if counts {
+                self.attributes[number] = attributes;
             }
+        }
+        if self.tracks.last && counts {
+            self.last[number] = position;
         }
     }
 
@@ -323,7 +322,7 @@ impl KeyShard {
         self.last[number as usize]
     }
 
-    /// The hash of a key's attributes, and whether records differ in them.
+    /// The hash of a key's attributes as its record that counts has them, and whether records differ in them.
     pub(crate) fn attributes(&self, number: u32) -> Option<(u64, bool)> {
         self.attributes.get(number as usize).map(|&attributes| (attributes, self.conflicts[number as usize]))
     }
@@ -348,9 +347,14 @@ impl KeyShard {
         for (&number, _) in here.iter().zip(part.conflicts).filter(|(_, conflict)| **conflict != 0) {
             self.conflicts[number as usize] = true;
         }
-        for (&number, &position) in here.iter().zip(&part.last) {
+        for (index, (&number, &position)) in here.iter().zip(&part.last).enumerate() {
             let last = &mut self.last[number as usize];
-            *last = (*last).max(position);
+            if position >= *last {
+                *last = position;
+                if let Some(&attributes) = part.attributes.get(index) {
+                    self.attributes[number as usize] = attributes;
+                }
+            }
         }
         Ok(())
     }
@@ -401,10 +405,10 @@ impl<'a> Part<'a> {
     fn decode(from: &mut Decoder<'a>, fixed: bool, tracks: Tracks) -> Option<Self> {
         let (keys, firsts, data) = (from.u64_bytes()?, from.u32_bytes()?, from.slice()?);
         let (last, attributes, conflicts) = (from.u32s()?, from.u64s()?, from.slice()?);
-        let tracked = |kind: Tracks, length: usize| length == if tracks == kind { firsts.len() } else { 0 };
+        let tracked = |tracks: bool, length: usize| length == if tracks { firsts.len() } else { 0 };
         let whole = keys.len() == if fixed { firsts.len() } else { 0 }
-            && tracked(Tracks::Last, last.len())
-            && tracked(Tracks::Attributes, attributes.len())
+            && tracked(tracks.last, last.len())
+            && tracked(tracks.attributes, attributes.len())
             && conflicts.len() == attributes.len();
         whole.then_some(Self { keys, firsts, data, last, attributes, conflicts })
     }

@@ -18,13 +18,17 @@ pub(crate) const NO_KEY: u32 = u32::MAX;
 
 /// What a table remembers of a key besides its first position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Tracks {
-    /// Nothing.
-    First,
+pub(crate) struct Tracks {
     /// The last position.
-    Last,
-    /// The hash of its attributes, and whether all records agreed on them.
-    Attributes,
+    pub(crate) last: bool,
+    /// The hash of the attributes of the record that counts, which is the last one with `last`, else the first; and
+    /// whether all records agreed on them.
+    pub(crate) attributes: bool,
+}
+
+impl Tracks {
+    /// Nothing.
+    pub(crate) const FIRST: Self = Self { last: false, attributes: false };
 }
 
 /// The distinct keys of a table.
@@ -298,7 +302,7 @@ mod tests {
             for shards in [1, 4] {
                 for spill in [false, true] {
                     let path = folder.path().join(format!("{order:?}-{shards}-{spill}"));
-                    let table = KeyTable::new(false, Tracks::First, shards, path);
+                    let table = KeyTable::new(false, Tracks::FIRST, shards, path);
                     let mut handles = vec![Vec::new(); 3];
                     for chunk in order {
                         handles[chunk] = merge(&table, &chunks[chunk], chunk as u32 * 10, chunk as u32);

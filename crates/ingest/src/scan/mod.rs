@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, HashSet};
 use arrow::array::{BooleanArray, RecordBatch, UInt32Array};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::{filter_record_batch, take};
-use seriatim_pipeline::model::{OnConflict, OnNullKey};
+use seriatim_pipeline::model::OnNullKey;
 
 use crate::artifacts::{Artifact, Decoder, Encoder};
 use crate::checks::{CheckFacts, Failed};
@@ -129,17 +129,13 @@ fn columns_of(layout: &Layout, which: impl Fn(usize) -> bool) -> Vec<String> {
     let mut columns: Vec<String> = Vec::new();
     for (_, table) in layout.tables.iter().enumerate().filter(|(index, _)| which(*index)) {
         columns.extend(layout.inputs(table.list, &table.key).into_iter().map(str::to_owned));
-        if compares(table) {
+        if table.compares() {
             for (kind, column) in table.compared_columns(layout) {
                 columns.extend(layout.inputs(kind, [column]).into_iter().map(str::to_owned));
             }
         }
     }
     once(columns)
-}
-
-fn compares(table: &TableLayout) -> bool {
-    table.is_keyed() && table.on_conflict == OnConflict::Error
 }
 
 /// Chunks whose columns are fetched while one is scanned or written, where the source is far away.
@@ -349,7 +345,7 @@ fn by_thing(
 ) -> Result<LocalTable> {
     let layout = run.table(table);
     let count = things.count(layout.list)?;
-    let attributes = if compares(layout) { attribute_hashes(run, layout, things)? } else { Vec::new() };
+    let attributes = if layout.compares() { attribute_hashes(run, layout, things)? } else { Vec::new() };
     let base = run.scan_place(table, index, count)?;
     let records = (0..count as u32).filter_map(|record| keys.get(record as usize).map(|key| (key, record)));
     let sorted = if layout.codec.as_ref().is_some_and(KeyCodec::is_fixed) {
@@ -374,7 +370,7 @@ fn by_thing(
     Ok(LocalTable { parts: vec![Part::Rows(handles)], null_keys: keys.nulls() as u64 })
 }
 
-/// The hashes of what `on_conflict: error` compares, for each of a table's things.
+/// The hashes of what decides whether records agree, for each of a table's things.
 fn attribute_hashes(run: &RunContext, table: &TableLayout, things: &Things<'_>) -> Result<Vec<u64>> {
     let mut columns = Vec::new();
     for (kind, name) in table.compared_columns(&run.layout) {
@@ -531,7 +527,7 @@ pub(crate) struct Compared {
 }
 
 impl Compared {
-    /// The things of a chunk, as `on_conflict: error` compares them. Reads the chunk again: only messages need it.
+    /// The things of a chunk, as they are compared. Reads the chunk again: only messages need it.
     pub(crate) fn new(run: &RunContext, table: u32, index: u32) -> Result<Self> {
         let layout = run.table(table);
         let records = run.read(index, &scan_columns(&run.layout))?;

@@ -32,7 +32,9 @@ pub(super) fn is_possible(run: &RunContext, chunk: u32, table: &TableLayout) -> 
 }
 
 fn column(run: &RunContext, chunk: u32, table: &TableLayout) -> Result<Option<SourceColumn>> {
-    let ([key], OnConflict::First) = (table.key.as_slice(), table.on_conflict) else { return Ok(None) };
+    let ([key], OnConflict::First, false) = (table.key.as_slice(), table.on_conflict, table.compares()) else {
+        return Ok(None);
+    };
     Ok(run.source_column(chunk, key)?.filter(SourceColumn::is_readable))
 }
 

@@ -31,11 +31,15 @@ pub(crate) fn resolve_steps(shards: u32, parts: u32) -> u32 {
     STEPS.max(parts / PARTS_PER_STEP).min(shards)
 }
 
+/// How many counts a head has.
+const COUNTS: usize = 3;
+
 /// The beginning of a group's object.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Head {
     pub(crate) new: u64,
     pub(crate) known: u64,
+    pub(crate) conflicts: u64,
     /// Where each section ends, after the head: new keys of each shard, first positions, each part.
     ends: Vec<u64>,
 }
@@ -77,7 +81,7 @@ impl Group<'_> {
 
     fn head_length(&self) -> u64 {
         let sections = self.section_count();
-        (1 + 2 + 1 + sections + 1) as u64 * 8
+        (1 + COUNTS + 1 + sections + 1) as u64 * 8
     }
 
     /// Those of each shard's new keys, of first positions, of each part, and of a history.
@@ -88,9 +92,9 @@ impl Group<'_> {
 
     fn decode_head(&self, bytes: &[u8]) -> Option<Head> {
         let mut from = Decoder::new(bytes)?;
-        let [new, known] = <[u64; 2]>::try_from(from.u64s()?).ok()?;
+        let [new, known, conflicts] = <[u64; COUNTS]>::try_from(from.u64s()?).ok()?;
         let ends = from.u64s()?;
-        (ends.len() == self.section_count() && ends.is_sorted()).then_some(Head { new, known, ends })
+        (ends.len() == self.section_count() && ends.is_sorted()).then_some(Head { new, known, conflicts, ends })
     }
 
     fn find(&self) -> Result<Option<Arc<Head>>> {
@@ -175,7 +179,7 @@ impl Group<'_> {
         let mut parts: Vec<Encoder> = keys.iter().map(|_| Encoder::default()).collect();
         let (mut firsts, mut last, mut seen) = (Vec::new(), vec![Vec::new(); keys.len()], Vec::new());
         let mut object = Object::new(self.head_length());
-        let (mut new, mut known) = (0, 0);
+        let mut counts = [0; COUNTS];
         let positions = run.positions(table)?;
         for (index, shard) in self.shards().enumerate() {
             let of_shard: Vec<_> = keys.iter().map(|of_part| of_part[index].as_deref().unwrap_or_default()).collect();
@@ -196,8 +200,9 @@ impl Group<'_> {
                 last[run.part_of_chunk(positions.chunk_at(at).0) as usize].push((at, first));
             }
             seen.extend_from_slice(&decided.seen);
-            new += decided.new;
-            known += decided.known;
+            for (sum, count) in counts.iter_mut().zip([decided.new, decided.known, decided.conflicts]) {
+                *sum += count;
+            }
         }
         sort_positions(&mut firsts, positions.end());
         object.add(|out| {
@@ -217,7 +222,7 @@ impl Group<'_> {
                 !seen.is_empty()
             });
         }
-        let (head, bytes) = object.finish(new, known);
+        let (head, bytes) = object.finish(counts);
         self.shared.work.put(&self.object(), bytes)?;
         let head = Arc::new(head);
         lock(&self.shared.groups).insert((self.table, self.index), head.clone());
@@ -253,12 +258,13 @@ impl Object {
         self.ends.push((self.bytes.len() - self.head) as u64);
     }
 
-    fn finish(mut self, new: u64, known: u64) -> (Head, Vec<u8>) {
+    fn finish(mut self, counts: [u64; COUNTS]) -> (Head, Vec<u8>) {
         let mut out = Encoder::default();
-        out.u64s(&[new, known]);
+        out.u64s(&counts);
         out.u64s(&self.ends);
         self.bytes[..self.head].copy_from_slice(&out.finish());
-        (Head { new, known, ends: self.ends }, self.bytes)
+        let [new, known, conflicts] = counts;
+        (Head { new, known, conflicts, ends: self.ends }, self.bytes)
     }
 }
 

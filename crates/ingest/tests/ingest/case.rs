@@ -187,12 +187,29 @@ impl Case {
     pub(crate) fn draw(sizes: &Sizes) -> Self {
         let mut case = Self::draw_flat(sizes);
         case.draw_lists(&mut Rng::at(sizes.seed, &[14]));
+        case.draw_counts(&mut Rng::at(sizes.seed, &[16]));
         case
     }
 
     /// A case without lists.
     fn draw_flat(sizes: &Sizes) -> Self {
         Self::draw_of(&KINDS, sizes, &mut Rng::at(sizes.seed, &[1]))
+    }
+
+    /// Lets some tables count conflicts. Not of floats, nor of keys that may be null in part: what is the same there is
+    /// nothing that a test should settle.
+    fn draw_counts(&mut self, rng: &mut Rng) {
+        let plain = |name: &String| !matches!(self.kind(name), Some(Kind::F32 | Kind::F64));
+        let tables = &self.pipeline.tables;
+        let fits = |table: &Table| {
+            let targets = table.references.iter().filter_map(|name| tables.iter().find(|other| other.name == *name));
+            let mut keys = targets.map(|target| &target.key);
+            table.is_keyed() && table.columns.iter().all(plain) && keys.all(|key| key.len() == 1 && plain(&key[0]))
+        };
+        let counts: Vec<bool> = tables.iter().map(|table| rng.percent(40) && fits(table)).collect();
+        for (table, counts) in self.pipeline.tables.iter_mut().zip(counts) {
+            table.count_conflicts = counts;
+        }
     }
 
     /// Gives some cases lists, with tables of their elements.
@@ -222,6 +239,7 @@ impl Case {
             references: around(rng),
             columns: owned(columns),
             on_conflict: rng.pick(&[OnConflict::First, OnConflict::Last]),
+            count_conflicts: false,
             on_null_key: if !fails && rng.percent(15) { OnNullKey::Quarantine } else { OnNullKey::Null },
             adopt: None,
             partition_by: Vec::new(),
@@ -602,6 +620,7 @@ fn draw_tables(rng: &mut Rng, sizes: &Sizes, columns: &[Column]) -> Vec<Table> {
             references,
             columns,
             on_conflict: if rng.percent(50) { OnConflict::First } else { OnConflict::Last },
+            count_conflicts: false,
             on_null_key: if rng.percent(25) { strict } else { OnNullKey::Null },
             adopt: None,
             partition_by: Vec::new(),

@@ -312,6 +312,12 @@ pub(crate) fn compare_report(report: &RunReport, facts: &RunFacts, oracle: &Orac
             );
         }
     }
+    for (table, expected) in report.tables.iter().zip(&facts.tables) {
+        if table.conflicting_keys != expected.conflicts {
+            let (found, expected) = (table.conflicting_keys, expected.conflicts);
+            _ = write!(wrong, "{}: {found:?} conflicting keys instead of {expected:?}; ", table.table);
+        }
+    }
     for (index, table) in report.tables.iter().enumerate() {
         let expected = if report.number == Some(1) { oracle.adopted(index) } else { 0 };
         if table.adopted_keys != expected {
@@ -341,6 +347,7 @@ pub(crate) fn keyed(name: &str, key: &[&str], references: &[&str], columns: &[&s
         references: owned(references),
         columns: owned(columns),
         on_conflict: OnConflict::default(),
+        count_conflicts: false,
         on_null_key: OnNullKey::default(),
         adopt: None,
         partition_by: Vec::new(),

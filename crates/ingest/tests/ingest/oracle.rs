@@ -1,7 +1,7 @@
 //! The careful clerk: what an ingest must give, as one loop over the records in order with one hash map per table. It
 //! is written for being obviously right. It must never share code with the ingest, and never read or write a file.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt::Write as _;
 
 use seriatim_pipeline::model::{HistoryKind, OnConflict, OnNullKey, Pipeline, Severity, Table};
@@ -32,6 +32,8 @@ pub(crate) struct TableFacts {
     /// Known keys that get other attributes.
     pub(crate) updated: u64,
     pub(crate) null_keys: u64,
+    /// Keys whose records differ, if that is counted.
+    pub(crate) conflicts: Option<u64>,
 }
 
 /// What one run did.
@@ -101,6 +103,10 @@ struct TableState {
     said: HashMap<Vec<Cell>, Vec<Cell>>,
     /// What the record that counts says of each known key in this run, if the table has a history: since when, and what.
     news: HashMap<usize, (Cell, Vec<Cell>)>,
+    /// What the first record of each key says in this run, and the keys of which another one says something else, or what
+    /// is published does.
+    first_said: HashMap<Vec<Cell>, Vec<Cell>>,
+    conflicts: HashSet<Vec<Cell>>,
     /// Where the table's own IDs begin, if not where the pipeline says.
     start: Option<i64>,
 }
@@ -177,6 +183,8 @@ impl Oracle {
             table.published = table.rows.len();
             table.said.clear();
             table.news.clear();
+            table.first_said.clear();
+            table.conflicts.clear();
         }
         for file in files {
             self.ingested.insert(file.path.clone());
@@ -206,6 +214,8 @@ impl Oracle {
             facts.tables[index].rows = (table.rows.len() - table.published) as u64;
             let known = met[index].iter().filter(|at| **at < table.published).count();
             facts.tables[index].known_keys = (known + table.said.len()) as u64;
+            let counts = self.pipeline.tables[index].count_conflicts;
+            facts.tables[index].conflicts = counts.then_some(table.conflicts.len() as u64);
         }
         Ok(facts)
     }
@@ -320,6 +330,10 @@ impl Oracle {
                 };
                 let columns = table.columns.iter().map(|name| self.value(thing, name));
                 let attributes: Vec<Cell> = table.references.iter().map(referred).chain(columns).collect();
+                let known = positions[index][at].filter(|&at| at < self.tables[index].published);
+                if let Some(key) = self.key(table, thing).filter(|key| !key.is_empty()) {
+                    self.tables[index].compare(table, key, &attributes, known);
+                }
                 if self.adopted_id(index, thing).is_some() {
                     let key = self.key(table, thing).expect("it is adopted");
                     self.tables[index].say(table, key, attributes)?;
@@ -452,6 +466,15 @@ impl TableState {
 
     fn id_at(&self, table: &Table, position: usize) -> Option<i64> {
         table.id.as_ref().map(|id| self.start.unwrap_or(id.start) + id.step * position as i64)
+    }
+
+    /// Compares what a record says of its key with the run's first record of it, and with what is published at `known`.
+    fn compare(&mut self, table: &Table, key: Vec<Cell>, attributes: &[Cell], known: Option<usize>) {
+        let said = self.first_said.entry(key.clone()).or_insert_with(|| attributes.to_vec());
+        let published = known.filter(|_| table.history.is_none()).map(|at| &self.rows[at].attributes);
+        if said != attributes || published.is_some_and(|published| published != attributes) {
+            self.conflicts.insert(key);
+        }
     }
 
     /// Takes what a record says of a key that makes no row here.
