@@ -12,6 +12,7 @@ import duckdb
 import pytest
 
 from conftest import HANG
+from test_serve_http import serve  # noqa: F401 (a fixture)
 
 PIPELINE = """
 version: 1
@@ -30,11 +31,13 @@ class Service:
 
     def __init__(self, status=201):
         taken = self.taken = []
+        arrived = self.arrived = threading.Semaphore(0)
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["content-length"]))
                 taken.append((self.path, self.headers.get("authorization"), json.loads(body)))
+                arrived.release()
                 self.send_response(status)
                 self.send_header("content-length", "0")
                 self.end_headers()
@@ -112,3 +115,36 @@ def test_who_cannot_be_told_holds_nothing_up(shop, url):
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("an OpenLineage event was not delivered") == 2, done.stderr
     assert json.loads(done.stdout)["runs"][0]["status"] == "done"
+
+
+def test_runs_that_begin_over_http_are_told_of(shop, serve):  # noqa: F811
+    pipelines = shop.folder / "pipelines"
+    pipelines.mkdir()
+    (shop.folder / "data").rename(pipelines / "data")
+    (pipelines / "shop.yaml").write_text(PIPELINE.replace("SEVERITY", "quarantine"))
+    service = Service()
+    served = serve("--pipelines", pipelines, "--lineage", service.url)
+    for ends in ("COMPLETE", "COMPLETE"):
+        status, headers, _ = served.api.call("POST", "/runs", {"pipeline": "shop"})
+        assert status == 202
+        assert served.api.ended(headers["location"])[0] == 200
+        assert all(service.arrived.acquire(timeout=HANG) for _ in range(2))
+        [begun, ended] = [event for _, _, event in service.taken[-2:]]
+        assert (begun["eventType"], ended["eventType"]) == ("START", ends)
+        assert begun["run"]["runId"] == ended["run"]["runId"]
+        assert ended["job"]["name"] == "shop"
+    rows = [output["outputFacets"]["outputStatistics"]["rowCount"] for output in service.taken[1][2]["outputs"]]
+    assert sorted(rows) == [1, 2]
+    served.stop()
+
+
+def test_a_server_goes_on_if_nobody_can_be_told(shop, serve):  # noqa: F811
+    pipelines = shop.folder / "pipelines"
+    pipelines.mkdir()
+    (shop.folder / "data").rename(pipelines / "data")
+    (pipelines / "shop.yaml").write_text(PIPELINE.replace("SEVERITY", "quarantine"))
+    served = serve("--pipelines", pipelines, "--lineage", "http://127.0.0.1:1", "--log", "warn")
+    _, headers, _ = served.api.call("POST", "/runs", {"pipeline": "shop"})
+    status, ended = served.api.ended(headers["location"])
+    assert (status, ended["runtimeStatus"]) == (200, "Completed")
+    assert "an OpenLineage event was not delivered" in served.stop()

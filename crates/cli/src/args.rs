@@ -549,6 +549,9 @@ pub(crate) struct ServeArgs {
     /// How much of the machine runs may use.
     #[command(flatten)]
     pub(crate) machine: MachineArgs,
+    /// Who is told of runs.
+    #[command(flatten)]
+    pub(crate) lineage: LineageArgs,
     /// Who may come in.
     #[command(flatten)]
     pub(crate) access: AccessArgs,

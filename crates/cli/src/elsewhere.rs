@@ -64,12 +64,12 @@ async fn begun_and_ended(
         let begun = runner.begin(project, None).await?;
         let word = if begun.resumed { "waiting for" } else { "begun:" };
         ui.remark(format!("{word} {}", begun.run));
-        lineage::begun(told, &begun, ui).await;
+        lineage::begun(told, &begun, |why| ui.remark(why)).await;
         if detach {
             return Ok(vec![begun]);
         }
         let report = runner.finish(begun).await?;
-        lineage::ended(told, &report, ui).await;
+        lineage::ended(told, &report, |why| ui.remark(why)).await;
         let again = engine::goes_on(&report);
         if reports.is_empty() || report.status != RunStatus::NothingToDo {
             reports.push(report);

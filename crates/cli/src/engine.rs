@@ -183,9 +183,9 @@ pub(crate) fn goes_on(report: &RunReport) -> bool {
 /// Waits for a run that has begun, and tells of it.
 async fn to_its_end(runner: &Runner, begun: RunReport, options: &Options, ui: &Ui) -> Result<RunReport, CliError> {
     let told = options.lineage.as_deref();
-    lineage::begun(told, &begun, ui).await;
+    lineage::begun(told, &begun, |why| ui.remark(why)).await;
     let report = runner.finish(begun).await?;
-    lineage::ended(told, &report, ui).await;
+    lineage::ended(told, &report, |why| ui.remark(why)).await;
     Ok(report)
 }
 

@@ -13,6 +13,7 @@ use crate::engine;
 use crate::error::CliError;
 use crate::http_hubs::HttpHubs;
 use crate::http_runs::HttpRuns;
+use crate::lineage::Destination;
 
 /// What the command line and the environment ask for.
 #[derive(Debug)]
@@ -80,7 +81,8 @@ impl Http {
             Some(folder) => {
                 let hub = hubs.hub(None).await.map_err(|error| CliError::failed(error.to_string()))?;
                 let options = engine::runner_options(&args.machine);
-                let runs = Arc::new(HttpRuns::new(folder, options, Some((args.state.clone(), hub)))?);
+                let lineage = Destination::new(&args.lineage)?;
+                let runs = Arc::new(HttpRuns::new(folder, options, Some((args.state.clone(), hub)), lineage)?);
                 runs.take_up().await;
                 Some(runs)
             }

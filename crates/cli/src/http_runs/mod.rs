@@ -17,6 +17,7 @@ use seriatim_http::{Run, RunPhase, Runs, RunsError};
 use seriatim_ingest::{ErrorKind, IngestError, Project, RunReport, RunStatus, RunnerOptions};
 
 use crate::error::CliError;
+use crate::lineage::Destination;
 use crate::state;
 use offered::Offered;
 use place::Place;
@@ -33,6 +34,7 @@ struct Inner {
     options: RunnerOptions,
     /// A hub that this process has open anyway, with its state folder.
     served: Option<(PathBuf, Arc<dyn TaskHub>)>,
+    lineage: Option<Destination>,
     places: Mutex<BTreeMap<PathBuf, Arc<Place>>>,
 }
 
@@ -45,15 +47,16 @@ struct Recorded {
 
 impl HttpRuns {
     /// Offers the pipelines in `folder` and the folders in it. `served` is a hub that this process has open, with its
-    /// state folder: pipelines with that state folder run on it.
+    /// state folder: pipelines with that state folder run on it. `lineage` is told of runs.
     pub(crate) fn new(
         folder: &Path,
         options: RunnerOptions,
         served: Option<(PathBuf, Arc<dyn TaskHub>)>,
+        lineage: Option<Destination>,
     ) -> Result<Self, CliError> {
         let served = served.map(|(folder, hub)| (resolved(&folder), hub));
         let offered = Offered::new(folder)?;
-        Ok(Self { inner: Arc::new(Inner { offered, options, served, places: Mutex::default() }) })
+        Ok(Self { inner: Arc::new(Inner { offered, options, served, lineage, places: Mutex::default() }) })
     }
 
     /// Takes up the runs that were interrupted when their process ended. What cannot be taken up is said in the log.
@@ -120,7 +123,7 @@ impl Inner {
         let state = resolved(&project.state());
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         let served = self.served.as_ref().filter(|(folder, _)| *folder == state).map(|(_, hub)| Arc::clone(hub));
-        let make = || Arc::new(Place::new(state.clone(), self.options.clone(), served));
+        let make = || Arc::new(Place::new(state.clone(), self.options.clone(), served, self.lineage.clone()));
         Arc::clone(places.entry(state.clone()).or_insert_with(make))
     }
 

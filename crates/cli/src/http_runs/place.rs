@@ -14,6 +14,7 @@ use tokio::task::AbortHandle;
 
 use super::{failed, ingest, message};
 use crate::engine::{self, Attempt};
+use crate::lineage::{self, Destination, Lineage};
 
 /// A state folder.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub(super) struct Place {
     options: RunnerOptions,
     /// The hub, if this process has it open anyway.
     served: Option<Arc<dyn TaskHub>>,
+    /// Who is told of runs.
+    lineage: Option<Destination>,
     open: Mutex<Option<Open>>,
 }
 
@@ -37,14 +40,19 @@ struct Open {
 
 /// What is waited for.
 enum Wait {
-    End(Box<RunReport>),
+    End(Box<RunReport>, Option<Box<Lineage>>),
     Cancel(String),
 }
 
 impl Place {
     /// A state folder; its hub is `served` if this process has it open anyway.
-    pub(super) fn new(state: PathBuf, options: RunnerOptions, served: Option<Arc<dyn TaskHub>>) -> Self {
-        Self { state, options, served, open: Mutex::new(None) }
+    pub(super) fn new(
+        state: PathBuf,
+        options: RunnerOptions,
+        served: Option<Arc<dyn TaskHub>>,
+        lineage: Option<Destination>,
+    ) -> Self {
+        Self { state, options, served, lineage, open: Mutex::new(None) }
     }
 
     /// Begins a run, or takes up the one that was interrupted.
@@ -57,7 +65,7 @@ impl Place {
         let runner = self.runner(&mut slot).await?;
         let begun = runner.begin(project, trace).await;
         drop(runner);
-        self.go_on(&mut slot, begun.map(Some)).await?.ok_or_else(|| failed("a run was begun and is not there"))
+        self.go_on(&mut slot, project, begun.map(Some)).await?.ok_or_else(|| failed("a run was begun and is not there"))
     }
 
     /// Takes up a run that was interrupted, if there is one.
@@ -66,7 +74,7 @@ impl Place {
         let runner = self.runner(&mut slot).await?;
         let begun = runner.begin_interrupted(project).await;
         drop(runner);
-        self.go_on(&mut slot, begun).await.map(|_| ())
+        self.go_on(&mut slot, project, begun).await.map(|_| ())
     }
 
     /// Asks a run to end. If another process has it, that process is asked.
@@ -101,10 +109,12 @@ impl Place {
     async fn go_on(
         self: &Arc<Self>,
         slot: &mut Option<Open>,
+        project: &Project,
         begun: seriatim_ingest::Result<Option<RunReport>>,
     ) -> Result<Option<RunReport>, RunsError> {
         if let Ok(Some(report)) = &begun {
-            self.wait_for(slot, Wait::End(Box::new(report.clone())));
+            let lineage = self.lineage.as_ref().map(|destination| Box::new(destination.of(project)));
+            self.wait_for(slot, Wait::End(Box::new(report.clone()), lineage));
         }
         close_if_idle(slot).await;
         begun.map_err(|error| ingest(&error))
@@ -151,13 +161,13 @@ impl Place {
     fn wait_for(self: &Arc<Self>, slot: &mut Option<Open>, what: Wait) {
         let Some(open) = slot else { return };
         let run = match &what {
-            Wait::End(report) => report.run.clone(),
+            Wait::End(report, _) => report.run.clone(),
             Wait::Cancel(run) => run.clone(),
         };
         let (place, runner, name) = (Arc::clone(self), Arc::clone(&open.runner), run.clone());
         let task = tokio::spawn(async move {
             let outcome = match what {
-                Wait::End(report) => runner.finish(*report).await,
+                Wait::End(report, told) => to_its_end(&runner, *report, told.as_deref()).await,
                 Wait::Cancel(run) => runner.cancel(&run).await,
             };
             drop(runner);
@@ -173,6 +183,15 @@ impl Place {
         });
         open.waited.push((run, task.abort_handle()));
     }
+}
+
+/// Waits for a run that has begun, and tells of it.
+async fn to_its_end(runner: &Runner, begun: RunReport, told: Option<&Lineage>) -> seriatim_ingest::Result<RunReport> {
+    let run = begun.run.clone();
+    lineage::begun(told, &begun, |why| tracing::warn!(run, "{why}")).await;
+    let report = runner.finish(begun).await?;
+    lineage::ended(told, &report, |why| tracing::warn!(run, "{why}")).await;
+    Ok(report)
 }
 
 async fn close_if_idle(slot: &mut Option<Open>) {

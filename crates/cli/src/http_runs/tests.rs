@@ -42,7 +42,7 @@ async fn until_ended(runs: &HttpRuns, id: &str) -> Run {
 #[tokio::test]
 async fn a_pipeline_is_run_by_its_name_and_its_state_is_free_afterwards() {
     let folder = folder(3_000);
-    let runs = HttpRuns::new(folder.path(), options(), None).unwrap();
+    let runs = HttpRuns::new(folder.path(), options(), None, None).unwrap();
     let begun = runs.start("shop/retail", None).await.unwrap();
     assert_eq!(begun.id, "retail-1");
     let done = until_ended(&runs, &begun.id).await;
@@ -78,7 +78,7 @@ async fn no_name_leads_out_of_the_folder() {
     fs::create_dir(root.join(".hidden")).unwrap();
     fs::copy(&secret, root.join(".hidden/retail.yaml")).unwrap();
     fs::write(root.join("notes.txt"), "name: x").unwrap();
-    let runs = HttpRuns::new(&root, options(), None).unwrap();
+    let runs = HttpRuns::new(&root, options(), None, None).unwrap();
     let absolute = secret.display().to_string();
     for name in [
         "../shop/retail.yaml",
@@ -110,7 +110,7 @@ async fn no_name_leads_out_of_the_folder() {
 async fn a_pipeline_that_is_wrong_is_told_without_the_folders_of_the_machine() {
     let folder = folder(10);
     fs::write(folder.path().join("broken.yaml"), "version: 1\nname: broken\nnonsense: 1\n").unwrap();
-    let runs = HttpRuns::new(folder.path(), options(), None).unwrap();
+    let runs = HttpRuns::new(folder.path(), options(), None, None).unwrap();
     let Err(RunsError::Invalid(message)) = runs.start("broken", None).await else {
         panic!("it is wrong");
     };
@@ -125,12 +125,12 @@ async fn a_state_folder_of_another_process_is_a_conflict() {
     let Attempt::Open(other) = engine::try_open(&state).unwrap() else {
         panic!("it is free");
     };
-    let runs = HttpRuns::new(folder.path(), options(), None).unwrap();
+    let runs = HttpRuns::new(folder.path(), options(), None, None).unwrap();
     let error = runs.start("shop/retail", None).await.unwrap_err();
     assert!(matches!(error, RunsError::NotPossibleNow(_)), "{error:?}");
     // The same hub, if it is this server's own, is simply used.
     let served = Some((state, Arc::clone(&other) as Arc<dyn seriatim_durable::TaskHub>));
-    let runs = HttpRuns::new(folder.path(), options(), served).unwrap();
+    let runs = HttpRuns::new(folder.path(), options(), served, None).unwrap();
     let begun = runs.start("shop/retail", None).await.unwrap();
     assert_eq!(until_ended(&runs, &begun.id).await.phase, RunPhase::Completed);
     runs.stop().await;
@@ -140,10 +140,10 @@ async fn a_state_folder_of_another_process_is_a_conflict() {
 #[tokio::test]
 async fn a_run_that_was_interrupted_is_taken_up_and_one_that_is_cancelled_publishes_nothing() {
     let folder = folder(40_000);
-    let first = HttpRuns::new(folder.path(), options(), None).unwrap();
+    let first = HttpRuns::new(folder.path(), options(), None, None).unwrap();
     let begun = first.start("shop/retail", None).await.unwrap();
     first.stop().await;
-    let second = HttpRuns::new(folder.path(), options(), None).unwrap();
+    let second = HttpRuns::new(folder.path(), options(), None, None).unwrap();
     let left = second.get(&begun.id).await.unwrap();
     if left.phase == RunPhase::Running {
         assert_eq!(left.document["status"], "interrupted");
@@ -169,11 +169,11 @@ async fn a_run_that_was_interrupted_is_taken_up_and_one_that_is_cancelled_publis
 #[tokio::test]
 async fn a_run_that_nobody_has_is_cancelled_too() {
     let folder = folder(40_000);
-    let first = HttpRuns::new(folder.path(), options(), None).unwrap();
+    let first = HttpRuns::new(folder.path(), options(), None, None).unwrap();
     let begun = first.start("shop/retail", None).await.unwrap();
     request_cancel(&folder.path().join("shop/.seriatim"), &begun.id).unwrap();
     first.stop().await;
-    let second = HttpRuns::new(folder.path(), options(), None).unwrap();
+    let second = HttpRuns::new(folder.path(), options(), None, None).unwrap();
     match second.cancel(&begun.id).await {
         Ok(()) | Err(RunsError::Ended(_)) => {}
         Err(error) => panic!("{error:?}"),

@@ -16,7 +16,6 @@ use serde_json::Value;
 use seriatim_remote::Secret;
 
 use crate::error::{CliError, with_causes};
-use crate::ui::Ui;
 
 /// How long an event may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -65,7 +64,7 @@ impl To {
     }
 
     /// Delivers an event, or says why not.
-    pub(super) async fn deliver(&self, event: &Value, ui: &Ui) {
+    pub(super) async fn deliver(&self, event: &Value) -> Result<(), String> {
         let outcome = match self {
             Self::File(path) => append(path, event).map_err(|e| format!("{}: {e}", path.display())),
             Self::Service { uri, key } => match tokio::time::timeout(PATIENCE, post(uri, key.as_ref(), event)).await {
@@ -73,9 +72,7 @@ impl To {
                 Err(_) => Err(format!("{uri} did not answer within {} s", PATIENCE.as_secs())),
             },
         };
-        if let Err(why) = outcome {
-            ui.remark(format!("an OpenLineage event was not delivered: {why}"));
-        }
+        outcome.map_err(|why| format!("an OpenLineage event was not delivered: {why}"))
     }
 }
 
