@@ -85,7 +85,7 @@ fn whatever_looks_at_other_rows() {
     );
     no("SELECT city FROM source WHERE EXISTS (SELECT 1 FROM source)", "*", "a sub-query in an expression", "FROM");
     no("SELECT (SELECT 1 FROM source) AS x FROM source", "*", "a sub-query in an expression", "FROM");
-    no("SELECT unnest(city) FROM source", "1:8", "makes several rows of one", "later version");
+    no("SELECT unnest(city) FROM source", "1:8", "makes several rows of one", "`from: COLUMN[]`");
     no("SELECT city FROM source, UNNEST([1, 2])", "*", "a join", "");
     refused(
         "SELECT array_length(city) AS n FROM source",
