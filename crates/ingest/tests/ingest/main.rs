@@ -16,6 +16,7 @@ mod concurrency;
 mod crash;
 mod damage;
 mod delta;
+mod draws;
 mod drift;
 mod elements;
 mod errors;
