@@ -38,8 +38,14 @@ pub(crate) fn temporary(path: &Path) -> PathBuf {
 /// name of a file that readers know, which must not become empty.
 pub(crate) fn create_aside(path: &Path) -> Result<(PathBuf, File)> {
     let temporary = temporary(path);
-    remove_file(&temporary)?;
-    let file = File::create_new(&temporary).map_err(|e| IngestError::io("create", &temporary, &e))?;
+    let file = match File::create_new(&temporary) {
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
+            remove_file(&temporary)?;
+            File::create_new(&temporary)
+        }
+        first => first,
+    };
+    let file = file.map_err(|e| IngestError::io("create", &temporary, &e))?;
     Ok((temporary, file))
 }
 
