@@ -3,11 +3,12 @@ against what earlier runs have published.
 """
 
 import shutil
+import subprocess
 
 import duckdb
 import pytest
 
-from conftest import assert_verifies
+from conftest import HANG, assert_verifies
 from test_examples import EXAMPLES, complaints, execute
 
 # Of each table: its key, what its records are compared by, and the same of what is published.
@@ -74,3 +75,15 @@ def test_what_was_published_before_is_not_compared_without_a_memory_of_it(progra
     new = count("['data/part-3.parquet']", is_published=False)
     assert counted(report) == new
     assert_verifies(program, pipeline)
+
+
+def test_what_cannot_be_compared_is_refused(program, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    duckdb.sql("COPY (SELECT 'a' AS k, [1, 2] AS list) TO 'data.parquet'")
+    (tmp_path / "p.yaml").write_text(
+        "version: 1\nname: p\nsource: {files: data.parquet}\noutput: {path: out}\n"
+        "tables: {t: {key: k, id: i, columns: [list], count_conflicts: true}}\n"
+    )
+    refused = subprocess.run([program.path, "check", "p.yaml"], cwd=tmp_path, capture_output=True, text=True, timeout=HANG)
+    assert refused.returncode == 2
+    assert "count_conflicts cannot compare 'list'" in refused.stderr + refused.stdout

@@ -108,3 +108,24 @@ pub(crate) fn remove_folder(path: &Path) -> Result<()> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Symptom: a key map was empty, and the run after it said that the state folder is damaged. Cause: the name of what is
+    /// not finished was a second name of the key map, and beginning a file there emptied both. Mend: a file is begun where
+    /// there is none.
+    #[test]
+    fn g4_g5_what_is_begun_aside_empties_no_file_that_readers_know() {
+        let folder = tempfile::tempdir().unwrap();
+        let (kept, next) = (folder.path().join("kept.parquet"), folder.path().join("next.parquet"));
+        fs::write(&kept, "keys").unwrap();
+        fs::hard_link(&kept, temporary(&next)).unwrap();
+        let (aside, mut file) = create_aside(&next).unwrap();
+        file.write_all(b"others").unwrap();
+        assert_eq!((fs::read(&kept).unwrap(), fs::read(&aside).unwrap()), (b"keys".to_vec(), b"others".to_vec()));
+        write_whole(&next, b"whole").unwrap();
+        assert_eq!((fs::read(&kept).unwrap(), fs::read(&next).unwrap()), (b"keys".to_vec(), b"whole".to_vec()));
+    }
+}

@@ -123,6 +123,15 @@ fn a_table_may_be_taken_over() {
 }
 
 #[test]
+fn a_table_may_count_conflicts() {
+    let text = |settings: &str| with_tables(&format!("  t: {{id: i, columns: [a], {settings}}}\n"));
+    assert!(good(&text("key: k, count_conflicts: true")).tables[0].count_conflicts);
+    assert!(!good(&text("key: k")).tables[0].count_conflicts);
+    let refused = read(&text("count_conflicts: true")).unwrap_err();
+    assert!(refused.to_string().contains("has `count_conflicts` and no key"), "{refused}");
+}
+
+#[test]
 fn a_table_may_have_a_history() {
     let table = |settings: &str| {
         let text = with_tables(&format!("  t: {{key: k, id: i, columns: [a], {settings}}}\n"));
