@@ -4,6 +4,8 @@
 //! has decided, another one what is on disk; after a crash the first begins anew from the second. This module must never
 //! call the hub.
 
+mod queues;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -12,8 +14,8 @@ use seriatim_durable::proto;
 use seriatim_durable::proto::OrchestrationStatus as Status;
 use seriatim_durable::proto::history_event::EventType;
 use seriatim_hub::core::{
-    ActivityRecord, ActivitySeq, Batch, EntityRecord, ExecutionNo, InstanceState, MessageSeq, Moment, OperationRecord,
-    Snapshot, TimerKind, TimerRecord, TimerSeq, Write,
+    ActivityRecord, ActivitySeq, Batch, EntityRecord, ExecutionNo, InstanceState, LockHolder, MessageSeq, Moment,
+    OperationRecord, Snapshot, TimerKind, TimerRecord, TimerSeq, Write,
 };
 
 use crate::dice::fnv;
@@ -103,6 +105,7 @@ pub(crate) struct Ledger {
     activities_of: BTreeSet<(ExecutionNo, ActivitySeq)>,
     timers_of: BTreeSet<(ExecutionNo, TimerSeq)>,
     operations_of: BTreeSet<(ExecutionNo, MessageSeq)>,
+    queues: BTreeMap<String, BTreeSet<MessageSeq>>,
     locks_of: BTreeSet<(ExecutionNo, String)>,
     /// The letters that each mailbox must have got, in order.
     pub(crate) letters: BTreeMap<String, Vec<String>>,
@@ -119,9 +122,11 @@ pub(crate) struct Ledger {
 #[derive(Debug, Default)]
 struct Touched {
     executions: BTreeSet<ExecutionNo>,
-    /// Marks that entities have gained, and operations that left their queues.
-    gained: Vec<(String, String)>,
-    left: Vec<(String, String)>,
+    /// Marks that entities have gained, and operations that left their queues, each in order.
+    gained: BTreeMap<String, Vec<String>>,
+    left: BTreeMap<String, Vec<String>>,
+    /// Whose requests for a lock left a queue when they were the first in it, and nobody held the lock.
+    may_lock: BTreeSet<(String, u64)>,
     /// Scheduled operations whose timers are gone.
     due: Vec<String>,
     /// Executions that were forgotten in this batch. One that is there again afterwards was rewound: what its history
@@ -147,8 +152,6 @@ impl Ledger {
         for write in &batch.writes {
             self.write(write, &mut touched, ran)?;
         }
-        touched.gained.sort();
-        touched.left.sort();
         must!(
             touched.gained == touched.left,
             "operations that left queues {:?}, and those that took effect {:?}, differ",
@@ -250,7 +253,8 @@ impl Ledger {
                 let record = self.operations.remove(message).ok_or("an operation is deleted twice")?;
                 self.operations_of.remove(&(ExecutionNo(record.sender), *message));
                 touched.executions.insert(ExecutionNo(record.sender));
-                touched.left.extend(operation_mark(&record.event).map(|mark| (record.entity.clone(), mark)));
+                self.check_turn(*message, &record, touched)?;
+                self.queues.entry(record.entity.clone()).or_default().remove(message);
             }
             Write::PutExecution { .. }
             | Write::PutState { .. }
@@ -273,42 +277,6 @@ impl Ledger {
             self.timers_of.insert((execution, timer));
             touched.executions.insert(execution);
         }
-    }
-
-    fn put_operation(&mut self, seq: MessageSeq, record: &Arc<OperationRecord>, touched: &mut Touched) -> Verdict {
-        let last = self.operations.last_key_value().map(|(last, _)| *last);
-        must!(last.is_none_or(|last| last < seq), "an entity's queue is out of order");
-        if let Some(mark) = operation_mark(&record.event) {
-            must!(self.sent.insert(mark.clone()), "operation {mark} comes twice to {}", record.entity);
-        }
-        self.operations.insert(seq, Arc::clone(record));
-        self.operations_of.insert((ExecutionNo(record.sender), seq));
-        touched.executions.insert(ExecutionNo(record.sender));
-        Ok(())
-    }
-
-    fn change_entity(&mut self, id: &str, new: Thing, touched: &mut Touched) -> Verdict {
-        let old = self.entities.get(id).cloned().unwrap_or_default();
-        for holder in old.record.holder.iter().chain(&new.record.holder) {
-            touched.executions.insert(ExecutionNo(holder.execution));
-            self.locks_of.remove(&(ExecutionNo(holder.execution), id.to_owned()));
-        }
-        if let Some(holder) = &new.record.holder {
-            self.locks_of.insert((ExecutionNo(holder.execution), id.to_owned()));
-        }
-        // A client may purge what is called so, at any time.
-        if !id.starts_with("@temp@") {
-            let (before, after) = (marks(old.state.as_deref()), marks(new.state.as_deref()));
-            let gained = after.strip_prefix(before).ok_or(format!("{id} has lost effects: {before} became {after}"))?;
-            touched
-                .gained
-                .extend(gained.split(',').filter(|mark| !mark.is_empty()).map(|mark| (id.to_owned(), mark.to_owned())));
-        } else if let Some(gained) = marks(new.state.as_deref()).strip_prefix(marks(old.state.as_deref())) {
-            let gained = gained.split(',').filter(|mark| !mark.is_empty());
-            touched.gained.extend(gained.map(|mark| (id.to_owned(), mark.to_owned())));
-        }
-        self.entities.insert(id.to_owned(), new);
-        Ok(())
     }
 
     fn append(
@@ -410,7 +378,7 @@ impl Ledger {
         }
         let range = (execution, TimerSeq(0))..=(execution, TimerSeq(u64::MAX));
         let timers: Vec<_> = self.timers_of.range(range).filter_map(|(_, seq)| self.timers.get(seq)).collect();
-        let locks: Vec<(&str, &seriatim_hub::core::LockHolder)> = self
+        let locks: Vec<(&str, &LockHolder)> = self
             .locks_of
             .range((execution, String::new())..(ExecutionNo(execution.0 + 1), String::new()))
             .filter_map(|(_, id)| Some((id.as_str(), self.entities.get(id)?.record.holder.as_ref()?)))
@@ -471,12 +439,7 @@ impl Ledger {
         Ok(())
     }
 
-    fn check_locks(
-        &self,
-        execution: ExecutionNo,
-        open: &Open,
-        held: &[(&str, &seriatim_hub::core::LockHolder)],
-    ) -> Verdict {
+    fn check_locks(&self, execution: ExecutionNo, open: &Open, held: &[(&str, &LockHolder)]) -> Verdict {
         for (section, lock) in &open.locks {
             let holds = |entity: &String| {
                 held.iter().any(|(id, holder)| id == entity && !holder.releasing && holder.section == *section)
