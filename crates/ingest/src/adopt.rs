@@ -17,12 +17,13 @@ use crate::keymap::{Entries, Sorting, UNKNOWN, write_segment};
 use crate::keys::{Interner, KeyCodec, RowKeys, shard_of};
 use crate::layout::TableLayout;
 use crate::number::ordinal_of;
+use crate::process::{Doable, Steps};
 use crate::progress::Step as Stage;
 use crate::project::Project;
 use crate::sequence::{AdoptedKeys, SequenceState};
 use crate::settled::{Adopted, adopt_columns, look_folder};
 use crate::shared::{Shared, bring_kept, keep_segment};
-use crate::steps::{Doable, Steps, step};
+use crate::steps::step;
 
 /// Keys that are in memory at once, about: of more, the files are read several times.
 const KEYS_AT_ONCE: u64 = 1 << 22;

@@ -17,9 +17,10 @@ use crate::engine::{Engine, Step};
 use crate::error::{ErrorKind, IngestError, Result};
 use crate::number::{Reserved, ReservedTable};
 use crate::orchestration::{RunInput, to_all};
+use crate::process::{Doable, Steps};
 use crate::progress::Step as Stage;
 use crate::sequence::{Outside, SequenceState};
-use crate::steps::{Doable, Steps, step};
+use crate::steps::step;
 
 /// How long one step asks a counter that does not answer, or that another run holds. The pauses between steps are durable,
 /// and a process that is to stop waits for none of them.

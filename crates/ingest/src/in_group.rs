@@ -18,9 +18,10 @@ use crate::keymap::{Entries, MERGE_SEGMENTS, Prefixes, Sorting, UNKNOWN, count_k
 use crate::keys::{Interner, KeyRef, Keys, shard_of};
 use crate::layout::GroupLayout;
 use crate::number::{PlaceValues, Reserved};
+use crate::process::{Doable, Steps};
 use crate::progress::Step as Stage;
 use crate::shared::keep_segment;
-use crate::steps::{Doable, Steps, step};
+use crate::steps::step;
 use crate::write::choose;
 
 step!(

@@ -17,9 +17,9 @@ use crate::files::{make_folder, sync_folder};
 use crate::keymap::count_keys;
 use crate::manifest::{Manifest, ManifestFile, ManifestTable};
 use crate::output::{Held, Output};
+use crate::process::{Doable, Steps};
 use crate::project::Project;
 use crate::sequence::{CatalogState, RestoreCatalog, RestoreSequence, SequenceState, catalog_id, sequence_id};
-use crate::steps::{Doable, Steps};
 use crate::withdraw::withdraw_stale;
 
 /// The orchestration's name.

@@ -21,8 +21,10 @@ use crate::error::{ErrorKind, IngestError, Result};
 use crate::files::{keep_apart, make_folder};
 use crate::ids::holder;
 use crate::number::id_of;
-use crate::orchestration::{INGEST, RunInput, RunOutput, ingest};
+use crate::orchestration::{INGEST, RunInput, ingest};
+use crate::outcome::RunOutput;
 use crate::plan::{Cut, Paths};
+use crate::process::Process;
 use crate::progress::Progress;
 use crate::project::Project;
 use crate::record::{clear_cancel, counter, next_counter, request_cancel, runs, write_record};
@@ -32,7 +34,7 @@ use crate::sequence::{CATALOG, Catalog, SEQUENCE, Sequence};
 use crate::shared;
 use crate::shared::Others;
 use crate::state_id::state_id;
-use crate::steps::{Process, register};
+use crate::steps::register;
 
 /// How long a stopping runner waits for the steps that are running: to their end, in effect. A step that went on after
 /// the state folder is free could meet itself in the next process.

@@ -29,6 +29,7 @@ mod schema;
 mod secrets;
 mod sequences;
 mod sizes;
+mod tables;
 mod text_format;
 mod text_ids;
 mod validate;

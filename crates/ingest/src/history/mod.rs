@@ -23,9 +23,10 @@ use crate::error::{IngestError, Result};
 use crate::layout::TableLayout;
 use crate::manifest::ManifestTable;
 use crate::number::Reserved;
+use crate::process::{Doable, Steps};
 use crate::progress::Step as Stage;
 use crate::sequence::is_zero;
-use crate::steps::{Doable, Steps, step};
+use crate::steps::step;
 use crate::write::Staged;
 
 /// The roles of the columns that tell versions apart, in their order.

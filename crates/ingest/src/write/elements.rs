@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 
 use arrow::array::{ArrayRef, Int64Array};
 
-use super::rows::{Chosen, Destination, assemble, handles, row_columns};
+use super::gather::handles;
+use super::rows::{Chosen, Destination, assemble, row_columns};
 use crate::context::RunContext;
 use crate::elements::Things;
 use crate::error::{IngestError, Result};

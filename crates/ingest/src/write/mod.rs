@@ -6,6 +6,7 @@
 mod assemble;
 mod copy;
 mod elements;
+mod gather;
 mod known;
 mod partitioned;
 mod piece;
