@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 
 use seriatim_ingest::{RunStatus, RunnerOptions, verify};
 use seriatim_pipeline::model::Format;
@@ -327,6 +327,58 @@ fn g8_a_request_that_comes_too_late_publishes_nothing() {
         // What the first has staged is removed by the next run that holds the lease.
         shared.assert_nothing_waits(what);
     }
+}
+
+/// What a machine asks of the store once another one has its lease.
+#[derive(Default)]
+struct Lost {
+    taken: bool,
+    /// Its own renewal has told it.
+    known: bool,
+    changes: Vec<String>,
+}
+
+/// The same where the machine comes to know of its loss while a request is on its way, because its lease is renewed beside
+/// its work: it begins no other change, not even one that would do no harm.
+#[test]
+fn g8_who_knows_that_the_lease_is_lost_asks_for_no_change() {
+    let seed = seed("g8_who_knows_that_the_lease_is_lost_asks_for_no_change");
+    let shared = Arc::new(Shared::new());
+    let second = Arc::new(shared.machine());
+    write_parts(second.path(), seed, 5..7);
+    let lost = Arc::new((Mutex::new(Lost::default()), Condvar::new()));
+    let (kept, others, output) = (lost.clone(), second.clone(), shared.clone());
+    let (first, _faulty) = behind(&shared, move |request| {
+        let (lost, changed) = &*kept;
+        let mut lost = lost.lock().expect("not poisoned");
+        if request.target.contains(LEASE) {
+            // A renewal that was refused is followed by a look at who has it.
+            lost.known |= lost.taken && request.method == "GET";
+            changed.notify_all();
+        } else if request.method == "PUT" && request.target.contains("_seriatim/state/000001.json") {
+            if !lost.taken {
+                output.let_lease_expire();
+                live(&others, &crash_options(), Death::Before("publish"));
+                lost.taken = true;
+            }
+            let known = changed.wait_while(lost, |lost| !lost.known);
+            drop(known.expect("not poisoned"));
+        } else if lost.known && request.method != "GET" && request.method != "HEAD" {
+            lost.changes.push(format!("{} {}", request.method, request.target));
+        }
+        Fault::None
+    });
+    write_parts(first.path(), seed, 0..3);
+    let failed = next_run(&first).expect_err("the first machine has lost the lease");
+    let lost = lost.0.lock().expect("not poisoned");
+    assert!(lost.known && lost.changes.is_empty(), "{:?}", lost.changes);
+    assert!(failed.message.contains("is lost"), "{failed:?}");
+    // What was on its way then has come in between. Its next run removes that.
+    let failed = next_run(&second).expect_err("the second machine meets what the first has written");
+    assert!(failed.message.contains("000001.json is of another machine's run"), "{failed:?}");
+    next_run(&second).expect("and goes on");
+    shared.assert_nothing_waits("after its run");
+    audit(&second, &shop(), 2).expect("the audit passes");
 }
 
 /// A machine whose looks at the manifest, from when `is_early` is set until the output is held, come before what another
