@@ -8,6 +8,7 @@ import re
 import shutil
 from decimal import Decimal
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -110,6 +111,64 @@ def test_the_same_files_give_the_same_bytes(program, retail, tmp_path):
         texts.append((folder / "pipeline.yaml").read_bytes())
     assert texts[0] == texts[1]
     assert b"7,000 of 20,000 records" in texts[0]
+
+
+#: What is written of the demo's records, by DuckDB, and what the pipeline says of it.
+TEXTS = {
+    "csv": (["a.csv", "b.csv.gz"], "HEADER", "csv", None),
+    "semicolons": (["a.csv", "b.csv"], "HEADER, DELIMITER ';'", "csv", ";"),
+    "tsv": (["a.tsv", "b.tsv.zst"], "HEADER, DELIMITER '\t'", "csv", None),
+    "ndjson": (["a.ndjson", "b.ndjson.gz"], "FORMAT json", "ndjson", None),
+}
+
+
+def as_texts(folder, to, names, how):
+    to.mkdir()
+    files = sorted((folder / "data").iterdir())
+    for name, some in zip(names, [files[:4], files[4:]]):
+        packing = {"gz": "gzip", "zst": "zstd"}.get(name.rsplit(".")[-1], "none")
+        records = f"read_parquet({[str(file) for file in some]})"
+        duckdb.sql(f"COPY (SELECT * FROM {records}) TO '{to / name}' ({how}, COMPRESSION {packing})")
+
+
+@pytest.mark.parametrize("form", TEXTS)
+@pytest.mark.parametrize("given", ["a folder", "files"])
+def test_text_files_give_the_tables_of_parquet_files(program, retail, tmp_path, form, given):
+    names, how, format, delimiter = TEXTS[form]
+    as_texts(retail, tmp_path / "data", names, how)
+    named = ["data"] if given == "a folder" else [f"data/{name}" for name in names]
+    found = program.json("init", *named, cwd=tmp_path)
+    (tmp_path / "parquet").mkdir()
+    expected = program.json("init", "data", cwd=copy(retail, tmp_path / "parquet"))
+    if format == "ndjson":
+        # Members of an object have no order: columns are in that of their names, and of two keys the first one is taken.
+        assert {name: references for name, (_, references, _) in tables(found).items()} == {
+            name: references for name, (_, references, _) in tables(expected).items()
+        }
+    else:
+        assert tables(found) == tables(expected)
+    assert found["records"] == 20_000 and found["files"] == 2 and found.get("delimiter") == delimiter
+    # Where names tell the format, the pipeline need not.
+    assert found.get("format") == (format if given == "a folder" else None)
+    declared = {column["name"]: column["declared"] for column in found["columns"]}
+    # A text of JSON is one.
+    date = "string" if format == "ndjson" else "date"
+    assert declared["order_no"] == "string" and declared["order_date"] == date and declared["quantity"] == "int64"
+    assert f"\n    order_date: {date}\n" in (tmp_path / "pipeline.yaml").read_text()
+    rows = works(program, tmp_path)
+    assert rows == works(program, tmp_path / "parquet")
+
+
+def test_what_is_declared_is_what_later_files_have(program, tmp_path):
+    """The first files have numbers in a column, and the next ones a letter: told by its place, not taken for another type."""
+    (tmp_path / "sales-1.csv").write_text("order_no,zip\nA-1,10115\nA-2,20095\nA-1,10115\n")
+    program.call("init", cwd=tmp_path)
+    text = (tmp_path / "pipeline.yaml").read_text()
+    assert '  files: "*.csv"\n' in text and "    zip: int64\n" in text and "format:" not in text
+    works(program, tmp_path)
+    (tmp_path / "sales-2.csv").write_text("order_no,zip\nA-3,SW1A\n")
+    failed = program.call("run", "pipeline.yaml", cwd=tmp_path, code=1)
+    assert "sales-2.csv, column 'zip': row 0 (line 2): 'SW1A' is no Int64" in failed.stderr, failed.stderr
 
 
 @pytest.mark.parametrize("sample", [1_000, 5_000])
@@ -286,10 +345,24 @@ def nested(folder):
     write(folder / "data" / "a.parquet", {"tags": [["x"], ["y"]]})
 
 
+def both(folder):
+    shop(folder)
+    (folder / "more").mkdir()
+    (folder / "more" / "a.csv").write_text("order_no,email\n")
+
+
+def ragged(folder):
+    (folder / "data").mkdir()
+    (folder / "data" / "a.csv").write_text("order_no,email\nA-1,ada@example.org\nA-2,grace@example.org,Grace\n")
+
+
 MISTAKES = {
-    "missing": (lambda folder: None, ["data"], 1, ["there is no file and no folder", "data", "name Parquet files"]),
-    "nothing matches": (shop, ["dta/*.parquet"], 1, ["no Parquet file matches 'dta/*.parquet'", "glob in quotes"]),
-    "nothing there": (lambda folder: None, [], 1, ["no Parquet file", "name Parquet files"]),
+    "missing": (lambda folder: None, ["data"], 1, ["there is no file and no folder", "data", "name Parquet, CSV or NDJSON files"]),
+    "nothing matches": (shop, ["dta/*.parquet"], 1, ["no file matches 'dta/*.parquet'", "glob in quotes"]),
+    "nothing there": (lambda folder: None, [], 1, ["there is no Parquet, CSV or NDJSON file below", "name Parquet"]),
+    "two formats": (both, ["data", "more"], 1, ["more has another format than the files in data", "globs in quotes"]),
+    "a file of another format": (both, ["more", "data/2026-01.parquet"], 1, ["data/2026-01.parquet has another format than"]),
+    "a CSV that is none": (ragged, ["data"], 1, ["data/a.csv", "row 1 (line 3)"]),
     "no Parquet": (damaged, ["data"], 1, ["data/2026-02.parquet is not a Parquet file"]),
     "no records": (empty, ["data"], 1, ["no records"]),
     "no columns": (nested, ["data"], 1, ["no column that a table could take"]),

@@ -235,7 +235,7 @@ pub(crate) struct DemoArgs {
 /// `seriatim init`
 #[derive(Debug, Args)]
 pub(crate) struct InitArgs {
-    /// Parquet files, folders, globs or addresses in object storage [default: the current folder]
+    /// Parquet, CSV or NDJSON files, folders, globs or addresses in object storage [default: the current folder]
     #[arg(value_name = "FILES")]
     pub(crate) files: Vec<String>,
     /// The pipeline's name [default: by the file that is written, or by the names of the sources]

@@ -20,8 +20,10 @@ mod tests;
 use std::path::PathBuf;
 
 use serde::Serialize;
+use seriatim_pipeline::model::SourceFormat;
 
 use crate::error::{IngestError, Result};
+use crate::text::as_declared;
 use coded::Coded;
 
 /// What to look at, and how.
@@ -48,6 +50,12 @@ pub struct Suggestion {
     pub name: String,
     /// `source.files`, as the pipeline has it.
     pub source: Vec<String>,
+    /// `source.format`, if names do not tell it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub format: Option<SourceFormat>,
+    /// `source.csv.delimiter`, if it is not the usual one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delimiter: Option<char>,
     /// How many files there are.
     pub files: u64,
     /// How many records they have.
@@ -75,6 +83,9 @@ pub struct SuggestedColumn {
     /// Its type.
     #[serde(rename = "type")]
     pub kind: String,
+    /// The type as `source.columns` declares it, if it was found in text files.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub declared: Option<String>,
     /// How many distinct values it has, null not counted.
     pub distinct: u64,
     /// How many records have none.
@@ -113,8 +124,8 @@ pub struct LeftOut {
 
 /// Looks at a sample of some files and suggests a pipeline for them.
 pub fn suggest(options: &SuggestOptions) -> Result<Suggestion> {
-    let source = sources::patterns(options)?;
-    let sample = sample::take(&options.folder, &source, options.sample, options.workers)?;
+    let source = sources::source(options)?;
+    let sample = sample::take(&options.folder, source, options.sample, options.workers)?;
     let name = match &options.name {
         Some(name) => name.clone(),
         None => names::pipeline(sample.files.iter().map(String::as_str)),
@@ -132,11 +143,13 @@ pub fn suggest(options: &SuggestOptions) -> Result<Suggestion> {
     let suggested = why::explain(&sample, &design, &named);
     let mut suggestion = Suggestion {
         name,
-        source,
+        source: sample.source.files,
+        format: sample.source.format,
+        delimiter: sample.source.csv.delimiter,
         files: sample.files.len() as u64,
         records: sample.records,
         looked_at: sample.looked_at,
-        columns: sample.columns.iter().map(SuggestedColumn::of).collect(),
+        columns: sample.columns.iter().map(|column| SuggestedColumn::of(column, sample.has_texts)).collect(),
         tables: suggested,
         left_out: sample.left_out,
         output: sources::output(&options.folder),
@@ -147,8 +160,9 @@ pub fn suggest(options: &SuggestOptions) -> Result<Suggestion> {
 }
 
 impl SuggestedColumn {
-    fn of(column: &Coded) -> Self {
+    fn of(column: &Coded, is_of_texts: bool) -> Self {
         let (distinct, nulls) = (column.distinct.into(), column.nulls.into());
-        Self { name: column.name.clone(), kind: column.kind.to_string(), distinct, nulls }
+        let declared = as_declared(&column.kind).filter(|_| is_of_texts).map(|kind| kind.to_string());
+        Self { name: column.name.clone(), kind: column.kind.to_string(), declared, distinct, nulls }
     }
 }

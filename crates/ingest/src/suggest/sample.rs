@@ -2,22 +2,27 @@
 //! spread over all of it. Stretches, because neighbours belong together (the lines of an order) and single records would
 //! hide what repeats. Must never choose by chance.
 
-use std::collections::HashSet;
-use std::path::Path;
+use std::collections::{BTreeMap, HashSet};
+use std::fs::File;
+use std::path::{Path, PathBuf};
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::DataType;
 
+use seriatim_pipeline::model::{Compression, Format, Ids, Output, Pipeline, Source};
+
 use super::LeftOut;
 use super::coded::{Coded, code};
+use super::sources::HELP;
 use crate::elements::element_of;
 use crate::error::{IngestError, Result};
 use crate::keys::is_key_type;
 use crate::plan::{Chunk, in_parallel};
+use crate::project::Project;
 use crate::source::{
     FileColumn, FileFacts, Found, Mirrors, byte_ranges, file_facts, is_same, list, read_chunk, within,
 };
-use crate::text::form_of;
+use crate::text::{Texts, delimiter_of, form_of, take_up};
 
 /// From how many files at most records are read: the shares of more would be too small to show what repeats.
 const SHARE: u64 = 2_000;
@@ -29,6 +34,10 @@ const OBJECTS_AT_ONCE: usize = 12;
 /// What was read.
 #[derive(Debug)]
 pub(super) struct Sample {
+    /// Where the files are, and how text files are written.
+    pub(super) source: Source,
+    /// Whether there are text files among them.
+    pub(super) has_texts: bool,
     /// The names of all files, as the pipeline reaches them.
     pub(super) files: Vec<String>,
     /// How many records they have.
@@ -41,39 +50,27 @@ pub(super) struct Sample {
     pub(super) left_out: Vec<LeftOut>,
 }
 
-/// Reads up to `most` records of the files of these patterns.
-pub(super) fn take(folder: &Path, patterns: &[String], most: u64, workers: usize) -> Result<Sample> {
-    let listing = list(folder, patterns, None, "source.files")?;
-    if let Some(name) = listing.files.keys().find(|name| form_of(name, None).is_some()) {
-        return Err(IngestError::input(format!(
-            "{name} is a text file, and a first pipeline is made from Parquet files only"
-        ))
-        .help("write the pipeline file by hand: docs/how-to/text-files.md has one to begin with"));
-    }
-    if listing.files.is_empty() {
-        let patterns = listing.unmatched.join("', '");
-        return Err(IngestError::input(format!("no Parquet file matches '{patterns}'"))
-            .help("name Parquet files, a folder with *.parquet in it, or a glob in quotes"));
-    }
-    let listed: Vec<(String, Found)> = listing.files.into_iter().collect();
-    let is_far = listed.iter().any(|(_, found)| found.is_object());
-    let threads = if is_far { workers.max(OBJECTS_AT_ONCE) } else { workers };
-    let facts = in_parallel(threads, &listed, |(name, found)| match found {
-        Found::Local(path) => file_facts(name, path, false),
-        Found::Object(object) => object.facts(name),
-    })?;
-    let (usable, left_out) = usable_columns(&facts);
+/// Reads up to `most` records of the files of a source.
+pub(super) fn take(folder: &Path, source: Source, most: u64, workers: usize) -> Result<Sample> {
+    let looked = look_at(folder, source, workers)?;
+    let Looked { facts, texts, source } = &looked;
+    let (usable, left_out) = usable_columns(facts);
     let names: Vec<String> = usable.iter().map(|(name, _)| name.clone()).collect();
     let records = facts.iter().map(|facts| facts.file.rows).sum();
-    let stretches = if names.is_empty() { Vec::new() } else { choose(&facts, most.max(1)) };
-    let folder_of_objects = std::env::temp_dir().join(format!("seriatim-init-{}", uuid::Uuid::new_v4().as_simple()));
-    let mirrors = Mirrors::new(folder_of_objects);
+    let stretches = if names.is_empty() { Vec::new() } else { choose(facts, most.max(1)) };
+    let mirrors = Mirrors::new(scratch("init"));
     let batches = in_parallel(workers, &stretches, |chunk| {
         let FileFacts { file, footer } = &facts[chunk.file as usize];
-        let opened = mirrors.open(chunk.file, file, folder)?;
-        opened.ensure(|| byte_ranges(footer.metadata(), chunk.row_groups(), &names))?;
         let columns = FileColumn::all(footer.schema(), &names);
-        read_chunk(opened.into_file(), footer, chunk, &columns, &file.name)
+        let text = texts.as_ref().and_then(|texts| Some((texts, texts.form(&file.name)?)));
+        let opened = if let Some((texts, form)) = text {
+            texts.open(file, form)?
+        } else {
+            let opened = mirrors.open(chunk.file, file, folder)?;
+            opened.ensure(|| byte_ranges(footer.metadata(), chunk.row_groups(), &names))?;
+            opened.into_file()
+        };
+        read_chunk(opened, footer, chunk, &columns, &file.name)
     })?;
     let indexed: Vec<(usize, &(String, DataType))> = usable.iter().enumerate().collect();
     let columns = in_parallel(workers, &indexed, |(index, (name, kind))| {
@@ -81,8 +78,76 @@ pub(super) fn take(folder: &Path, patterns: &[String], most: u64, workers: usize
         code(name, kind, &pieces)
     })?;
     let looked_at = batches.iter().map(|batch: &RecordBatch| batch.num_rows() as u64).sum();
-    let files = facts.into_iter().map(|facts| facts.file.name).collect();
-    Ok(Sample { files, records, looked_at, columns, left_out })
+    let files = facts.iter().map(|facts| facts.file.name.clone()).collect();
+    let (source, has_texts) = (source.clone(), texts.is_some());
+    Ok(Sample { source, has_texts, files, records, looked_at, columns, left_out })
+}
+
+/// Files of which no record has been read: their footers, or those of their copies.
+struct Looked {
+    facts: Vec<FileFacts>,
+    texts: Option<Texts>,
+    source: Source,
+}
+
+/// A place for what is gone when the program ends.
+fn scratch(what: &str) -> PathBuf {
+    std::env::temp_dir().join(format!("seriatim-{what}-{}", uuid::Uuid::new_v4().as_simple()))
+}
+
+fn look_at(folder: &Path, mut source: Source, workers: usize) -> Result<Looked> {
+    let listing = list(folder, &source.files, source.format, "source.files")?;
+    if listing.files.is_empty() {
+        let patterns = listing.unmatched.join("', '");
+        return Err(IngestError::input(format!("no file matches '{patterns}'")).help(HELP));
+    }
+    let listed: Vec<(String, Found)> = listing.files.into_iter().collect();
+    let form = |name: &str| form_of(name, source.format);
+    let first = listed.iter().find_map(|(name, found)| Some((found, form(name)?)));
+    if let Some((Found::Local(path), form)) = first {
+        let file = File::open(path).map_err(|e| IngestError::io("open", path, &e))?;
+        source.csv.delimiter = delimiter_of(file, form);
+    }
+    let (texts, parquet): (Vec<_>, Vec<_>) =
+        listed.into_iter().partition(|(name, _)| form_of(name, source.format).is_some());
+    let is_far = parquet.iter().any(|(_, found)| found.is_object());
+    let threads = if is_far { workers.max(OBJECTS_AT_ONCE) } else { workers };
+    let mut facts = in_parallel(threads, &parquet, |(name, found)| match found {
+        Found::Local(path) => file_facts(name, path, false),
+        Found::Object(object) => object.facts(name),
+    })?;
+    if texts.is_empty() {
+        return Ok(Looked { facts, texts: None, source });
+    }
+    let files = texts.iter().map(|(name, found)| found.as_text(name, false)).collect::<Result<Vec<_>>>()?;
+    let project = Project::new(nothing_but(source.clone()), folder.to_owned());
+    let (texts, taken) = take_up(&project, &files, &BTreeMap::new(), scratch("texts"), true, workers)?;
+    facts.extend(taken.into_iter().collect::<Result<Vec<_>>>()?);
+    facts.sort_by(|a, b| a.file.name.cmp(&b.file.name));
+    Ok(Looked { facts, texts: Some(texts), source })
+}
+
+/// A pipeline that only says where the records are.
+fn nothing_but(source: Source) -> Pipeline {
+    let output = Output {
+        path: String::new(),
+        format: Format::default(),
+        // The copies are read once.
+        compression: Compression::Snappy,
+        recompress: false,
+        target_file_size: None,
+    };
+    Pipeline {
+        name: String::new(),
+        source,
+        transform: None,
+        lookups: Vec::new(),
+        checks: Vec::new(),
+        tables: Vec::new(),
+        output,
+        state: String::new(),
+        ids: Ids::default(),
+    }
 }
 
 /// The columns that every file has with one type that tables and comparisons can take; and the others, with the reason.

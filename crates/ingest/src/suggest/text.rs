@@ -3,6 +3,8 @@
 
 use std::fmt::Write as _;
 
+use seriatim_pipeline::model::SourceFormat;
+
 use super::why::{counted, grouped, shown};
 use super::{SuggestedTable, Suggestion};
 
@@ -43,6 +45,7 @@ pub(super) fn write(suggestion: &Suggestion) -> String {
             }
         }
     }
+    how_texts_are_read(&mut text, suggestion);
     if !suggestion.left_out.is_empty() {
         text.push('\n');
         comment(&mut text, "", "Columns that no table has:");
@@ -65,6 +68,33 @@ pub(super) fn write(suggestion: &Suggestion) -> String {
     );
     text.push_str("state: .seriatim\n");
     text
+}
+
+/// The settings of text files.
+fn how_texts_are_read(text: &mut String, suggestion: &Suggestion) {
+    let format = match suggestion.format {
+        None | Some(SourceFormat::Parquet) => None,
+        Some(SourceFormat::Csv) => Some("csv"),
+        Some(SourceFormat::Ndjson) => Some("ndjson"),
+    };
+    if let Some(format) = format {
+        let _ = writeln!(text, "  format: {format}");
+    }
+    if let Some(delimiter) = suggestion.delimiter {
+        let _ = writeln!(text, "  csv: {{delimiter: {}}}", scalar(&delimiter.to_string()));
+    }
+    if suggestion.columns.iter().all(|column| column.declared.is_none()) {
+        return;
+    }
+    let words = "What the values look like. A number that is a name (a code, a telephone number) is better a string; an \
+                 amount of money a decimal(12,2). A value that is none of its column's type ends a run, and it says where.";
+    comment(text, "  ", words);
+    text.push_str("  columns:\n");
+    for column in &suggestion.columns {
+        if let Some(declared) = &column.declared {
+            let _ = writeln!(text, "    {}: {declared}", scalar(&column.name));
+        }
+    }
 }
 
 fn table(text: &mut String, table: &SuggestedTable) {

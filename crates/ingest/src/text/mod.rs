@@ -18,7 +18,7 @@ pub(crate) use survey::take_up;
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read as _};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -230,15 +230,8 @@ impl Texts {
         } else {
             open_planned(planned, &self.base.join(&planned.name))?
         };
-        let raw = BufReader::with_capacity(1 << 17, file);
         let begun = || {
-            let input: Box<dyn BufRead> = match form.packing {
-                Packing::None => Box::new(raw),
-                Packing::Gzip => Box::new(BufReader::with_capacity(1 << 17, MultiGzDecoder::new(raw))),
-                Packing::Zstd => {
-                    Box::new(BufReader::with_capacity(1 << 17, zstd::stream::read::Decoder::with_buffer(raw)?))
-                }
-            };
+            let input = unpacked(file, form.packing)?;
             Ok(match form.kind {
                 Kind::Csv => Reader::Csv(Csv::new(input, self.dialect(form))?),
                 Kind::Ndjson => Reader::Json(Json::new(input)?),
@@ -280,6 +273,41 @@ impl Texts {
     }
 }
 
+/// What is in a file, without its compression.
+fn unpacked(file: File, packing: Packing) -> std::io::Result<Box<dyn BufRead>> {
+    let raw = BufReader::with_capacity(1 << 17, file);
+    Ok(match packing {
+        Packing::None => Box::new(raw),
+        Packing::Gzip => Box::new(BufReader::with_capacity(1 << 17, MultiGzDecoder::new(raw))),
+        Packing::Zstd => Box::new(BufReader::with_capacity(1 << 17, zstd::stream::read::Decoder::with_buffer(raw)?)),
+    })
+}
+
+/// The delimiter that the first line of a file seems to have, if that is another one than its form says. `None` also for
+/// what cannot be read: whoever reads the file tells that.
+pub(crate) fn delimiter_of(file: File, form: Form) -> Option<char> {
+    /// Of a header, so much is enough.
+    const HEADER: u64 = 1 << 16;
+    let usual = if form.tabs { '\t' } else { ',' };
+    if form.kind != Kind::Csv {
+        return None;
+    }
+    let mut line = Vec::new();
+    unpacked(file, form.packing).ok()?.take(HEADER).read_until(b'\n', &mut line).ok()?;
+    let line = String::from_utf8_lossy(&line);
+    let count = |delimiter: char| line.matches(delimiter).count();
+    let other = [',', ';', '\t', '|'].into_iter().rev().max_by_key(|&delimiter| count(delimiter))?;
+    (other != usual && count(other) > count(usual)).then_some(other)
+}
+
+/// How a type is declared that was found in text files.
+pub(crate) fn as_declared(kind: &DataType) -> Option<ColumnType> {
+    let stamps = [Precision::Milli, Precision::Micro, Precision::Nano];
+    let found = [ColumnType::String, ColumnType::Int(64), ColumnType::Float(64), ColumnType::Boolean, ColumnType::Date];
+    let stamped = stamps.into_iter().flat_map(|unit| [ColumnType::Timestamp(unit), ColumnType::TimestampTz(unit)]);
+    found.into_iter().chain(stamped).find(|column| declared(*column) == *kind)
+}
+
 /// What is wrong with a file, as an error.
 fn told(planned: &SourceFile, wrong: Wrong) -> IngestError {
     match wrong {
@@ -315,6 +343,47 @@ mod tests {
         assert_eq!(form("a.csv", Some(SourceFormat::Parquet)), None);
         assert_eq!(form("a.txt", Some(SourceFormat::Csv)), Some((Kind::Csv, Packing::None, false)));
         assert_eq!(form("a.csv.gz", Some(SourceFormat::Ndjson)), Some((Kind::Ndjson, Packing::Gzip, false)));
+    }
+
+    #[test]
+    fn a_header_tells_the_delimiter() {
+        let found = |name: &str, text: &str| {
+            let folder = tempfile::tempdir().expect("a folder");
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).expect("it can be written");
+            delimiter_of(File::open(&path).expect("it is there"), form_of(name, None).expect("a text file"))
+        };
+        for (name, text, expected) in [
+            ("a.csv", "a,b;c,d\n", None),
+            ("a.csv", "a;b\n1,5;2,5\n", Some(';')),
+            ("a.csv", "a\tb,c\td", Some('\t')),
+            ("a.csv", "a|b|c\n", Some('|')),
+            ("a.csv", "a", None),
+            ("a.csv", "", None),
+            ("a.csv", "a,b;c\n", None),
+            ("a.tsv", "a\tb\n", None),
+            ("a.tsv", "a,b\n", Some(',')),
+            ("a.ndjson", "{\"a;b;c\": 1}\n", None),
+        ] {
+            assert_eq!(found(name, text), expected, "{name}: {text:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_found_can_be_declared() {
+        let stamp = |unit, zone: Option<&str>| DataType::Timestamp(unit, zone.map(Into::into));
+        for (kind, text) in [
+            (DataType::Utf8, "string"),
+            (DataType::Int64, "int64"),
+            (DataType::Float64, "float64"),
+            (DataType::Boolean, "boolean"),
+            (DataType::Date32, "date"),
+            (stamp(TimeUnit::Microsecond, None), "timestamp(us)"),
+            (stamp(TimeUnit::Nanosecond, Some("UTC")), "timestamptz(ns)"),
+        ] {
+            assert_eq!(as_declared(&kind), text.parse().ok(), "{kind}");
+        }
+        assert_eq!(as_declared(&DataType::Binary), None);
     }
 
     #[test]
