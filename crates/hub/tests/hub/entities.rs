@@ -117,6 +117,37 @@ fn a_batch_that_fails_as_a_whole_tells_its_callers_and_keeps_the_state() {
     assert!(hub.batches.is_empty());
 }
 
+/// A worker may fail after some operations, with or without a state to go on from.
+#[test]
+fn a_batch_that_fails_after_some_operations_keeps_what_these_did() {
+    // What the worker has done, the state it gives, and the state that is then there.
+    let cases = [
+        (vec![success("x")], Some("after x"), Some("after x")),
+        (vec![success("x")], None, None),
+        (vec![], Some("given"), Some("given")),
+        (vec![], None, Some("before")),
+    ];
+    for (results, given, expected) in cases {
+        let mut hub = Driver::new();
+        hub.worker();
+        hub.signal(A, "make");
+        hub.finish_batch(Some("before"));
+        run(&mut hub, "o", vec![call(0, A, "x"), call(1, A, "y")]);
+        let batch = hub.batches.pop_front().unwrap();
+        let answers = if results.is_empty() { ["call failed", "call failed"] } else { ["call done", "call failed"] };
+        hub.ok(Request::CompleteEntity(proto::EntityBatchResult {
+            completion_token: batch.token,
+            results,
+            entity_state: given.map(str::to_owned),
+            failure_details: Some(proto::TaskFailureDetails { error_message: "broken".into(), ..Default::default() }),
+            ..Default::default()
+        }));
+        assert_eq!(kinds(&hub.turn_of("o").request.new_events[1..]), answers);
+        let state = hub.entity(A).and_then(|entity| entity.serialized_state);
+        assert_eq!(state.as_deref(), expected, "given {given:?}");
+    }
+}
+
 #[test]
 fn an_entity_without_state_queue_or_lock_is_gone() {
     let mut hub = Driver::new();
@@ -168,6 +199,73 @@ fn entities_signal_and_start() {
     assert!(hub.batches.is_empty());
     hub.pass(Duration::from_secs(5));
     assert_eq!(names(&hub.finish_batch(Some("b"))), ["later"]);
+}
+
+/// Completes the batch that is out, whose operation starts these orchestrations.
+fn start_from_entity(hub: &mut Driver, starts: Vec<proto::StartNewOrchestrationAction>) {
+    hub.signal(A, "go");
+    let batch = hub.batches.pop_front().unwrap();
+    let action = |start| proto::OperationAction {
+        id: 0,
+        operation_action_type: Some(OperationActionType::StartNewOrchestration(start)),
+    };
+    hub.ok(Request::CompleteEntity(proto::EntityBatchResult {
+        completion_token: batch.token,
+        results: vec![success("go")],
+        actions: starts.into_iter().map(action).collect(),
+        ..Default::default()
+    }));
+}
+
+#[test]
+fn what_an_entity_starts_is_what_it_has_asked_for() {
+    let mut hub = Driver::new();
+    hub.worker();
+    let trace = proto::TraceContext {
+        trace_parent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into(),
+        ..Default::default()
+    };
+    let later = hub.clock.plus(Duration::from_secs(5)).to_timestamp();
+    let start = proto::StartNewOrchestrationAction {
+        name: "any".into(),
+        version: Some("2.1".into()),
+        input: Some("\"in\"".into()),
+        scheduled_time: Some(later),
+        parent_trace_context: Some(trace.clone()),
+        ..Default::default()
+    };
+    start_from_entity(&mut hub, vec![start.clone(), start]);
+    assert!(hub.turns.is_empty(), "it is not time yet");
+    hub.pass(Duration::from_secs(5));
+    let (one, other) = (hub.turn(), hub.turn());
+    assert_ne!(one.request.instance_id, other.request.instance_id, "each has an id of its own");
+    for turn in [one, other] {
+        let started = turn.request.new_events.iter().find_map(|event| match &event.event_type {
+            Some(EventType::ExecutionStarted(started)) => Some(started),
+            _ => None,
+        });
+        let started = started.unwrap();
+        assert_eq!((started.name.as_str(), started.version.as_deref()), ("any", Some("2.1")));
+        assert_eq!(started.input.as_deref(), Some("\"in\""));
+        assert_eq!(started.parent_trace_context, Some(trace.clone()));
+    }
+}
+
+/// There is nobody who could be told: what cannot be started is not, and the operation stands.
+#[test]
+fn an_entity_starts_nothing_that_a_client_could_not_start() {
+    let mut hub = Driver::new();
+    hub.worker();
+    let start = |id: &str, name: &str| proto::StartNewOrchestrationAction {
+        instance_id: id.into(),
+        name: name.into(),
+        ..Default::default()
+    };
+    start_from_entity(&mut hub, vec![start("nameless", ""), start("@not@this", "any"), start("good", "any")]);
+    assert!(hub.state("nameless").is_none());
+    assert!(hub.state("@not@this").is_none());
+    assert_eq!(hub.status("good"), Status::Pending);
+    assert_eq!(hub.turns.len(), 1);
 }
 
 #[test]
