@@ -112,7 +112,10 @@ fn a_batch_that_fails_as_a_whole_tells_its_callers_and_keeps_the_state() {
         failure_details: Some(proto::TaskFailureDetails { error_message: "unknown".into(), ..Default::default() }),
         ..Default::default()
     }));
-    assert_eq!(kinds(&hub.turn_of("o").request.new_events), ["(", "call failed"]);
+    let turn = hub.turn_of("o");
+    assert_eq!(kinds(&turn.request.new_events), ["(", "call failed"]);
+    let Some(EventType::EntityOperationFailed(failed)) = &turn.request.new_events[1].event_type else { panic!() };
+    assert_eq!(failed.failure_details.as_ref().unwrap().error_message, "unknown");
     assert_eq!(hub.entity(A).unwrap().serialized_state.as_deref(), Some("s"));
     assert!(hub.batches.is_empty());
 }
@@ -265,6 +268,7 @@ fn an_entity_starts_nothing_that_a_client_could_not_start() {
     assert!(hub.state("nameless").is_none());
     assert!(hub.state("@not@this").is_none());
     assert_eq!(hub.status("good"), Status::Pending);
+    assert!(hub.state("good").unwrap().execution_id.is_some(), "it can be told from what comes after it");
     assert_eq!(hub.turns.len(), 1);
 }
 
@@ -494,6 +498,10 @@ fn work_items_in_the_form_of_events_say_who_called() {
     hub.signal("@e@k", "signaled");
     let first = hub.event_batches.pop_front().unwrap();
     assert_eq!(kinds(&first.request.operation_requests), ["signal"]);
+    let Some(EventType::EntityOperationSignaled(signaled)) = &first.request.operation_requests[0].event_type else {
+        panic!()
+    };
+    assert_eq!(signaled.target_instance_id.as_deref(), Some("@e@k"));
     hub.start("a", "any");
     hub.play("a", vec![call(1, "@e@k", "called")]);
     let result = proto::EntityBatchResult {
