@@ -275,6 +275,22 @@ fn a_column_that_only_the_transform_uses_may_be_gone_later() {
     assert!(refused(&other, &things(SchemaMode::Evolve)).message.contains("no column 'qty'"));
 }
 
+/// Symptom: a run none of whose files had a column failed with "unknown column", where earlier files had it and
+/// `schema: evolve` was said. Cause: of what the transform computes with, only that was kept for later runs which tables
+/// need. Mend: all of it is kept.
+#[test]
+fn a_column_of_which_no_table_needs_what_the_transform_makes_may_be_gone_later() {
+    let place = Place::new();
+    let mut pipeline = things(SchemaMode::Evolve);
+    pipeline.transform = Some("SELECT *, upper(remark) AS loud FROM source".to_owned());
+    let columns = [("key", Kind::Text), ("qty", Kind::I32), ("remark", Kind::Text)];
+    put(&place, "a.parquet", &columns, &[vec![text("x"), int(7), text("good")]]);
+    go(&place, &pipeline);
+    put(&place, "b.parquet", &columns[..2], &[vec![text("y"), int(8)]]);
+    go(&place, &pipeline);
+    assert_eq!(rows(&place), [vec![int(1), text("x"), int(7)], vec![int(2), text("y"), int(8)]]);
+}
+
 #[test]
 fn a_file_with_the_old_and_the_new_name_is_named() {
     let place = Place::new();
