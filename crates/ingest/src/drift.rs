@@ -208,8 +208,9 @@ pub(crate) fn bind_files(
     columns.sort_unstable();
     let mut drift = Drift { before: known.types.clone(), types: known.types.clone(), ..Drift::default() };
     if mode != SchemaMode::Strict || has_texts {
-        let computed_from = computed_from(&bound.records);
-        let is_kept = |name: &String| used.contains(name.as_str()) || computed_from.contains(name);
+        // Without what the transform names there is none, also where no table needs what comes of it.
+        let named = bound.records.named_columns();
+        let is_kept = |name: &String| used.contains(name.as_str()) || named.contains(name);
         drift.types.extend(merged.columns.iter().filter(|c| is_kept(c.field.name())).filter_map(kept));
     }
     if mode != SchemaMode::Strict {
@@ -219,15 +220,6 @@ pub(crate) fn bind_files(
     drift.more = told.len().saturating_sub(MOST) as u64;
     drift.differences = told.into_iter().take(MOST).collect();
     Ok(Together { bound, columns, drift })
-}
-
-/// The columns of the source that the transform computes with, also where no table needs what comes of it: without them,
-/// there is no transform.
-fn computed_from(records: &Records) -> Vec<String> {
-    let schema = records.schema();
-    let names = schema.fields().iter().map(|field| field.name().as_str());
-    let computed: Vec<&str> = names.filter(|name| records.pass_through(name).is_none()).collect();
-    if computed.is_empty() { Vec::new() } else { records.source_columns(&computed) }
 }
 
 /// The type of a column, for later runs; `None` if it cannot be written so that it is read back.

@@ -25,6 +25,12 @@ pub(crate) fn own_folder(name: &str) -> String {
     APART.get().map_or_else(|| name.to_owned(), |apart| format!("{name}-{apart}"))
 }
 
+/// A place, outside of every output and state folder, for what is gone when whoever uses it has ended. It is made when it
+/// is needed.
+pub(crate) fn scratch(what: &str) -> PathBuf {
+    std::env::temp_dir().join(format!("seriatim-{what}-{}", uuid::Uuid::new_v4().as_simple()))
+}
+
 /// Where the file that will be at `path` is written. Without other processes it is always the same place, so that what
 /// a crash left there is written over.
 pub(crate) fn temporary(path: &Path) -> PathBuf {

@@ -12,6 +12,7 @@ use crate::committed::{Committed, read_committed, read_files};
 use crate::context::RunContext;
 use crate::drift::Known;
 use crate::error::{IngestError, Result};
+use crate::files::scratch;
 use crate::layout::{TableLayout, refuse_layout_change};
 use crate::number::id_of;
 use crate::plan::{FileMemory, Plan, Purpose, in_parallel, make_plan};
@@ -90,7 +91,7 @@ fn sound_plan(settled: &Settled, known: &Known, options: &RunnerOptions) -> Resu
         let (plan, bound) = make_plan(settled, "plan", known, cut, options.workers, Purpose::Look, &aside)?;
         let Some(bound) = bound else { return Ok((plan, None)) };
         // Nothing is spilled: a plan writes nothing, also not aside. What it fetches of objects is nobody's.
-        let folder = std::env::temp_dir().join(format!("seriatim-plan-{}", uuid::Uuid::new_v4().as_simple()));
+        let folder = scratch("plan");
         let progress = Arc::new(Progress::default());
         let run = RunContext::new(plan.clone(), bound, &project.state(), u64::MAX, progress).for_a_look(folder);
         let run = if plan.adopted.is_empty() { run } else { run.with_key_maps(look_folder()) };

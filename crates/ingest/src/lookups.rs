@@ -20,6 +20,7 @@ use seriatim_transform::{Transform, TransformError};
 use crate::context::RunContext;
 use crate::drift::Known;
 use crate::error::{IngestError, Result};
+use crate::files::scratch;
 use crate::keys::is_key_type;
 use crate::plan::{Cut, Paths, Plan, Purpose, make_plan};
 use crate::progress::Progress;
@@ -195,7 +196,7 @@ fn read(project: &Project, wanted: &model::Lookup) -> Result<(PlannedLookup, Rec
         return Err(IngestError::input(format!("no file matches '{}'", wanted.files.join("', '")))
             .help(format!("correct `{setting}`; relative paths start at {}", project.folder().display())));
     }
-    let folder = std::env::temp_dir().join(format!("seriatim-lookup-{}", uuid::Uuid::new_v4().as_simple()));
+    let folder = scratch("lookup");
     let read = read_in(project, wanted, &folder);
     // Copies of text files, and what was fetched of objects.
     let _ = fs::remove_dir_all(&folder);

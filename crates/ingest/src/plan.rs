@@ -17,6 +17,7 @@ use crate::delta::refuse_types;
 use crate::drift::{Drift, Known, SourceTypes, bind_files};
 use crate::error::{IngestError, Result};
 use crate::file_size::{records_of_files, rows_of_files};
+use crate::files::scratch;
 use crate::layout::Layout;
 use crate::lookups::{Lookups, PlannedLookup};
 use crate::output::REPLAY;
@@ -324,10 +325,9 @@ fn take_up_texts(
     let (mut texts, mut taken) = (None, Vec::new());
     if !files.is_empty() {
         let published = known.text_types(project.pipeline());
-        let scratch = || std::env::temp_dir().join(format!("seriatim-texts-{}", uuid::Uuid::new_v4().as_simple()));
         let (folder, is_scratch) = match purpose {
             Purpose::Run(folder) => (folder.to_owned(), false),
-            Purpose::Look => (scratch(), true),
+            Purpose::Look => (scratch("texts"), true),
         };
         let found = take_up(project, &files, &published, folder, is_scratch, workers)?;
         (texts, taken) = (Some(found.0), found.1);

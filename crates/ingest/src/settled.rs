@@ -10,6 +10,7 @@ use seriatim_pipeline::model::{Adopt, Id, Table};
 use crate::committed::Committed;
 use crate::error::{IngestError, Result};
 use crate::existing::{Existing, Wanted};
+use crate::files::scratch;
 use crate::layout::TableSignature;
 use crate::number::{id_of, ordinal_of, out_of_range};
 use crate::project::Project;
@@ -95,7 +96,7 @@ pub(crate) fn is_outdated(tables: &[Table], adopted: &[Adopted], published: &[Ta
 
 /// A folder for what is fetched of objects; it is made when it is needed.
 pub(crate) fn look_folder() -> PathBuf {
-    std::env::temp_dir().join(format!("seriatim-existing-{}", uuid::Uuid::new_v4().as_simple()))
+    scratch("existing")
 }
 
 /// The ID after the last one of the files that the pipeline names for it; `None` if it names none, or they have none.

@@ -16,6 +16,7 @@ use crate::context::RunContext;
 use crate::drift::Known;
 use crate::elements::{Kind, Things};
 use crate::error::{ErrorKind, IngestError, Result};
+use crate::files::scratch;
 use crate::layout::TableLayout;
 use crate::ledger::{LedgerChunk, read_ledger};
 use crate::manifest::{Manifest, ManifestFile, ManifestTable};
@@ -313,7 +314,7 @@ fn open_source(project: &Project, file: &str) -> Result<RunContext> {
     look(&known)?;
     let (plan, bound) = look(&known.without_files())?;
     let bound = bound.ok_or_else(|| IngestError::input(format!("{file} cannot be read any more")))?;
-    let folder = std::env::temp_dir().join(format!("seriatim-who-{}", uuid::Uuid::new_v4().as_simple()));
+    let folder = scratch("who");
     let progress = Arc::new(Progress::default());
     Ok(RunContext::new(plan, bound, &project.state(), u64::MAX, progress).for_a_look(folder))
 }

@@ -3,6 +3,7 @@
 //! an error that offers the nearest one that exists. Guessing between two candidates never happens.
 
 use datafusion_sql::sqlparser::ast::Ident;
+use datafusion_sql::sqlparser::tokenizer::Word;
 
 use crate::error::{ErrorKind, SqlError};
 
@@ -28,6 +29,11 @@ pub(crate) fn resolve(ident: &mut Ident, what: &str, candidates: &[String], plac
         .at(ident.span)),
         _ => Err(unknown(ident, what, candidates, place)),
     }
+}
+
+/// Whether a word of the SQL is a name that may mean this one.
+pub(crate) fn may_mean(word: &Word, name: &str) -> bool {
+    word.value == name || word.quote_style.is_none() && word.value.to_lowercase() == name.to_lowercase()
 }
 
 /// The error for a name that no candidate fits.

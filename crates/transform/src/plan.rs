@@ -18,7 +18,7 @@ use datafusion_sql::planner::SqlToRel;
 use datafusion_sql::sqlparser::ast::{Expr as SqlExpr, Query, SelectItem, SetExpr, Spanned, Statement, Value};
 use datafusion_sql::sqlparser::dialect::GenericDialect;
 use datafusion_sql::sqlparser::parser::Parser;
-use datafusion_sql::sqlparser::tokenizer::{Span, Token, Tokenizer};
+use datafusion_sql::sqlparser::tokenizer::{Span, Token, Tokenizer, Word};
 
 use crate::context::{self, Context, SOURCE};
 use crate::error::{ErrorKind, SqlError};
@@ -130,6 +130,13 @@ fn parse(sql: &str) -> Result<Vec<Statement>, SqlError> {
     }
     let mut parser = Parser::new(&dialect).with_recursion_limit(MAX_NESTING).with_tokens_with_locations(tokens);
     parser.parse_statements().map_err(|error| SqlError::from(error).or_at_end(sql))
+}
+
+/// The words of SQL that has been planned: names, and those that the language has.
+pub(crate) fn words(sql: &str) -> Vec<Word> {
+    let tokens = Tokenizer::new(&GenericDialect {}, sql).tokenize().unwrap_or_default();
+    let word = |token| if let Token::Word(word) = token { Some(word) } else { None };
+    tokens.into_iter().filter_map(word).collect()
 }
 
 fn analyze(query: &Query, source: &SchemaRef, lookups: &[Lookup]) -> Result<LogicalPlan, DataFusionError> {

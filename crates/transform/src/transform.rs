@@ -71,6 +71,14 @@ impl Transform {
             .collect()
     }
 
+    /// Names, in source order, of the source columns that the SQL names in whatever way, also in `* EXCEPT`: where one of
+    /// them is missing, the same SQL cannot be planned. Some may be named that are not meant, as those called like a table.
+    pub fn named_columns(&self) -> Vec<String> {
+        let words = plan::words(&self.sql);
+        let is_named = |name: &String| words.iter().any(|word| names::may_mean(word, name));
+        self.plan.source.fields().iter().map(|field| field.name().clone()).filter(is_named).collect()
+    }
+
     /// The source column that this output column is, unchanged in value and type. Rows may still be
     /// missing: see [`Self::filters_rows`].
     pub fn pass_through(&self, output: &str) -> Option<&str> {

@@ -11,6 +11,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::{OWN, not_as_staged};
 use crate::error::{ErrorKind, IngestError, Result};
+use crate::files::scratch;
 use crate::partition::is_folder;
 use crate::plan::in_parallel;
 use crate::write::Staged;
@@ -105,7 +106,7 @@ pub(super) fn hash(location: &Location, name: &str) -> Result<String> {
 
 /// An object as a file without a name, which is gone when it is closed.
 pub(super) fn open(location: &Location, name: &str) -> Result<File> {
-    let path = std::env::temp_dir().join(format!("seriatim-{}", uuid::Uuid::new_v4().as_simple()));
+    let path = scratch("object");
     let opened = location
         .download(name, &path)
         .map_err(failed)

@@ -123,6 +123,11 @@ impl Records {
         }
     }
 
+    /// The source columns that the transform cannot do without, because it names them.
+    pub(crate) fn named_columns(&self) -> Vec<String> {
+        self.transform.as_ref().map(Transform::named_columns).unwrap_or_default()
+    }
+
     /// The source columns that decide which rows are kept.
     pub(crate) fn filter_columns(&self) -> Vec<String> {
         self.transform.as_ref().map(|t| t.source_columns(&[])).unwrap_or_default()

@@ -4,11 +4,10 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::DataType;
-
 use seriatim_pipeline::model::{Compression, Format, Ids, Output, Pipeline, Source};
 
 use super::LeftOut;
@@ -16,6 +15,7 @@ use super::coded::{Coded, code};
 use super::sources::HELP;
 use crate::elements::element_of;
 use crate::error::{IngestError, Result};
+use crate::files::scratch;
 use crate::keys::is_key_type;
 use crate::plan::{Chunk, in_parallel};
 use crate::project::Project;
@@ -90,11 +90,6 @@ struct Looked {
     source: Source,
 }
 
-/// A place for what is gone when the program ends.
-fn scratch(what: &str) -> PathBuf {
-    std::env::temp_dir().join(format!("seriatim-{what}-{}", uuid::Uuid::new_v4().as_simple()))
-}
-
 fn look_at(folder: &Path, mut source: Source, workers: usize) -> Result<Looked> {
     let listing = list(folder, &source.files, source.format, "source.files")?;
     if listing.files.is_empty() {
@@ -102,7 +97,7 @@ fn look_at(folder: &Path, mut source: Source, workers: usize) -> Result<Looked> 
         return Err(IngestError::input(format!("no file matches '{patterns}'")).help(HELP));
     }
     let listed: Vec<(String, Found)> = listing.files.into_iter().collect();
-    let form = |name: &str| form_of(name, source.format);
+    let form = |name: &str| form_of(name, source.format).filter(|form| form.has_delimiters());
     let first = listed.iter().find_map(|(name, found)| Some((found, form(name)?)));
     if let Some((Found::Local(path), form)) = first {
         let file = File::open(path).map_err(|e| IngestError::io("open", path, &e))?;

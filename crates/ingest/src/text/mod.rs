@@ -62,6 +62,13 @@ enum Packing {
     Zstd,
 }
 
+impl Form {
+    /// Whether there is something between its values that files differ in.
+    pub(crate) fn has_delimiters(self) -> bool {
+        self.kind == Kind::Csv
+    }
+}
+
 /// The form of a file with this name; `None` for Parquet.
 pub(crate) fn form_of(name: &str, format: Option<SourceFormat>) -> Option<Form> {
     let lower = name.to_ascii_lowercase();
@@ -289,7 +296,7 @@ pub(crate) fn delimiter_of(file: File, form: Form) -> Option<char> {
     /// Of a header, so much is enough.
     const HEADER: u64 = 1 << 16;
     let usual = if form.tabs { '\t' } else { ',' };
-    if form.kind != Kind::Csv {
+    if !form.has_delimiters() {
         return None;
     }
     let mut line = Vec::new();

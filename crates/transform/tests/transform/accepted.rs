@@ -122,6 +122,20 @@ fn nested_selects_and_with_are_chains() {
 }
 
 #[test]
+fn what_the_sql_names_is_told_from_what_it_takes_along() {
+    for (sql, named) in [
+        ("SELECT * FROM source", &[][..]),
+        ("SELECT customerid FROM source", &["CustomerID"]),
+        ("SELECT * EXCEPT (email) FROM source", &["email"]),
+        ("SELECT * REPLACE (upper(email) AS email) FROM source WHERE paid", &["email", "paid"]),
+        ("SELECT s.city AS town, 'price' AS text FROM source AS s", &["city"]),
+        ("WITH some AS (SELECT email, day FROM source) SELECT * EXCEPT (day) FROM some", &["email", "day"]),
+    ] {
+        assert_eq!(transform(sql).named_columns(), named, "{sql}");
+    }
+}
+
+#[test]
 fn names_ignore_case_unless_quoted() {
     assert_eq!(column("SELECT customerid FROM Source"), ["1", "2", "3", "4", "5"]);
     assert_eq!(outputs(&transform("SELECT customerid, S.EMAIL FROM source s")), ["CustomerID", "email"]);
