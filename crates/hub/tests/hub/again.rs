@@ -159,6 +159,96 @@ fn failed_children_are_rewound_with_their_parent_and_lost_ones_begin_anew() {
 }
 
 #[test]
+fn what_the_code_asked_for_because_of_the_failure_is_taken_back() {
+    let mut hub = Driver::new();
+    hub.worker();
+    hub.start("a", "any");
+    hub.play("a", vec![task(1, "t"), sub(2, "child", "c")]);
+    let activity = hub.activities.pop_front().unwrap();
+    hub.fail_activity(&activity);
+    let at = hub.clock.plus(Duration::from_mins(1));
+    let because = vec![sub(3, "repairs", "r"), task(4, "tidies"), timer(5, at), call(6, "@e@k", "op"), failed(7)];
+    hub.play("a", because);
+    let (repair, tidies) = (hub.turn_of("r"), hub.activities.pop_front().unwrap());
+    assert!(hub.rewind("a").unwrap());
+    assert_eq!(hub.state("r"), None);
+    assert!(matches!(hub.try_turn(&repair, vec![complete(0)]), Err(HubError::FailedPrecondition(_))));
+    assert!(matches!(hub.finish_activity(&tidies, "1"), Err(HubError::FailedPrecondition(_))));
+
+    // The child that was there before the failure is the same one, and answers.
+    hub.play("a", vec![]);
+    hub.play("c", vec![complete(0)]);
+    let turn = hub.play("a", vec![]);
+    assert_eq!(kinds(&turn.request.new_events), ["(", "sub done"]);
+    let again = hub.activities.pop_front().unwrap();
+    assert_eq!((again.request.name.as_str(), hub.activities.len()), ("t", 0));
+    hub.finish_activity(&again, "1").unwrap();
+    let turn = hub.turn_of("a");
+    assert_eq!(kinds(&turn.request.new_events), ["(", "task done"]);
+    let past = kinds(&turn.request.past_events);
+    assert!(!past.contains(&"call") && !past.contains(&"timer"), "{past:?}");
+    hub.finish_turn(&turn, vec![]);
+    hub.pass(Duration::from_mins(2));
+    assert!(hub.turns.is_empty(), "the timer is gone");
+}
+
+#[test]
+fn what_ended_after_the_failure_answers_when_it_is_rewound() {
+    let mut hub = Driver::new();
+    hub.worker();
+    hub.start("a", "any");
+    hub.play("a", vec![task(1, "t"), sub(2, "child", "c"), call(3, "@e@k", "op")]);
+    let activity = hub.activities.pop_front().unwrap();
+    hub.fail_activity(&activity);
+    hub.play("a", vec![failed(4)]);
+    hub.play("c", vec![complete(0)]);
+    assert!(hub.rewind("a").unwrap());
+    assert_eq!(hub.batches.len(), 1, "the operation that waits is not sent a second time");
+    let seen = kinds(&hub.play("a", vec![]).request.new_events);
+    assert!(seen.contains(&"rewound"), "{seen:?}");
+    hub.finish_batch(Some("1"));
+    let mut seen = seen;
+    while let Some(turn) = hub.turns.pop_front() {
+        seen.extend(kinds(&turn.request.new_events));
+        hub.finish_turn(&turn, vec![]);
+    }
+    for (outcome, times) in [("sub done", 1), ("call done", 1)] {
+        assert_eq!(seen.iter().filter(|kind| **kind == outcome).count(), times, "{outcome}: {seen:?}");
+    }
+}
+
+#[test]
+fn failures_that_the_code_dealt_with_stay_whatever_failed() {
+    let mut hub = Driver::new();
+    hub.worker();
+    hub.start("a", "any");
+    hub.play("a", vec![sub(1, "child", "c"), call(2, "@e@k", "op")]);
+    hub.play("c", vec![failed(0)]);
+    hub.play("a", vec![task(3, "in place of the child")]);
+    let batch = hub.batches.pop_front().unwrap();
+    hub.ok(Request::CompleteEntity(proto::EntityBatchResult {
+        completion_token: batch.token,
+        failure_details: Some(proto::TaskFailureDetails::default()),
+        ..Default::default()
+    }));
+    hub.play("a", vec![task(4, "in place of the call")]);
+    let first = hub.activities.pop_front().unwrap();
+    hub.finish_activity(&first, "1").unwrap();
+    hub.play("a", vec![]);
+    let second = hub.activities.pop_front().unwrap();
+    hub.fail_activity(&second);
+    hub.play("a", vec![failed(5)]);
+    assert!(hub.rewind("a").unwrap());
+    let turn = hub.turn_of("a");
+    let past = kinds(&turn.request.past_events);
+    assert!(past.contains(&"sub failed") && past.contains(&"call failed"), "{past:?}");
+    assert_eq!(hub.status("c"), Status::Failed, "its parent has done without it");
+    assert!(hub.batches.is_empty());
+    let again = hub.activities.pop_front().unwrap();
+    assert_eq!((again.request.task_id, hub.activities.len()), (4, 0));
+}
+
+#[test]
 fn what_failed_inside_a_critical_section_is_not_rewound() {
     let mut hub = Driver::new();
     hub.worker();

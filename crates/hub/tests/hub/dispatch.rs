@@ -76,7 +76,15 @@ fn tokens_from_before_a_crash_or_of_another_kind_or_of_nothing_change_nothing() 
     for request in wrong_kind {
         assert!(matches!(hub.call(request), Err(HubError::InvalidArgument(_))));
     }
-    hub.finish_turn(&new, vec![complete(0)]);
+    hub.finish_turn(&new, vec![task(0, "t"), call(1, "@e@k", "op")]);
+    let (activity, batch) = (hub.activities.pop_front().unwrap(), hub.batches.pop_front().unwrap());
+    for token in [&activity.token, &batch.token] {
+        let turn = proto::OrchestratorResponse { completion_token: token.clone(), ..Default::default() };
+        let error = hub.call(Request::CompleteOrchestrator(turn)).unwrap_err();
+        assert!(matches!(&error, HubError::InvalidArgument(why) if why.contains(token.as_str())), "{error}");
+    }
+    hub.finish_activity(&activity, "1").unwrap();
+    hub.try_batch(&batch, vec![success("1")], None).unwrap();
 }
 
 #[test]
@@ -197,6 +205,18 @@ fn an_instance_stays_with_the_worker_that_keeps_its_history_until_that_leaves() 
     hub.leave(first);
     let turn = hub.turn_of("a");
     assert_eq!((turn.worker, kinds(&turn.request.new_events)), (second, vec!["(", "raised"]));
+}
+
+#[test]
+fn an_instance_that_continues_as_new_stays_with_the_worker_that_keeps_its_history() {
+    let mut hub = Driver::new();
+    let first = hub.worker_with(keeping(limits(1, 0, 0)));
+    hub.start("a", "any");
+    hub.play("a", vec![end(0, Status::ContinuedAsNew, Some("1"))]);
+    hub.worker_with(limits(9, 0, 0));
+    hub.play("a", vec![]);
+    hub.raise("a", "e").unwrap();
+    assert_eq!(hub.turn_of("a").worker, first);
 }
 
 #[test]

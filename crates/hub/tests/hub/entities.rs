@@ -95,6 +95,16 @@ fn what_a_worker_did_not_do_goes_out_again() {
     assert_eq!((names(&batch), batch.request.entity_state.as_deref()), (vec!["3"], Some("after 2")));
     let too_many = hub.try_batch(&batch, vec![success("1"), success("2")], None);
     assert!(matches!(too_many, Err(HubError::InvalidArgument(_))));
+    // A worker that has forgotten the state does nothing without it.
+    hub.ok(Request::CompleteEntity(proto::EntityBatchResult {
+        results: vec![success("3")],
+        entity_state: Some("made up".into()),
+        completion_token: batch.token,
+        requires_state: true,
+        ..Default::default()
+    }));
+    let batch = hub.batches.pop_front().unwrap();
+    assert_eq!((names(&batch), batch.request.entity_state.as_deref()), (vec!["3"], Some("after 2")));
     hub.try_batch(&batch, vec![success("3")], Some("end")).unwrap();
     assert_eq!(hub.entity(A).unwrap().serialized_state.as_deref(), Some("end"));
 }
@@ -118,6 +128,20 @@ fn a_batch_that_fails_as_a_whole_tells_its_callers_and_keeps_the_state() {
     assert_eq!(failed.failure_details.as_ref().unwrap().error_message, "unknown");
     assert_eq!(hub.entity(A).unwrap().serialized_state.as_deref(), Some("s"));
     assert!(hub.batches.is_empty());
+}
+
+#[test]
+fn a_result_that_says_nothing_is_a_failure_and_says_of_what() {
+    let mut hub = Driver::new();
+    hub.worker();
+    run(&mut hub, "o", vec![call(0, A, "x")]);
+    let batch = hub.batches.pop_front().unwrap();
+    hub.try_batch(&batch, vec![proto::OperationResult { result_type: None }], None).unwrap();
+    let turn = hub.turn_of("o");
+    let Some(EventType::EntityOperationFailed(failed)) = &turn.request.new_events[1].event_type else { panic!() };
+    assert_eq!(failed.request_id, "request-0");
+    let details = failed.failure_details.as_ref().unwrap();
+    assert!(details.error_message.contains(A), "{details:?}");
 }
 
 /// A worker may fail after some operations, with or without a state to go on from.

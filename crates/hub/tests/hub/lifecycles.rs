@@ -158,6 +158,7 @@ fn continue_as_new_keeps_what_is_for_the_instance_and_drops_what_is_for_the_exec
         result: Some("\"next\"".into()),
         new_version: Some("2".into()),
         carryover_events: vec![carried],
+        tags: [("team".to_owned(), "blue".to_owned())].into(),
         ..Default::default()
     };
     hub.finish_turn(&turn, vec![action(3, Action::CompleteOrchestration(again))]);
@@ -175,6 +176,7 @@ fn continue_as_new_keeps_what_is_for_the_instance_and_drops_what_is_for_the_exec
     assert_eq!(names, ["carried", "kept"]);
     let new = hub.state("a").unwrap();
     assert_eq!((new.input.as_deref(), new.version.as_deref()), (Some("\"next\""), Some("2")));
+    assert_eq!(new.tags, [("team".to_owned(), "blue".to_owned())].into());
     assert_ne!(new.execution_id, old.execution_id);
     assert_eq!((new.created_timestamp, new.orchestration_status()), (old.created_timestamp, Status::Running));
     hub.finish_turn(&turn, vec![]);

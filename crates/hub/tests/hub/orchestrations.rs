@@ -189,6 +189,8 @@ fn actions_that_cannot_be_carried_out_fail_the_orchestration_and_do_nothing_else
         call(1, "no entity", "op"),
         lock(1, "section", &["@ok@ok", "wrong"]),
         action(1, Action::CreateTimer(proto::CreateTimerAction { fire_at: None })),
+        action(1, Action::SendEntityMessage(proto::SendEntityMessageAction { entity_message_type: None })),
+        action(1, Action::RewindOrchestration(proto::RewindOrchestrationAction::default())),
     ];
     for wrong in malformed {
         let mut hub = Driver::new();

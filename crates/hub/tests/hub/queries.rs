@@ -100,6 +100,35 @@ fn entities_are_listed_and_transient_ones_only_when_asked_for() {
 }
 
 #[test]
+fn entities_are_listed_page_by_page_in_order_of_id() {
+    let mut hub = Driver::new();
+    hub.worker();
+    for id in ["@b@1", "@a@3", "@a@1", "@a@2", "@c@1"] {
+        hub.signal(id, "op");
+        hub.finish_batch(Some("s"));
+    }
+    for size in [1, 2, 3, 4, 5, 6] {
+        let (mut pages, mut seen, mut next) = (0, Vec::new(), None);
+        loop {
+            let query = proto::EntityQuery { page_size: Some(size), continuation_token: next, ..Default::default() };
+            let Answer::Entities(page) =
+                hub.ok(Request::QueryEntities(proto::QueryEntitiesRequest { query: Some(query) }))
+            else {
+                panic!("no page")
+            };
+            pages += 1;
+            seen.extend(page.entities.into_iter().map(|entity| entity.instance_id));
+            next = page.continuation_token;
+            if next.is_none() {
+                break;
+            }
+        }
+        assert_eq!(seen, ["@a@1", "@a@2", "@a@3", "@b@1", "@c@1"], "pages of {size}");
+        assert_eq!(pages, 5_i32.div_euclid(size) + i32::from(5 % size != 0), "pages of {size}");
+    }
+}
+
+#[test]
 fn purging_forgets_what_has_ended_and_nothing_else() {
     let mut hub = Driver::new();
     hub.start("running", "any");
@@ -205,6 +234,7 @@ fn an_entity_is_purged_when_nobody_wants_anything_of_it() {
     let what = || What::InstanceId("@E@k".into());
     assert_eq!(purge(&mut hub, what(), false), 0, "it is at work");
     hub.finish_batch(Some("1"));
+    assert_eq!(purge(&mut hub, What::InstanceId("@e".into()), false), 0, "that is none");
     assert_eq!(purge(&mut hub, what(), false), 1);
     assert_eq!(purge(&mut hub, what(), false), 0);
     let mut hub = hub.crash();
