@@ -318,15 +318,11 @@ impl Core {
             generation: old.state.generation + 1,
             ..old.state
         };
-        let execution = self.create_execution(id, start, state);
+        self.create_execution(id, start, state);
         let settled = self.current_batch();
         if let Some(instance) = self.instances.get_mut(id) {
             instance.settled = settled;
             instance.terminate = old.terminate;
-            instance.sticky = old.sticky;
-        }
-        if let Some(worker) = old.sticky {
-            self.dispatch.stick(worker, execution);
         }
         for event in action.carryover_events {
             self.put_message(id, proto::HistoryEvent { event_id: NO_ACTION, ..event });

@@ -208,18 +208,6 @@ fn an_instance_stays_with_the_worker_that_keeps_its_history_until_that_leaves() 
 }
 
 #[test]
-fn an_instance_that_continues_as_new_stays_with_the_worker_that_keeps_its_history() {
-    let mut hub = Driver::new();
-    let first = hub.worker_with(keeping(limits(1, 0, 0)));
-    hub.start("a", "any");
-    hub.play("a", vec![end(0, Status::ContinuedAsNew, Some("1"))]);
-    hub.worker_with(limits(9, 0, 0));
-    hub.play("a", vec![]);
-    hub.raise("a", "e").unwrap();
-    assert_eq!(hub.turn_of("a").worker, first);
-}
-
-#[test]
 fn a_turn_reserved_for_a_busy_worker_is_not_lost_when_it_leaves() {
     let mut hub = Driver::new();
     let busy = hub.worker_with(keeping(limits(1, 0, 0)));
