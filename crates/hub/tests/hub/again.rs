@@ -335,6 +335,30 @@ fn a_completion_in_parts_takes_effect_as_a_whole() {
     assert_eq!(hub.state("a").unwrap().custom_status.as_deref(), Some("\"status\""));
 }
 
+/// Of the parts of a completion one says how many events were processed, whichever it is.
+#[test]
+#[allow(deprecated)] // SDKs in use send completions so
+fn the_parts_of_a_completion_say_once_how_much_was_processed() {
+    for processed in [[Some(2), None], [Some(2), Some(0)], [Some(0), Some(2)], [None, Some(2)]] {
+        let mut hub = Driver::new();
+        hub.start("a", "any");
+        hub.raise("a", "e").unwrap();
+        hub.worker();
+        let turn = hub.turn_of("a");
+        for (index, num_events_processed) in (0..).zip(processed) {
+            hub.ok(Request::CompleteOrchestrator(proto::OrchestratorResponse {
+                completion_token: turn.token.clone(),
+                num_events_processed,
+                is_partial: index == 0,
+                chunk_index: Some(index),
+                ..Default::default()
+            }));
+        }
+        let rest = hub.turn_of("a");
+        assert_eq!(kinds(&rest.request.new_events), ["(", "raised"], "{processed:?}");
+    }
+}
+
 #[test]
 fn parts_of_a_worker_that_is_lost_are_forgotten() {
     let mut hub = Driver::new();

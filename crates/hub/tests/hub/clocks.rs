@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use seriatim_durable::proto;
+use seriatim_durable::proto::OrchestrationStatus as Status;
 use seriatim_hub::core::{Moment, Request};
 
 use crate::driver::*;
@@ -55,6 +56,22 @@ fn a_clock_that_is_behind_after_a_restart_does_not_turn_back_histories_or_stop_t
     hub.pass(Duration::from_secs(70));
     hub.play("a", vec![complete(1)]);
     times_never_decrease(&mut hub, "a");
+}
+
+#[test]
+fn the_next_execution_of_an_instance_begins_no_earlier_than_the_one_before_ended() {
+    let mut hub = Driver::new();
+    hub.worker();
+    hub.start("a", "any");
+    hub.play("a", vec![]);
+    hub.pass(TEN_YEARS);
+    hub.raise("a", "e").unwrap();
+    let turn = hub.turn_of("a");
+    let last = turn.request.new_events[0].timestamp.unwrap();
+    hub.clock = hub.clock.minus(TEN_YEARS);
+    hub.finish_turn(&turn, vec![end(0, Status::ContinuedAsNew, None)]);
+    let next = hub.turn_of("a").request.new_events[0].timestamp.unwrap();
+    assert!(Moment::from(&next) >= Moment::from(&last), "{next} is before {last}");
 }
 
 /// Symptom: the clock is ten years ahead, somebody schedules an operation for the next minute, the clock is put right, the

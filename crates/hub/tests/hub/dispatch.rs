@@ -243,6 +243,14 @@ fn activities_of_a_terminated_orchestration_are_dropped_unless_they_have_begun()
     let mut hub = hub.crash();
     hub.worker();
     assert!(hub.activities.is_empty(), "nor one that was out when the hub died");
+    hub.start("d", "any");
+    let mut hub = hub.crash();
+    hub.worker_with(limits(1, 0, 0));
+    hub.play("d", vec![task(0, "t")]);
+    let mut hub = hub.crash();
+    hub.terminate("d", false);
+    hub.worker();
+    assert!(hub.activities.is_empty(), "nor one that waited then, of an orchestration that was terminated since");
 }
 
 #[test]

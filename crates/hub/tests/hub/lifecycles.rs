@@ -67,6 +67,7 @@ fn termination_during_a_turn_happens_when_that_ends_in_any_way() {
         let worker = hub.worker();
         let turn = hub.turn_of("a");
         hub.terminate("a", false);
+        hub.terminate("a", false);
         assert_eq!(hub.status("a"), Status::Pending);
         match way {
             0 => hub.finish_turn(&turn, vec![task(0, "t")]),
@@ -75,6 +76,7 @@ fn termination_during_a_turn_happens_when_that_ends_in_any_way() {
         }
         assert_eq!(hub.status("a"), Status::Terminated);
         assert!(hub.activities.is_empty(), "activities that nobody has begun are dropped");
+        assert_eq!(kinds(&hub.history("a")).iter().filter(|kind| **kind == "terminated").count(), 1);
         hub.worker();
         assert!(hub.turns.is_empty() && hub.activities.is_empty());
     }
@@ -144,15 +146,18 @@ fn continue_as_new_keeps_what_is_for_the_instance_and_drops_what_is_for_the_exec
     hub.worker();
     let due = hub.clock.plus(Duration::from_secs(5));
     hub.play("a", vec![task(0, "t"), timer(1, due), sub(2, "any", "c")]);
+    hub.pass(Duration::from_secs(1));
+    let began = hub.clock;
     hub.raise("a", "wake").unwrap();
     let turn = hub.turn_of("a");
+    hub.pass(Duration::from_secs(1));
     // While the turn is out: a result for this execution, and an event for the instance.
     let activity = hub.activities.pop_front().unwrap();
     hub.finish_activity(&activity, "old").unwrap();
     hub.raise("a", "kept").unwrap();
     let old = hub.state("a").unwrap();
     let carried = EventType::EventRaised(proto::EventRaisedEvent { name: "carried".into(), input: None });
-    let carried = proto::HistoryEvent { event_type: Some(carried), ..Default::default() };
+    let carried = proto::HistoryEvent { event_id: 7, event_type: Some(carried), ..Default::default() };
     let again = proto::CompleteOrchestrationAction {
         orchestration_status: Status::ContinuedAsNew as i32,
         result: Some("\"next\"".into()),
@@ -166,6 +171,7 @@ fn continue_as_new_keeps_what_is_for_the_instance_and_drops_what_is_for_the_exec
     let turn = hub.turn_of("a");
     assert_eq!(kinds(&turn.request.new_events), ["(", "start", "raised", "raised"]);
     assert!(turn.request.past_events.is_empty());
+    assert!(turn.request.new_events.iter().all(|event| event.event_id == -1), "no action has made them");
     let names: Vec<_> = turn.request.new_events[2..]
         .iter()
         .map(|event| match &event.event_type {
@@ -179,6 +185,7 @@ fn continue_as_new_keeps_what_is_for_the_instance_and_drops_what_is_for_the_exec
     assert_eq!(new.tags, [("team".to_owned(), "blue".to_owned())].into());
     assert_ne!(new.execution_id, old.execution_id);
     assert_eq!((new.created_timestamp, new.orchestration_status()), (old.created_timestamp, Status::Running));
+    assert_eq!(new.last_updated_timestamp, Some(began.to_timestamp()));
     hub.finish_turn(&turn, vec![]);
     // The answer of the old execution's child would be taken for something else.
     hub.play("c", vec![complete(0)]);

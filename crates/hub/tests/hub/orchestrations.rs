@@ -24,6 +24,8 @@ fn a_chain_of_two_activities() {
     let first = hub.play("a", vec![task(0, "one")]);
     assert_eq!(kinds(&first.request.new_events), ["(", "start"]);
     assert!(first.request.past_events.is_empty());
+    assert_eq!(first.request.execution_id, hub.state("a").unwrap().execution_id);
+    assert!(first.request.entity_parameters.is_some(), "without them, SDKs take entities to be unsupported");
     assert_eq!(hub.status("a"), Status::Running);
 
     let one = hub.activities.pop_front().unwrap();
@@ -143,6 +145,13 @@ fn a_worker_that_processed_only_a_part_gets_the_rest_again() {
     let rest = hub.turn_of("a");
     assert_eq!(kinds(&rest.request.past_events), ["(", "start", ")"]);
     assert_eq!(kinds(&rest.request.new_events), ["(", "raised"]);
+    // Whoever says nothing, or 0, has processed all.
+    hub.ok(Request::CompleteOrchestrator(proto::OrchestratorResponse {
+        completion_token: rest.token,
+        num_events_processed: Some(0),
+        ..Default::default()
+    }));
+    assert!(hub.turns.is_empty());
 }
 
 #[test]
