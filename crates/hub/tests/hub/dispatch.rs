@@ -95,6 +95,7 @@ fn leases_of_turns_and_batches_run_out_and_those_of_activities_only_if_told_to()
     hub.play("a", vec![task(0, "t"), signal(1, "@e@a", "op")]);
     hub.start("b", "any");
     let (turn, batch) = (hub.turn_of("b"), hub.batches.pop_front().unwrap());
+    assert_eq!(hub.wake, Some(hub.clock.plus(MINUTE)), "the hub asks to be woken then");
     hub.pass(Duration::from_secs(59));
     assert!(hub.turns.is_empty() && hub.batches.is_empty());
     hub.pass(Duration::from_secs(1));

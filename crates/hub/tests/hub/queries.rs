@@ -179,6 +179,20 @@ fn purging_recursively_takes_the_descendants_along() {
 }
 
 #[test]
+fn a_child_that_is_purged_leaves_the_others_to_their_parent() {
+    let mut hub = Driver::new();
+    hub.worker();
+    hub.start("p", "any");
+    hub.play("p", vec![sub(0, "any", "c1"), sub(1, "any", "c2")]);
+    hub.play("c1", vec![complete(0)]);
+    hub.play("c2", vec![]);
+    assert_eq!(purge(&mut hub, What::InstanceId("c1".into()), false), 1);
+    hub.play("p", vec![]);
+    hub.terminate("p", true);
+    assert_eq!(hub.status("c2"), Status::Terminated);
+}
+
+#[test]
 fn nobody_sees_what_a_crash_could_undo() {
     let mut hub = Driver::new();
     hub.commit_at_once = false;
