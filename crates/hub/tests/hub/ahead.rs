@@ -99,6 +99,11 @@ fn results_of_activities_that_are_under_way_together_come_together() {
 #[test]
 fn so_far_and_no_further() {
     let mut hub = driver(2);
+    // However much is on disk already.
+    for _ in 0..9 {
+        hub.signal("@other@one", "op");
+    }
+    hub.batches.clear();
     start(&mut hub);
     turn(&mut hub, vec![call(1, A, "add")]);
     batch(&mut hub, "1");
