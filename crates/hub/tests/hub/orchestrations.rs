@@ -393,13 +393,23 @@ fn starts_are_checked_and_ids_are_made() {
 #[test]
 fn custom_status_tags_and_version_are_shown() {
     let mut hub = Driver::new();
+    let trace = proto::TraceContext {
+        trace_parent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".into(),
+        ..Default::default()
+    };
     hub.ok(Request::StartInstance(proto::CreateInstanceRequest {
         tags: [("k".to_owned(), "v".to_owned())].into(),
         version: Some("1.2".into()),
+        parent_trace_context: Some(trace.clone()),
         ..start("a")
     }));
+    let state = hub.state("a").unwrap();
+    let now = Some(hub.clock.to_timestamp());
+    assert_eq!((state.created_timestamp, state.last_updated_timestamp), (now, now));
     hub.worker();
     let turn = hub.turn_of("a");
+    let Some(EventType::ExecutionStarted(started)) = &turn.request.new_events[1].event_type else { panic!() };
+    assert_eq!(started.parent_trace_context, Some(trace));
     hub.ok(Request::CompleteOrchestrator(proto::OrchestratorResponse {
         completion_token: turn.token,
         custom_status: Some("\"half\"".into()),
