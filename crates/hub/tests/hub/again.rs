@@ -5,6 +5,7 @@ use std::time::Duration;
 use seriatim_durable::hub::HubError;
 use seriatim_durable::proto;
 use seriatim_durable::proto::OrchestrationStatus as Status;
+use seriatim_durable::proto::history_event::EventType;
 use seriatim_hub::core::{Answer, Request};
 
 use crate::driver::*;
@@ -43,6 +44,8 @@ fn a_rewound_instance_does_again_what_had_failed_and_nothing_else() {
     let turn = hub.turn_of("a");
     assert_eq!(kinds(&turn.request.past_events), ["(", "start", "task", ")", "(", "task done", "task", ")", "(", ")"]);
     assert_eq!(kinds(&turn.request.new_events), ["(", "rewound"]);
+    let Some(EventType::ExecutionRewound(rewound)) = &turn.request.new_events[1].event_type else { panic!() };
+    assert_eq!(rewound.reason.as_deref(), Some("again"));
     hub.finish_turn(&turn, vec![]);
     hub.finish_activity(&again, "2").unwrap();
     let turn = hub.play("a", vec![complete(3)]);
@@ -61,15 +64,15 @@ fn only_what_has_failed_and_is_still_so_can_be_rewound() {
     assert!(matches!(hub.rewind("a"), Err(HubError::FailedPrecondition(_))));
 
     failed_instance(&mut hub, "b");
-    let request = proto::RewindInstanceRequest { instance_id: "b".into(), reason: None };
-    hub.ok(Request::RewindPlan(request.clone()));
+    let read_before = hub.rewind_plan("b").unwrap();
     // Meanwhile another one was faster, and the instance has failed anew.
     assert!(hub.rewind("b").unwrap());
     let again = hub.activities.pop_front().unwrap();
     hub.play("b", vec![]);
     hub.fail_activity(&again);
     hub.play("b", vec![failed(3)]);
-    assert_eq!(hub.ok(Request::Rewind(request, vec![])), Answer::Rewound(false));
+    assert!(!hub.rewind_with("b", read_before).unwrap());
+    assert!(!hub.rewind_with("b", vec![]).unwrap());
     assert_eq!(hub.status("b"), Status::Failed);
 }
 
@@ -247,6 +250,51 @@ fn failures_that_the_code_dealt_with_stay_whatever_failed() {
     assert_eq!((again.request.task_id, hub.activities.len()), (4, 0));
 }
 
+/// An id may have passed to an instance of somebody else.
+#[test]
+fn a_child_of_another_parent_is_not_taken_for_a_lost_one() {
+    for theirs in [Status::Running, Status::Completed, Status::Failed] {
+        let mut hub = Driver::new();
+        hub.worker();
+        hub.start("a", "any");
+        hub.play("a", vec![sub(1, "child", "c")]);
+        hub.play("c", vec![failed(1)]);
+        hub.play("a", vec![failed(2)]);
+        let what = proto::purge_instances_request::Request::InstanceId("c".into());
+        hub.ok(Request::PurgeInstances(proto::PurgeInstancesRequest { request: Some(what), ..Default::default() }));
+        hub.start("b", "any");
+        hub.play("b", vec![sub(1, "child", "c")]);
+        hub.play("c", if theirs == Status::Running { vec![] } else { vec![end(0, theirs, None)] });
+        hub.turns.retain(|turn| turn.request.instance_id != "b");
+
+        assert!(hub.rewind("a").unwrap(), "{theirs:?}");
+        let again = kinds(&hub.play("a", vec![]).request.new_events);
+        if theirs == Status::Running {
+            assert_eq!(again, ["(", "rewound", "sub failed"], "its id is in use");
+            continue;
+        }
+        assert_eq!(kinds(&hub.play("c", vec![complete(0)]).request.new_events), ["(", "start"], "{theirs:?}");
+        assert_eq!(kinds(&hub.play("a", vec![]).request.new_events), ["(", "sub done"], "{theirs:?}");
+    }
+}
+
+#[test]
+fn a_child_of_an_execution_before_is_not_taken_for_one_of_this() {
+    let mut hub = Driver::new();
+    hub.worker();
+    hub.start("a", "any");
+    hub.play("a", vec![sub(1, "child", "c"), end(2, Status::ContinuedAsNew, None)]);
+    let child = hub.turn_of("c");
+    hub.play("a", vec![sub(1, "child", "c")]);
+    let turn = hub.play("a", vec![failed(2)]);
+    assert_eq!(kinds(&turn.request.new_events), ["(", "sub failed"], "its id is in use");
+    hub.finish_turn(&child, vec![complete(0)]);
+    assert!(hub.rewind("a").unwrap());
+    hub.play("a", vec![]);
+    assert_eq!(kinds(&hub.play("c", vec![complete(0)]).request.new_events), ["(", "start"]);
+    assert_eq!(kinds(&hub.play("a", vec![]).request.new_events), ["(", "sub done"]);
+}
+
 #[test]
 fn what_failed_inside_a_critical_section_is_not_rewound() {
     let mut hub = Driver::new();
@@ -271,7 +319,15 @@ fn a_restart_begins_anew_with_the_same_input() {
         Request::RestartInstance(request)
     };
     assert!(matches!(hub.call(restart(false)), Err(HubError::NotFound(_))));
-    hub.start("a", "any");
+    let tags: std::collections::HashMap<_, _> = [("team".to_owned(), "blue".to_owned())].into();
+    hub.ok(Request::StartInstance(proto::CreateInstanceRequest {
+        instance_id: "a".into(),
+        name: "any".into(),
+        input: Some("\"in\"".into()),
+        version: Some("2".into()),
+        tags: tags.clone(),
+        ..Default::default()
+    }));
     assert!(matches!(hub.call(restart(false)), Err(HubError::FailedPrecondition(_))));
     hub.play("a", vec![complete(1)]);
     let Answer::Restarted(new) = hub.ok(restart(true)) else { panic!() };
@@ -279,8 +335,13 @@ fn a_restart_begins_anew_with_the_same_input() {
     assert_eq!(hub.status("a"), Status::Completed, "the old one stays under its own id");
     let other = hub.state(&new.instance_id).unwrap();
     assert_eq!((other.name.as_str(), other.input.as_deref()), ("any", Some("\"in\"")));
+    assert_eq!((other.version.as_deref(), other.tags), (Some("2"), tags));
     hub.ok(restart(false));
-    assert_eq!(kinds(&hub.turn_of("a").request.new_events), ["(", "start"]);
+    let turn = hub.turn_of("a");
+    assert_eq!(kinds(&turn.request.new_events), ["(", "start"]);
+    let Some(EventType::ExecutionStarted(started)) = &turn.request.new_events[1].event_type else { panic!() };
+    let itself = started.orchestration_instance.as_ref().unwrap();
+    assert_eq!((itself.instance_id.as_str(), &itself.execution_id), ("a", &turn.request.execution_id));
     assert_eq!(hub.state("a").unwrap().output, None);
 }
 

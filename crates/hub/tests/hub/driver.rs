@@ -376,11 +376,17 @@ impl Driver {
 
     /// Rewinds as a host does: asks for the plan, reads the histories, hands them in.
     pub(crate) fn rewind(&mut self, id: &str) -> Result<bool, HubError> {
-        let request = proto::RewindInstanceRequest { instance_id: id.into(), reason: Some("again".into()) };
-        let Answer::Histories(plan) = self.call(Request::RewindPlan(request.clone()))? else { panic!("no plan") };
-        let read = |(instance, range)| Past { instance, range, events: self.read(range) };
-        let histories = plan.into_iter().map(read).collect();
-        match self.call(Request::Rewind(request, histories))? {
+        let histories = self.rewind_plan(id)?;
+        self.rewind_with(id, histories)
+    }
+
+    pub(crate) fn rewind_plan(&mut self, id: &str) -> Result<Vec<Past>, HubError> {
+        let Answer::Histories(plan) = self.call(Request::RewindPlan(again(id)))? else { panic!("no plan") };
+        Ok(plan.into_iter().map(|(instance, range)| Past { instance, range, events: self.read(range) }).collect())
+    }
+
+    pub(crate) fn rewind_with(&mut self, id: &str, histories: Vec<Past>) -> Result<bool, HubError> {
+        match self.call(Request::Rewind(again(id), histories))? {
             Answer::Rewound(done) => Ok(done),
             other => panic!("{other:?}"),
         }
@@ -390,6 +396,10 @@ impl Driver {
         let output = Some("\"stop\"".into());
         self.ok(Request::TerminateInstance(proto::TerminateRequest { instance_id: id.into(), output, recursive }));
     }
+}
+
+fn again(id: &str) -> proto::RewindInstanceRequest {
+    proto::RewindInstanceRequest { instance_id: id.into(), reason: Some("again".into()) }
 }
 
 pub(crate) fn success(result: &str) -> proto::OperationResult {
