@@ -285,7 +285,7 @@ fn with_values(text: &str, changes: &[(Index, String)]) -> String {
 
 proptest! {
     // A minute on one core of 2026, all four together.
-    #![proptest_config(common::config(85_000))]
+    #![proptest_config(common::config(250_000))]
 
     #[test]
     fn mutated_files_never_panic(mutations in prop::collection::vec(mutation(), 1..6), small in any::<bool>()) {

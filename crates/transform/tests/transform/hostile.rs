@@ -184,7 +184,7 @@ fn has_words(error: &TransformError) {
 
 proptest! {
     // A minute on one core of 2026; a nightly run, with a scale of 10, takes ten.
-    #![proptest_config(config(36_000))]
+    #![proptest_config(config(105_000))]
 
     #[test]
     fn whatever_is_accepted_is_row_wise_and_nothing_panics(sql in select()) {
